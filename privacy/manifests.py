@@ -1,0 +1,134 @@
+"""The five documents that travel with the data; their canonical JSON and digest.
+
+A job is a chain of these documents, each naming the digests of the ones before it. They stay
+inside, except `ReleaseCertificate`, which names inside documents by salted commitment only.
+"""
+
+import hashlib
+from typing import Any, Literal, Self
+
+import rfc8785
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from privacy.mechanisms import Mechanism, NeighbouringRelation, PrivacyTarget, UnitOfPrivacy
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Document(BaseModel):
+    """A frozen JSON document with one canonical byte form (RFC 8785)."""
+
+    model_config = _FROZEN
+
+    def canonical(self) -> bytes:
+        """Return the RFC 8785 bytes that digests and signatures are taken over."""
+        return rfc8785.dumps(self.model_dump(mode="json"))
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the canonical bytes, as lower-case hex."""
+        return hashlib.sha256(self.canonical()).hexdigest()
+
+
+class DatasetSchema(Document):
+    """What the data owner declares to be public about a dataset; nothing here is read from data."""
+
+    unit: UnitOfPrivacy = UnitOfPrivacy.PERSON
+    declared_count: int = Field(ge=50, le=100_000_000, description="rounded public count of units")
+    height: int = Field(ge=8, le=4096, description="pixels")
+    width: int = Field(ge=8, le=4096, description="pixels")
+    bit_depth: Literal[8, 16] = 8
+    label: str = Field(min_length=1, max_length=64, description="name of the label column")
+    labels: tuple[str, ...] = Field(min_length=1, max_length=1000)
+
+    @model_validator(mode="after")
+    def _labels_are_distinct(self) -> Self:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must be distinct; list each label once")
+        return self
+
+
+class DatasetManifest(Document):
+    """One immutable version of a dataset. Counts in it are private and stay inside.
+
+    `blobs` maps images.npy (records, height, width), labels.npy (records,) int16 index into
+    schema.labels, persons.npy (records,) int32 index into the persons, person_digests.npy
+    (persons, 32) uint8, duplicated_persons.npy (persons,) bool, to the SHA-256 of their bytes.
+    """
+
+    kind: Literal["dataset"] = "dataset"
+    schema_version: int = 1
+    dataset_id: str
+    version_number: int
+    declared: DatasetSchema
+    neighbouring_relation: NeighbouringRelation = NeighbouringRelation.ADD_OR_REMOVE_ONE
+    source_format: str
+    record_count: int
+    person_count: int
+    duplicated_person_count: int
+    dropped: tuple[str, ...] = Field(description="kinds of identifier that ingest dropped")
+    blobs: dict[str, str]
+
+
+class GeneratorManifest(Document):
+    """A fitted generator: what it was fitted on, how, and every mechanism that was charged."""
+
+    kind: Literal["generator"] = "generator"
+    schema_version: int = 1
+    job_id: str
+    dataset: str = Field(description="digest of the DatasetManifest")
+    declared: DatasetSchema
+    generator: str
+    config: dict[str, Any]
+    target: PrivacyTarget
+    mechanisms: tuple[Mechanism, ...]
+    weights: str = Field(description="SHA-256 of the safetensors file")
+    versions: dict[str, str]
+    device: str
+
+
+class SamplesManifest(Document):
+    """A synthetic set drawn from one generator; free under DP (post-processing)."""
+
+    kind: Literal["samples"] = "samples"
+    schema_version: int = 1
+    generator: str = Field(description="digest of the GeneratorManifest")
+    count: int
+    seed: int
+    label_distribution: Literal["uniform"] = "uniform"
+    blobs: dict[str, str] = Field(description="images.npy, labels.npy -> SHA-256")
+
+
+class ReleaseCertificate(Document):
+    """The signed summary that travels with a release. Holds nothing measured on real records."""
+
+    kind: Literal["certificate"] = "certificate"
+    schema_version: int = 1
+    release_id: str
+    name: str
+    version: str
+    publisher: str
+    published_at: str
+    unit: UnitOfPrivacy
+    neighbouring_relation: NeighbouringRelation = NeighbouringRelation.ADD_OR_REMOVE_ONE
+    declared: DatasetSchema
+    generator: str
+    epsilon: float
+    delta: float
+    mechanisms: tuple[Mechanism, ...]
+    cohort_epsilon: float = Field(description="cumulative epsilon of the cohort at publication")
+    cohort_delta: float
+    composition: str
+    candidates_trained: int
+    audits_attempted: int
+    tier: str
+    policy_version: str
+    policy_digest: str
+    verdict: str
+    verdicts: dict[str, str]
+    thresholds: dict[str, float | str]
+    approvers_count: int
+    image_count: int
+    labels: dict[str, int] = Field(description="synthetic images per label")
+    commitments: dict[str, str] = Field(description="inside document -> SHA-256(secret || bytes)")
+    statements: tuple[str, ...]
+    signed_by: str = Field(description="SHA-256 fingerprint of the raw Ed25519 public key")

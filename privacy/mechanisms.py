@@ -1,0 +1,121 @@
+"""Frozen descriptions of the differentially private mechanisms that a job runs.
+
+A mechanism says what ran, sufficiently for accounting and nothing else. Epsilon is always derived
+from mechanisms (`privacy.accounting`), never stored as the truth.
+
+The vocabulary is append-only, so that old records stay true for ever: never remove a kind, never
+change the meaning of a field, give every new field a default, and refuse what is unknown.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from privacy.errors import UnsupportedMechanism
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class NeighbouringRelation(StrEnum):
+    """Which two data sets the guarantee cannot tell apart."""
+
+    ADD_OR_REMOVE_ONE = "add_or_remove_one"
+
+
+class UnitOfPrivacy(StrEnum):
+    """Whose presence is hidden: everything a person contributed, or a single image."""
+
+    PERSON = "person"
+    RECORD = "record"
+
+
+class PrivacyTarget(BaseModel):
+    """Epsilon and delta requested before a run; both under add-or-remove-one unit."""
+
+    model_config = _FROZEN
+    epsilon: float = Field(gt=0, le=100)
+    delta: float = Field(gt=0, lt=1)
+
+
+class GaussianMechanism(BaseModel):
+    """One release of a sum of one vector per unit, each clipped to L2 norm 1, plus Gaussian noise.
+
+    `noise_multiplier` is the noise standard deviation divided by the L2 sensitivity.
+    """
+
+    model_config = _FROZEN
+    kind: Literal["gaussian"] = "gaussian"
+    stage: str
+    noise_multiplier: float = Field(gt=0)
+    steps: int = Field(default=1, ge=0)
+
+
+class PoissonSubsampledGaussianMechanism(BaseModel):
+    """DP-SGD: `steps` noisy sums over batches that each unit enters with probability q.
+
+    Each unit adds one gradient clipped to L2 norm C; the noise has standard deviation
+    `noise_multiplier` * C. Abadi et al. 2016, arXiv:1607.00133.
+    """
+
+    model_config = _FROZEN
+    kind: Literal["poisson_subsampled_gaussian"] = "poisson_subsampled_gaussian"
+    stage: str
+    noise_multiplier: float = Field(gt=0)
+    sampling_rate: float = Field(gt=0, le=1)
+    steps: int = Field(ge=0)
+
+
+Mechanism = Annotated[
+    GaussianMechanism | PoissonSubsampledGaussianMechanism, Field(discriminator="kind")
+]
+_MECHANISMS: TypeAdapter[list[Mechanism]] = TypeAdapter(list[Mechanism])
+
+
+def mechanisms_from_json(value: object) -> tuple[Mechanism, ...]:
+    """Read an ordered list of mechanisms.
+
+    Raises: UnsupportedMechanism naming the first entry that is not in the vocabulary.
+    """
+    try:
+        return tuple(_MECHANISMS.validate_python(value))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UnsupportedMechanism(
+            f"The mechanism list was refused at {list(first['loc'])}: {first['msg']}. "
+            "Only mechanisms in privacy/mechanisms.py can be accounted for."
+        ) from error
+
+
+def mechanisms_to_json(mechanisms: tuple[Mechanism, ...]) -> list[dict[str, object]]:
+    """Write an ordered list of mechanisms as JSON-ready dictionaries."""
+    return [mechanism.model_dump(mode="json") for mechanism in mechanisms]
+
+
+class GaussianStage(BaseModel):
+    """A generator's promise to run one Gaussian release, before its noise is known.
+
+    `noise_ratio` is how many times the noise is larger than the noise that would alone spend the
+    whole target; a string names the Config field that holds the ratio.
+    """
+
+    model_config = _FROZEN
+    kind: Literal["gaussian"] = "gaussian"
+    stage: str
+    noise_ratio: float | str
+
+
+class DpSgdStage(BaseModel):
+    """A generator's promise to run DP-SGD with the noise that the rest of the target allows.
+
+    `steps` and `expected_batch_size` are numbers, or names of the Config fields that hold them.
+    """
+
+    model_config = _FROZEN
+    kind: Literal["poisson_subsampled_gaussian"] = "poisson_subsampled_gaussian"
+    stage: str
+    steps: int | str
+    expected_batch_size: int | str
+
+
+Stage = Annotated[GaussianStage | DpSgdStage, Field(discriminator="kind")]
