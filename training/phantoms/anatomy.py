@@ -74,7 +74,7 @@ class Knees:
     leg_half_width: Floats  # mm of soft tissue around the middle
     exposure: Floats  # factor on brightness
     contrast: Floats  # exponent of the display curve
-    trabeculae: Floats  # strength of the trabecular pattern
+    trabeculae: Floats  # strength of the trabecular pattern, share of bone
     sharpness: Floats  # strength of the edge enhancement of the detector's processing
     noise: Floats  # standard deviation of quantum noise, share of full scale
 
@@ -122,8 +122,8 @@ def draw_knees(persons: int, rng: np.random.Generator) -> Knees:
         sclerosis_medial=sclerosis * np.where(lateral, 0.2, 1.0).astype(np.float32),
         sclerosis_lateral=sclerosis * np.where(lateral, 1.0, 0.2).astype(np.float32),
         half_width=38.5 * size,
-        shaft_ratio=body(0.74, 0.05),
-        tibia_ratio=body(0.72, 0.04),
+        shaft_ratio=body(0.66, 0.05),
+        tibia_ratio=body(0.66, 0.04),
         notch_depth=body(9.0, 1.2),
         condyle_roundness=body(2.2, 0.5),
         spine_height=body(5.2, 0.7) + 0.35 * osteophytes,
@@ -134,14 +134,14 @@ def draw_knees(persons: int, rng: np.random.Generator) -> Knees:
         patella_x=body(1.0, 2.0),
         patella_y=body(-29.0, 3.0),
         patella_radius=body(19.0, 1.6),
-        joint_y=exposed(3.0, 2.0, -4, 10),
-        shift_x=exposed(0.0, 1.2, -4, 4),
+        joint_y=exposed(3.0, 1.0, -1, 7),
+        shift_x=exposed(0.0, 0.9, -3, 3),
         tilt=(exposed(0.0, 0.018, -0.06, 0.06) + alignment).astype(np.float32),
         rim_depth=exposed(2.6, 1.0, 0.4, 6),
         leg_half_width=body(57.0, 4.0),
         exposure=exposed(1.0, 0.09, 0.75, 1.3),
         contrast=exposed(1.0, 0.12, 0.7, 1.4),
-        trabeculae=exposed(0.055, 0.022, 0.01, 0.12),
+        trabeculae=exposed(0.060, 0.025, 0.015, 0.13),
         sharpness=exposed(0.9, 0.3, 0.2, 1.8),
         noise=exposed(0.012, 0.004, 0.003, 0.03),
     )

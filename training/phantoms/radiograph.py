@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from training.phantoms.anatomy import Floats, Knees
 
-FIELD_OF_VIEW_MM = 96.0
+FIELD_OF_VIEW_MM = 90.0
 OVERSAMPLING = 2
 # Knees drawn at once: bounds memory (64 knees at 64 px hold 4 MB per plane) and fits the cache.
 PLANE_VALUES = 64 * 128 * 128
@@ -44,10 +44,9 @@ def render_knees(
 def _render_batch(knees: Knees, rng: np.random.Generator, pixels: int) -> NDArray[np.uint8]:
     side = pixels * OVERSAMPLING
     axis = ((np.arange(side, dtype=np.float32) + 0.5) / side - 0.5) * np.float32(FIELD_OF_VIEW_MM)
-    density = _draw_density(knees, axis, axis)
-    density = density.reshape(len(knees), pixels, OVERSAMPLING, pixels, OVERSAMPLING).mean((2, 4))
+    soft, bone = (_average_down(plane) for plane in _draw_density(knees, axis, axis))
     pixel_mm = FIELD_OF_VIEW_MM / pixels
-    density *= 1 + _draw_trabeculae(knees, rng, pixels, pixel_mm)
+    density = soft + bone * (1 + _draw_trabeculae(knees, rng, pixels, pixel_mm))
     blurred = ndimage.gaussian_filter(density, (0, 2.6 / pixel_mm, 2.6 / pixel_mm))
     density += _plane(knees.sharpness) * (density - blurred)
     shown = _plane(knees.exposure) * np.maximum(density, 0) ** _plane(knees.contrast)
@@ -57,8 +56,15 @@ def _render_batch(knees: Knees, rng: np.random.Generator, pixels: int) -> NDArra
     return pictures
 
 
-def _draw_density(knees: Knees, axis_x: Floats, axis_y: Floats) -> Floats:
-    """Add up the attenuation of soft tissue and bones. Shapes: (knees, rows, columns)."""
+def _average_down(plane: Floats) -> Floats:
+    knees, side, _ = plane.shape
+    small = side // OVERSAMPLING
+    averaged: Floats = plane.reshape(knees, small, OVERSAMPLING, small, OVERSAMPLING).mean((2, 4))
+    return averaged
+
+
+def _draw_density(knees: Knees, axis_x: Floats, axis_y: Floats) -> tuple[Floats, Floats]:
+    """Return the attenuation of soft tissue and of all bones; (knees, rows, columns) each."""
     x = axis_x[None, :] - knees.shift_x[:, None]  # (knees, columns)
     u = x / knees.half_width[:, None]
     plateau, condyles = _joint_surfaces(knees, u)
@@ -75,13 +81,12 @@ def _draw_density(knees: Knees, axis_x: Floats, axis_y: Floats) -> Floats:
         x,
         _femur_sides(knees, rows),
     )
-    density = _soft_tissue(knees, x, rows)
-    density += _bone(femur, body=0.30, cortex=0.12, depth_mm=9.0)
+    density = _bone(femur, body=0.30, cortex=0.12, depth_mm=9.0)
     density += _bone(tibia, body=0.26, cortex=0.13, depth_mm=9.0)
     density += _plates(knees, y, u, plateau, condyles, tibia, femur)
     density += _fibula(knees, x, rows)
     density += _patella(knees, x, rows)
-    return density
+    return _soft_tissue(knees, x, rows), density
 
 
 def _joint_surfaces(knees: Knees, u: Floats) -> tuple[Floats, Floats]:
@@ -109,10 +114,10 @@ def _femur_sides(knees: Knees, rows: Floats) -> tuple[Floats, Floats]:
     """Return the medial and lateral contour of the femur, x in mm; (knees, rows)."""
     width = knees.half_width[:, None]
     above = -rows
-    flare = 1 / (1 + np.exp((above - 41) / 5.5))  # the epicondyles narrow into the shaft
+    flare = 1 / (1 + np.exp((above - 39) / 5.0))  # the epicondyles narrow into the shaft
     shaft = knees.shaft_ratio[:, None]
     half = width * (shaft + (1.03 - shaft) * flare)
-    half -= 0.05 * width * np.exp(-((above / 9) ** 2))  # condyles curve in towards the joint
+    half -= 0.07 * width * np.exp(-((above / 11) ** 2))  # condyles curve in towards the joint
     spur = np.exp(-(((above - 8.0) / 3.2) ** 2))
     return (
         -half - 0.75 * knees.osteophyte_medial[:, None] * spur,
@@ -192,7 +197,7 @@ def _fibula(knees: Knees, x: Floats, rows: Floats) -> Floats:
     )
     across = half[:, :, None] - np.abs(x[:, None, :] - centre[:, :, None])
     downward = (rows - knees.fibula_top[:, None])[:, :, None]
-    return _bone(np.minimum(across, downward), body=0.12, cortex=0.10, depth_mm=5.0)
+    return _bone(np.minimum(across, downward), body=0.17, cortex=0.06, depth_mm=5.0)
 
 
 def _patella(knees: Knees, x: Floats, rows: Floats) -> Floats:
@@ -201,7 +206,7 @@ def _patella(knees: Knees, x: Floats, rows: Floats) -> Floats:
     along = (rows - knees.patella_y[:, None]) / knees.patella_radius[:, None]
     radius = np.sqrt(across[:, None, :] ** 2 + along[:, :, None] ** 2)
     distance = (1 - radius) * _plane(knees.patella_radius)
-    return _bone(distance, body=0.09, cortex=0.035, depth_mm=6.0)
+    return _bone(distance, body=0.09, cortex=0.02, depth_mm=9.0)
 
 
 def _soft_tissue(knees: Knees, x: Floats, rows: Floats) -> Floats:
@@ -216,9 +221,10 @@ def _draw_trabeculae(
 ) -> Floats:
     """Draw the trabecular pattern: mostly vertical struts, some cross-links, slow mottle."""
     white = rng.standard_normal((len(knees), pixels, pixels), np.float32)
-    struts = ndimage.gaussian_filter(white, (0, 3.2 / pixel_mm, 0.55 / pixel_mm))
-    links = ndimage.gaussian_filter(white, (0, 0.55 / pixel_mm, 1.8 / pixel_mm))
-    pattern = struts / struts.std() + 0.7 * links / links.std()
+    struts = ndimage.gaussian_filter(white, (0, 3.4 / pixel_mm, 0.8 / pixel_mm))
+    links = ndimage.gaussian_filter(white, (0, 0.8 / pixel_mm, 1.6 / pixel_mm))
+    mottle = ndimage.gaussian_filter(white, (0, 4.5 / pixel_mm, 4.5 / pixel_mm))
+    pattern = struts / struts.std() + 0.5 * links / links.std() + 1.2 * mottle / mottle.std()
     drawn: Floats = (_plane(knees.trabeculae) * pattern).astype(np.float32)
     return drawn
 
