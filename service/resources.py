@@ -1,0 +1,433 @@
+"""The JSON that crosses the HTTP border: request bodies and resources, for both of its ends.
+
+`service.api` validates and documents with these models, `service.client` reads and writes with
+them, so the two cannot drift apart. No web framework and no database is imported here.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from privacy.manifests import DatasetSchema
+from privacy.mechanisms import PrivacyTarget
+
+IDENTIFIER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+"""Ids are opaque: nobody may read anything into one, and none can hold a path or a quote."""
+
+Identifier = Annotated[str, Field(pattern=IDENTIFIER_PATTERN, max_length=64)]
+Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Prose = Annotated[str, Field(min_length=1, max_length=4000, pattern=r"^[^\x00]+$")]
+RoleName = Literal["data_owner", "collaborator", "auditor", "operator"]
+TierName = Literal["public", "registered", "enclave"]
+
+LARGEST_UPLOAD_BYTES = 2**40
+LARGEST_PART_NUMBER = 10_000  # the S3 limit
+
+
+class Body(BaseModel):
+    """A request body: unknown fields are refused, so a misspelt limit is never ignored."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Resource(BaseModel):
+    """A response: clients ignore fields that are newer than they are."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+# Accounts ---------------------------------------------------------------------------------------
+
+
+class NewTenant(Body):
+    """A hospital, or another organisation, that nobody else's people can look into."""
+
+    name: Name
+
+
+class NewUser(Body):
+    """A person, or a program, that acts in one tenant."""
+
+    name: Name
+    roles: list[RoleName] = Field(min_length=1, max_length=4)
+    tenant_id: Identifier
+
+
+class NewApiKey(Body):
+    """An API key for a user; no scopes means everything that the user's roles may do."""
+
+    user_id: Identifier
+    scopes: list[Annotated[str, Field(pattern=r"^[a-z_]+(:[a-z_]+)?$", max_length=64)]] = Field(
+        default_factory=list, max_length=32
+    )
+    expires_in_days: int | None = Field(default=None, ge=1, le=3650)
+
+
+class Tenant(Resource):
+    """A tenant."""
+
+    id: str
+    name: str
+
+
+class User(Resource):
+    """A user and the roles that they hold."""
+
+    id: str
+    tenant_id: str
+    name: str
+    roles: list[str]
+
+
+class ApiKey(Resource):
+    """A new API key. `token` is shown this once: only its hash is kept."""
+
+    id: str
+    user_id: str
+    token: str
+    scopes: list[str] = []
+    expires_at: datetime | None = None
+
+
+class Me(Resource):
+    """Who the API key acts for."""
+
+    user_id: str
+    tenant_id: str
+    roles: list[str]
+    scopes: list[str] = []
+
+
+class Instance(Resource):
+    """Who signs the releases of this instance."""
+
+    name: str
+    url: str
+    fingerprint: str = Field(description="SHA-256 of the raw Ed25519 public key, hex")
+    public_key: str = Field(description="PEM")
+
+
+# Datasets ---------------------------------------------------------------------------------------
+
+
+class NewDataset(Body):
+    """What the data owner declares to be public, and the budget that may ever be spent."""
+
+    name: Name
+    purpose: Prose
+    declared: DatasetSchema
+    epsilon: float = Field(gt=0, le=100, description="the budget of the dataset's cohort")
+    delta: float = Field(default=1e-5, gt=0, lt=1)
+    rule: Literal["basic", "renyi"] = "basic"
+    join_dataset_id: Identifier | None = Field(
+        default=None, description="share the cohort, and the budget, of this dataset"
+    )
+
+
+class Dataset(Resource):
+    """A dataset: a lineage of versions about the same persons."""
+
+    id: str
+    name: str
+    purpose: str
+    declared: DatasetSchema
+    cohort_id: str | None = None
+    created_at: datetime | None = None
+    versions: list["Version"] = []
+
+
+class Version(Resource):
+    """One immutable version of a dataset. Counts are private: its owner's and auditors' only."""
+
+    id: str
+    dataset_id: str
+    number: int
+    state: str
+    record_count: int | None = None
+    person_count: int | None = None
+    created_at: datetime | None = None
+    details: dict[str, Any] = {}
+
+
+class BudgetEntry(Resource):
+    """What one job holds or has spent of the budget."""
+
+    job_id: str
+    state: str
+    epsilon_reserved: float
+    epsilon_spent: float
+    delta: float
+
+
+class Budget(Resource):
+    """The budget of a dataset's cohort. Epsilon is derived from the recorded mechanisms."""
+
+    dataset_id: str
+    rule: str
+    epsilon: float
+    delta: float
+    epsilon_reserved: float
+    epsilon_spent: float
+    epsilon_remaining: float
+    delta_remaining: float
+    relation: str = "add_or_remove_one"
+    unit: str
+    entries: list[BudgetEntry] = []
+
+
+class NewUpload(Body):
+    """An upload about to start. The name of the file stays with you; only its suffix is sent."""
+
+    suffix: Literal[".zip", ".npz"] = ".zip"
+    size_bytes: int = Field(ge=1, le=LARGEST_UPLOAD_BYTES)
+
+
+class Upload(Resource):
+    """Where the parts of an upload go."""
+
+    version: Version
+    part_size_bytes: int
+    part_count: int
+
+
+class PartNumbers(Body):
+    """Which parts to get URLs for; each URL lives for minutes only."""
+
+    part_numbers: list[Annotated[int, Field(ge=1, le=LARGEST_PART_NUMBER)]] = Field(
+        min_length=1, max_length=100
+    )
+
+
+class PartUrl(Resource):
+    """A presigned URL that one part is PUT to."""
+
+    part_number: int
+    url: str
+
+
+class PartUrls(Resource):
+    """Presigned URLs."""
+
+    urls: list[PartUrl]
+
+
+class Part(Body):
+    """A part that object storage has taken."""
+
+    part_number: int = Field(ge=1, le=LARGEST_PART_NUMBER)
+    etag: str = Field(min_length=1, max_length=200, pattern=r"^[\x20-\x7e]+$")
+
+
+class CompletedUpload(Body):
+    """Every part of an upload, in order."""
+
+    parts: list[Part] = Field(min_length=1, max_length=LARGEST_PART_NUMBER)
+
+
+class NewWithdrawal(Body):
+    """A person who withdraws. The id is turned into a keyed digest and kept nowhere."""
+
+    patient_id: str = Field(min_length=1, max_length=256, pattern=r"^[^\x00]+$")
+
+
+# Jobs -------------------------------------------------------------------------------------------
+
+
+class NewTrainingPlan(Body):
+    """A training run to be costed; nothing is reserved."""
+
+    generator: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    config: dict[str, Any] = Field(default_factory=dict)
+    target: PrivacyTarget
+
+
+class TrainingPlan(Resource):
+    """The mechanisms a run would reserve, their epsilon, and why it would be refused."""
+
+    mechanisms: list[dict[str, Any]] = []
+    epsilon: float | None = None
+    delta: float
+    epsilon_remaining: float | None = None
+    accepted: bool
+    refusal: str | None = None
+
+
+class NewJob(NewTrainingPlan):
+    """A training run: its mechanisms are reserved in the budget before this is answered."""
+
+    version_id: Identifier
+    tier: TierName = "registered"
+    samples: int = Field(default=6000, ge=1, le=200_000, description="synthetic images to draw")
+
+
+class Job(Resource):
+    """One piece of work. `status` is for people, `state` for programs."""
+
+    id: str
+    kind: str
+    state: str
+    status: str
+    stage: str
+    step: int = 0
+    total: int = 0
+    eta_seconds: float | None = None
+    attempt: int = 0
+    dataset_id: str | None = None
+    version_id: str | None = None
+    release_id: str | None = None
+    parent_id: str | None = None
+    payload: dict[str, Any] = {}
+    progress: dict[str, Any] = {}
+    result: dict[str, Any] = {}
+    problem: dict[str, Any] | None = None
+    created_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Say whether the job will never change again."""
+        return self.state in {"succeeded", "failed", "cancelled"}
+
+
+# Releases ---------------------------------------------------------------------------------------
+
+
+class NewRelease(Body):
+    """A candidate for publication, from one audited set of samples."""
+
+    dataset_id: Identifier
+    audit_job_id: Identifier
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    version: Annotated[str, Field(pattern=r"^\d{1,6}\.\d{1,6}\.\d{1,6}$")] = "1.0.0"
+    terms: Prose
+
+
+class NewReview(Body):
+    """An auditor's vote; hidden from the other auditor until both have voted."""
+
+    decision: Literal["approve", "return", "reject"]
+    reason: Prose
+
+
+class Reason(Body):
+    """Why a release is taken away, or brought back; shown on its tombstone."""
+
+    reason: Prose
+
+
+class Review(Resource):
+    """A vote that may be seen."""
+
+    auditor_id: str
+    decision: str
+    reason: str
+    created_at: datetime | None = None
+
+
+class Release(Resource):
+    """A release. What is measured on real records is not in it."""
+
+    id: str
+    name: str
+    version: str
+    state: str
+    revision: int
+    dataset_id: str | None = None
+    audit_job_id: str | None = None
+    author_id: str | None = None
+    tier: str | None = None
+    unit: str | None = None
+    relation: str = "add_or_remove_one"
+    epsilon: float | None = None
+    delta: float | None = None
+    verdict: str | None = None
+    terms: str | None = None
+    labels: list[str] = []
+    height: int | None = None
+    width: int | None = None
+    size_bytes: int | None = None
+    sha256: str | None = None
+    reviews: list[Review] = []
+    votes: int = 0
+    tombstone: str | None = None
+    created_at: datetime | None = None
+    published_at: datetime | None = None
+
+
+class Acceptance(Resource):
+    """That a collaborator has accepted the terms of a release."""
+
+    release_id: str
+    user_id: str
+    accepted_at: datetime | None = None
+
+
+class Download(Resource):
+    """A short-lived URL of a release's bundle, and what must come out of it."""
+
+    url: str
+    expires_at: datetime
+    size_bytes: int
+    sha256: str
+    file_name: str
+
+
+class TrailEvent(Resource):
+    """Who did what to which thing, when."""
+
+    sequence: int
+    happened_at: datetime | None = None
+    actor_id: str | None = None
+    action: str
+    subject_id: str | None = None
+    details: dict[str, Any] = {}
+
+
+# Lists ------------------------------------------------------------------------------------------
+
+
+class Page(Resource):
+    """One page of a list; `next_cursor` is null on the last one."""
+
+    next_cursor: str | None = None
+
+
+class DatasetPage(Page):
+    """Datasets, newest first."""
+
+    items: list[Dataset]
+
+
+class JobPage(Page):
+    """Jobs, newest first."""
+
+    items: list[Job]
+
+
+class ReleasePage(Page):
+    """Releases, newest first."""
+
+    items: list[Release]
+
+
+class TrailPage(Page):
+    """Events, oldest first."""
+
+    items: list[TrailEvent]
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details: `detail` is the sentence a user reads."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="stable relative reference, such as /problems/budget-refused")
+    title: str
+    status: int
+    detail: str
+    instance: str | None = Field(default=None, description="id of this request, for the operator")
+    file: str | None = None
+    value: Any = None
+    limit: Any = None
+    remedy: str | None = None
