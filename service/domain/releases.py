@@ -1,0 +1,187 @@
+"""Release: the decision to publish one set of samples, as a table of states and their owners."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from service.domain.errors import IllegalTransition
+
+AUDITORS_NEEDED = 2
+
+
+class ReleaseState(StrEnum):
+    """Driven by people; see OWNERS for whose turn it is."""
+
+    DRAFT = "draft"
+    SUBMITTED = "submitted"
+    UNDER_REVIEW = "under_review"
+    RETURNED = "returned"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    WITHDRAWN = "withdrawn"
+    PUBLISHED = "published"
+    SUSPENDED = "suspended"
+    REVOKED = "revoked"
+
+
+TRANSITIONS: dict[ReleaseState, frozenset[ReleaseState]] = {
+    ReleaseState.DRAFT: frozenset({ReleaseState.SUBMITTED, ReleaseState.WITHDRAWN}),
+    ReleaseState.SUBMITTED: frozenset({ReleaseState.UNDER_REVIEW, ReleaseState.WITHDRAWN}),
+    ReleaseState.UNDER_REVIEW: frozenset(
+        {
+            ReleaseState.APPROVED,
+            ReleaseState.RETURNED,
+            ReleaseState.REJECTED,
+            ReleaseState.WITHDRAWN,
+            ReleaseState.SUBMITTED,
+        }
+    ),
+    ReleaseState.RETURNED: frozenset({ReleaseState.SUBMITTED, ReleaseState.WITHDRAWN}),
+    ReleaseState.APPROVED: frozenset(
+        {ReleaseState.PUBLISHED, ReleaseState.WITHDRAWN, ReleaseState.SUBMITTED}
+    ),
+    ReleaseState.REJECTED: frozenset(),
+    ReleaseState.WITHDRAWN: frozenset(),
+    ReleaseState.PUBLISHED: frozenset({ReleaseState.SUSPENDED, ReleaseState.REVOKED}),
+    ReleaseState.SUSPENDED: frozenset({ReleaseState.PUBLISHED, ReleaseState.REVOKED}),
+    ReleaseState.REVOKED: frozenset(),
+}
+"""UNDER_REVIEW | APPROVED -> SUBMITTED happens when the evidence changed: votes start again."""
+
+
+class StateOwner(StrEnum):
+    """Whose turn it is."""
+
+    AUTHOR = "author"
+    REVIEWER = "reviewer"
+    NOBODY = "nobody"
+
+
+OWNERS: dict[ReleaseState, StateOwner] = {
+    ReleaseState.DRAFT: StateOwner.AUTHOR,
+    ReleaseState.SUBMITTED: StateOwner.REVIEWER,
+    ReleaseState.UNDER_REVIEW: StateOwner.REVIEWER,
+    ReleaseState.RETURNED: StateOwner.AUTHOR,
+    ReleaseState.APPROVED: StateOwner.AUTHOR,
+    ReleaseState.REJECTED: StateOwner.NOBODY,
+    ReleaseState.WITHDRAWN: StateOwner.NOBODY,
+    ReleaseState.PUBLISHED: StateOwner.AUTHOR,
+    ReleaseState.SUSPENDED: StateOwner.AUTHOR,
+    ReleaseState.REVOKED: StateOwner.NOBODY,
+}
+
+IN_CATALOGUE = frozenset({ReleaseState.PUBLISHED, ReleaseState.SUSPENDED, ReleaseState.REVOKED})
+"""What collaborators of the whole instance see: releases, and tombstones of withdrawn ones."""
+
+
+class Decision(StrEnum):
+    """An auditor's vote."""
+
+    APPROVE = "approve"
+    RETURN = "return"
+    REJECT = "reject"
+
+
+class Location(StrEnum):
+    """Which bucket holds the bundle."""
+
+    NOWHERE = "nowhere"
+    RELEASED = "released"
+    QUARANTINE = "quarantine"
+
+
+@dataclass(eq=False)
+class Release:
+    """One candidate on its way out. `revision` is the ETag; `round` counts submissions."""
+
+    id: str
+    tenant_id: str
+    dataset_id: str
+    audit_job_id: str
+    name: str
+    version: str
+    terms: str
+    author_id: str
+    created_at: datetime
+    state: ReleaseState = ReleaseState.DRAFT
+    revision: int = 1
+    round: int = 0
+    tier: str = ""
+    verdict: str = ""
+    evidence: dict[str, Any] = field(default_factory=dict)
+    package_job_id: str | None = None
+    bundle_key: str | None = None
+    bundle_sha256: str | None = None
+    bundle_bytes: int = 0
+    certificate: dict[str, Any] = field(default_factory=dict)
+    location: Location = Location.NOWHERE
+    published_at: datetime | None = None
+    tombstone: dict[str, Any] | None = None
+
+    @property
+    def etag(self) -> str:
+        """Return the revision as it appears in ETag and If-Match, quotes included."""
+        return f'"{self.revision}"'
+
+    @property
+    def file_name(self) -> str:
+        """Return the name under which the bundle is downloaded."""
+        return f"{self.name}-{self.version}.zip"
+
+    def move_to(self, state: ReleaseState) -> None:
+        """Change the state; the only writer of `state`."""
+        if state not in TRANSITIONS[self.state]:
+            onward = ", ".join(sorted(TRANSITIONS[self.state])) or "nothing"
+            raise IllegalTransition(
+                f"Release {self.id} is {self.state}; it cannot become {state}. "
+                f"From here it may become: {onward}.",
+                state=self.state.value,
+            )
+        self.state = state
+
+
+@dataclass(eq=False)
+class Review:
+    """One auditor's vote in one round."""
+
+    release_id: str
+    round: int
+    auditor_id: str
+    decision: Decision
+    reason: str
+    created_at: datetime
+
+
+@dataclass(eq=False)
+class Acceptance:
+    """A collaborator accepted the terms whose digest is named."""
+
+    release_id: str
+    user_id: str
+    terms_digest: str
+    accepted_at: datetime
+
+
+@dataclass(eq=False)
+class Download:
+    """A presigned URL was handed out; the URL itself is never stored."""
+
+    id: str
+    release_id: str
+    user_id: str
+    created_at: datetime
+    expires_at: datetime
+
+
+def outcome(decisions: list[Decision]) -> Decision | None:
+    """Return what the votes of one round come to, or None while votes are missing.
+
+    One rejection rejects; otherwise one return returns; approval needs every vote.
+    """
+    if len(decisions) < AUDITORS_NEEDED:
+        return None
+    for decisive in (Decision.REJECT, Decision.RETURN):
+        if decisive in decisions:
+            return decisive
+    return Decision.APPROVE

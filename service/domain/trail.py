@@ -1,0 +1,55 @@
+"""Names of audit-trail events, subject:action. Append-only: a name's meaning never changes."""
+
+from enum import StrEnum
+
+
+class TrailEvent(StrEnum):
+    """Everything that anybody can do to anything."""
+
+    TENANT_CREATE = "tenant:create"
+    USER_CREATE = "user:create"
+    API_KEY_CREATE = "api_key:create"
+    API_KEY_REVOKE = "api_key:revoke"
+    DATASET_CREATE = "dataset:create"
+    VERSION_START_UPLOAD = "dataset_version:start_upload"
+    VERSION_UPLOAD = "dataset_version:upload"
+    VERSION_INGEST = "dataset_version:ingest"
+    VERSION_REFUSE = "dataset_version:refuse"
+    VERSION_ERASE_RAW = "dataset_version:erase_raw"
+    VERSION_ERASE = "dataset_version:erase"
+    PERSON_WITHDRAW = "person:withdraw"
+    PERSON_ERASE = "person:erase"
+    JOB_REQUEST = "job:request"
+    JOB_CLAIM = "job:claim"
+    JOB_REQUEUE = "job:requeue"
+    JOB_CANCEL_REQUEST = "job:cancel_request"
+    JOB_CANCEL = "job:cancel"
+    JOB_SUCCEED = "job:succeed"
+    JOB_FAIL = "job:fail"
+    STEPS_CHARGE = "steps:charge"
+    REPORT_READ = "report:read"
+    RELEASE_CREATE = "release:create"
+    RELEASE_REVISE = "release:revise"
+    RELEASE_SUBMIT = "release:submit"
+    RELEASE_REVIEW = "release:review"
+    RELEASE_RESET_VOTES = "release:reset_votes"
+    RELEASE_REQUEST_PUBLICATION = "release:request_publication"
+    RELEASE_PUBLISH = "release:publish"
+    RELEASE_SUSPEND = "release:suspend"
+    RELEASE_REINSTATE = "release:reinstate"
+    RELEASE_REVOKE = "release:revoke"
+    RELEASE_WITHDRAW = "release:withdraw"
+    RELEASE_MOVE_BUNDLE = "release:move_bundle"
+    TERMS_ACCEPT = "terms:accept"
+    RELEASE_DOWNLOAD = "release:download"
+    JOURNAL_REPLAY = "journal:replay"
+    JOURNAL_REATTACH = "journal:reattach"
+
+
+class LedgerEvent(StrEnum):
+    """What changes a budget's account."""
+
+    OPEN = "open"
+    RESERVE = "reserve"
+    CHARGE = "charge"
+    CLOSE = "close"

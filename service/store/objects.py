@@ -1,0 +1,385 @@
+"""The object store: S3 through boto3, the one implementation. Nothing here knows what it stores.
+
+Four buckets, one per state: `work` (raw, versions, candidates, checkpoints), `released`,
+`quarantine` and `journal`. Gigabytes are streamed; memory holds a few parts at most.
+"""
+
+import contextlib
+import hashlib
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import boto3
+import structlog
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from privacy.errors import DigestMismatch
+from service.config import MEBIBYTE, Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CHUNK_BYTES = MEBIBYTE
+_TRANSFER = TransferConfig(
+    multipart_threshold=32 * MEBIBYTE, multipart_chunksize=16 * MEBIBYTE, max_concurrency=4
+)
+_MISSING = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
+_EXISTS = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
+_log = structlog.get_logger(__name__)
+
+
+class Bucket(StrEnum):
+    """What state the objects in it are in."""
+
+    WORK = "work"
+    RELEASED = "released"
+    QUARANTINE = "quarantine"
+    JOURNAL = "journal"
+
+
+class ObjectMissing(LookupError):
+    """No object has this key."""
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What HEAD tells."""
+
+    key: str
+    size: int
+    modified_at: datetime
+
+
+class ObjectStore:
+    """Keys are chosen by the service; names that users give never become keys."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client = _connect(settings, settings.s3_endpoint_url)
+        public = settings.s3_public_endpoint_url or settings.s3_endpoint_url
+        self._public_client = _connect(settings, public)
+
+    def bucket(self, bucket: Bucket) -> str:
+        """Return the bucket's full name."""
+        return f"{self._settings.s3_bucket_prefix}-{bucket.value}"
+
+    def create_buckets(self) -> None:
+        """Create what is missing; the journal's bucket with object lock where that is supported."""
+        for bucket in Bucket:
+            name = self.bucket(bucket)
+            if self._has_bucket(name):
+                continue
+            if bucket is Bucket.JOURNAL and self._create(name, lock=True):
+                continue
+            self._create(name, lock=False)
+
+    def has_object_lock(self) -> bool:
+        """Tell whether the journal's bucket was made with object lock."""
+        name = self.bucket(Bucket.JOURNAL)
+        try:
+            answer = self._client.get_object_lock_configuration(Bucket=name)
+        except ClientError:
+            return False
+        return answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled"
+
+    def ping(self) -> None:
+        """Raise if the store does not answer."""
+        self._client.head_bucket(Bucket=self.bucket(Bucket.WORK))
+
+    def put_bytes(
+        self, bucket: Bucket, key: str, *, body: bytes, content_type: str = "application/json"
+    ) -> str:
+        """Store `body`; return its SHA-256."""
+        self._client.put_object(
+            Bucket=self.bucket(bucket), Key=key, Body=body, ContentType=content_type
+        )
+        return hashlib.sha256(body).hexdigest()
+
+    def put_file(
+        self,
+        bucket: Bucket,
+        key: str,
+        *,
+        path: Path,
+        content_type: str = "application/octet-stream",
+    ) -> str:
+        """Stream a file into the store; return the SHA-256 of its bytes."""
+        digest = file_sha256(path)
+        self._client.upload_file(
+            str(path),
+            self.bucket(bucket),
+            key,
+            ExtraArgs={"ContentType": content_type},
+            Config=_TRANSFER,
+        )
+        return digest
+
+    def put_stream(
+        self, bucket: Bucket, key: str, *, chunks: Iterable[bytes], limit_bytes: int
+    ) -> int:
+        """Store chunks as they come, as a multipart upload; return the number of bytes.
+
+        Memory holds one part. Raises: ValueError once more than `limit_bytes` came; whatever
+        `chunks` raises. Nothing is stored then.
+        """
+        name = self.bucket(bucket)
+        upload_id = self._client.create_multipart_upload(Bucket=name, Key=key)["UploadId"]
+        parts: list[tuple[int, str]] = []
+        total = 0
+        try:
+            for number, part in enumerate(_in_parts(chunks, self._settings.part_bytes), start=1):
+                total += len(part)
+                if total > limit_bytes:
+                    raise ValueError(f"more than {limit_bytes} bytes came")
+                answer = self._client.upload_part(
+                    Bucket=name, Key=key, UploadId=upload_id, PartNumber=number, Body=part
+                )
+                parts.append((number, answer["ETag"]))
+            self.complete_multipart(bucket, key, upload_id=upload_id, parts=parts)
+        except BaseException:
+            self.abort_multipart(bucket, key, upload_id=upload_id)
+            raise
+        return total
+
+    def get_to_file(
+        self, bucket: Bucket, key: str, *, path: Path, sha256: str | None = None
+    ) -> None:
+        """Stream an object into a file; with `sha256`, keep it only if its bytes match.
+
+        Raises: ObjectMissing; DigestMismatch, and the file is gone.
+        """
+        self.head(bucket, key)
+        self._client.download_file(self.bucket(bucket), key, str(path), Config=_TRANSFER)
+        if sha256 is not None and (found := file_sha256(path)) != sha256:
+            path.unlink()
+            raise DigestMismatch(
+                f"Object {key} was refused: its SHA-256 is {found}, {sha256} was recorded. "
+                "It was changed in the object store; restore it from a backup."
+            )
+
+    def get_bytes(
+        self, bucket: Bucket, key: str, *, sha256: str | None = None, limit_bytes: int = 1 << 28
+    ) -> bytes:
+        """Return a small object.  Raises: ObjectMissing, DigestMismatch, ValueError if large."""
+        info = self.head(bucket, key)
+        if info.size > limit_bytes:
+            raise ValueError(f"object {key} has {info.size} bytes, the limit is {limit_bytes}")
+        answer = self._client.get_object(Bucket=self.bucket(bucket), Key=key)
+        body = answer["Body"].read()
+        if sha256 is not None and hashlib.sha256(body).hexdigest() != sha256:
+            raise DigestMismatch(
+                f"Object {key} was refused: its bytes differ from the recorded SHA-256 {sha256}."
+            )
+        return body
+
+    def open_range(
+        self, bucket: Bucket, key: str, *, first: int = 0, last: int | None = None
+    ) -> Iterator[bytes]:
+        """Yield the bytes from `first` to `last`, both included, in chunks of 1 MiB."""
+        span = f"bytes={first}-{'' if last is None else last}"
+        try:
+            answer = self._client.get_object(Bucket=self.bucket(bucket), Key=key, Range=span)
+        except ClientError as error:
+            raise _translated(error, key) from error
+        body = answer["Body"]
+        with contextlib.closing(body):
+            yield from body.iter_chunks(CHUNK_BYTES)
+
+    def head(self, bucket: Bucket, key: str) -> ObjectInfo:
+        """Return size and time of an object.  Raises: ObjectMissing."""
+        try:
+            answer = self._client.head_object(Bucket=self.bucket(bucket), Key=key)
+        except ClientError as error:
+            raise _translated(error, key) from error
+        return ObjectInfo(key, answer["ContentLength"], answer["LastModified"])
+
+    def exists(self, bucket: Bucket, key: str) -> bool:
+        """Tell whether an object has this key."""
+        try:
+            self.head(bucket, key)
+        except ObjectMissing:
+            return False
+        return True
+
+    def list_keys(self, bucket: Bucket, prefix: str, *, after: str = "") -> Iterator[str]:
+        """Yield the keys under `prefix` that sort behind `after`, in order."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket(bucket), Prefix=prefix, StartAfter=after
+        )
+        for page in pages:
+            for entry in page.get("Contents", []):
+                yield entry["Key"]
+
+    def delete(self, bucket: Bucket, key: str) -> None:
+        """Delete an object; one that is not there is fine."""
+        self._client.delete_object(Bucket=self.bucket(bucket), Key=key)
+
+    def delete_prefix(self, bucket: Bucket, prefix: str) -> int:
+        """Delete everything under `prefix`; return how many objects went."""
+        keys = list(self.list_keys(bucket, prefix))
+        for key in keys:
+            self.delete(bucket, key)
+        return len(keys)
+
+    def move(self, key: str, *, source: Bucket, target: Bucket) -> None:
+        """Copy, compare sizes, then delete the source. Safe to repeat after an interruption."""
+        if self.exists(source, key):
+            origin = {"Bucket": self.bucket(source), "Key": key}
+            self._client.copy(cast("Any", origin), self.bucket(target), key, Config=_TRANSFER)
+            if self.head(target, key).size != self.head(source, key).size:
+                raise DigestMismatch(f"Moving {key} was refused: the copy has another size.")
+            self.delete(source, key)
+        elif not self.exists(target, key):
+            raise ObjectMissing(f"object {key} is in neither {source} nor {target}")
+
+    def put_immutable(self, key: str, body: bytes, *, retention_days: int = 0) -> None:
+        """Store into the journal's bucket, never over an existing object.
+
+        With `retention_days`, nobody can delete it before (object lock, COMPLIANCE).
+        """
+        options: dict[str, Any] = {}
+        if retention_days:
+            until = datetime.now(UTC) + timedelta(days=retention_days)
+            options = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until}
+            options["ChecksumAlgorithm"] = "SHA256"
+        try:
+            self._client.put_object(
+                Bucket=self.bucket(Bucket.JOURNAL),
+                Key=key,
+                Body=body,
+                ContentType="application/json",
+                IfNoneMatch="*",
+                **options,
+            )
+        except ClientError as error:
+            # The key holds the digest, so an object that is there already is this very one.
+            if error.response["Error"]["Code"] not in {"PreconditionFailed", "412"}:
+                raise
+
+    def presign_get(self, bucket: Bucket, key: str, *, seconds: int, file_name: str) -> str:
+        """Return a URL that downloads one object under `file_name` for a short time."""
+        return self._public_client.generate_presigned_url(
+            "get_object",
+            Params={
+                "Bucket": self.bucket(bucket),
+                "Key": key,
+                "ResponseContentDisposition": f'attachment; filename="{file_name}"',
+            },
+            ExpiresIn=seconds,
+        )
+
+    def start_multipart(self, bucket: Bucket, key: str) -> str:
+        """Start a multipart upload; return its id."""
+        answer = self._client.create_multipart_upload(Bucket=self.bucket(bucket), Key=key)
+        return answer["UploadId"]
+
+    def presign_part(
+        self, bucket: Bucket, key: str, *, upload_id: str, number: int, seconds: int
+    ) -> str:
+        """Return a URL that takes one part by PUT."""
+        return self._public_client.generate_presigned_url(
+            "upload_part",
+            Params={
+                "Bucket": self.bucket(bucket),
+                "Key": key,
+                "UploadId": upload_id,
+                "PartNumber": number,
+            },
+            ExpiresIn=seconds,
+        )
+
+    def complete_multipart(
+        self, bucket: Bucket, key: str, *, upload_id: str, parts: Iterable[tuple[int, str]]
+    ) -> None:
+        """Join the parts, given as (number, ETag)."""
+        listed = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(parts)]
+        self._client.complete_multipart_upload(
+            Bucket=self.bucket(bucket),
+            Key=key,
+            UploadId=upload_id,
+            MultipartUpload=cast("Any", {"Parts": listed}),
+        )
+
+    def abort_multipart(self, bucket: Bucket, key: str, *, upload_id: str) -> None:
+        """Drop the parts of an upload; one that is gone already is fine."""
+        with contextlib.suppress(ClientError):
+            self._client.abort_multipart_upload(
+                Bucket=self.bucket(bucket), Key=key, UploadId=upload_id
+            )
+
+    def _has_bucket(self, name: str) -> bool:
+        try:
+            self._client.head_bucket(Bucket=name)
+        except ClientError:
+            return False
+        return True
+
+    def _create(self, name: str, *, lock: bool) -> bool:
+        options: dict[str, Any] = {"ObjectLockEnabledForBucket": True} if lock else {}
+        try:
+            self._client.create_bucket(Bucket=name, **options)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code in _EXISTS:
+                return True
+            if not lock:
+                raise
+            _log.warning("the store has no object lock; anchors can be deleted", code=code)
+            return False
+        return True
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(cast("BinaryIO", file), "sha256").hexdigest()
+
+
+def _connect(settings: Settings, endpoint: str) -> "S3Client":
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=settings.s3_region,
+        aws_access_key_id=settings.s3_access_key or None,
+        aws_secret_access_key=settings.s3_secret_key or None,
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            # Many S3 servers refuse the trailing checksums that boto3 sends by default.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            connect_timeout=5,
+            read_timeout=60,
+            retries={"max_attempts": 4, "mode": "standard"},
+            max_pool_connections=32,
+        ),
+    )
+
+
+def _in_parts(chunks: Iterable[bytes], part_bytes: int) -> Iterator[bytes]:
+    """Regroup chunks into parts of `part_bytes`; the last one may be shorter, or alone empty."""
+    buffer = io.BytesIO()
+    sent = False
+    for chunk in chunks:
+        buffer.write(chunk)
+        while buffer.tell() >= part_bytes:
+            whole = buffer.getvalue()
+            yield whole[:part_bytes]
+            sent = True
+            buffer = io.BytesIO()
+            buffer.write(whole[part_bytes:])
+    if buffer.tell() or not sent:
+        yield buffer.getvalue()
+
+
+def _translated(error: ClientError, key: str) -> Exception:
+    if error.response["Error"]["Code"] in _MISSING:
+        return ObjectMissing(f"no object has the key {key}")
+    return error
