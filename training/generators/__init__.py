@@ -1,0 +1,101 @@
+"""The generator contract: one module here is one way to make synthetic images.
+
+A module `NAME.py` has a docstring (its documentation), `Config`, `STAGES`, `fit`, `Fitted` and
+`from_state`. The file's name is the generator's name; there is no list to edit.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Protocol, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.errors import InvalidParameter
+from privacy.manifests import DatasetSchema
+from privacy.mechanisms import Mechanism, Stage
+from training.records import TrainingRecords
+from training.run import Run
+
+SampleProgress = Callable[[int, int], None]  # images drawn, images wanted
+_REQUIRED = ("Config", "STAGES", "fit", "Fitted", "from_state")
+
+
+class Fitted(Protocol):
+    """A generator that has been fitted. Everything it does is free under DP (post-processing)."""
+
+    @property
+    def mechanisms(self) -> tuple[Mechanism, ...]:
+        """The ordered mechanisms that ran."""
+
+    def sample(
+        self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
+    ) -> NDArray[np.integer]:
+        """Draw one image per label, the same for the same seed. Shapes: (M,) -> (M, H, W)."""
+
+    def score(
+        self, images: NDArray[np.integer], labels: NDArray[np.integer], *, seed: int
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return scores per record for white-box audits; higher = more likely a member."""
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """Return all that a rebuilt generator needs, as named arrays."""
+
+    def with_mechanisms(self, mechanisms: tuple[Mechanism, ...]) -> Self:
+        """Return the same generator with the mechanisms that its manifest records."""
+
+
+class GeneratorModule(Protocol):
+    """What `load` returns: the names that every generator module has."""
+
+    Config: type[Any]
+    STAGES: tuple[Stage, ...]
+
+    def fit(
+        self,
+        records: TrainingRecords,
+        config: Any,
+        *,
+        schema: DatasetSchema,
+        run: Run,
+        seed: int,
+    ) -> Fitted:
+        """Fit on the training arm, within what `run` has reserved."""
+
+    def from_state(
+        self, state: dict[str, NDArray[np.generic]], *, config: Any, schema: DatasetSchema
+    ) -> Fitted:
+        """Rebuild what `Fitted.state` wrote."""
+
+
+def available() -> tuple[str, ...]:
+    """Return the names of all generators, in order."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+def load(name: str) -> GeneratorModule:
+    """Import one generator.
+
+    Raises: InvalidParameter if there is none of that name, or if it does not keep the contract.
+    """
+    if name not in available():
+        raise InvalidParameter(
+            f"The generator {name!r} was refused: there is none of that name. "
+            f"Choose one of {', '.join(available())}."
+        )
+    module = importlib.import_module(f"{__name__}.{name}")
+    missing = missing_names(module)
+    if missing:
+        raise InvalidParameter(
+            f"The generator {name!r} was refused: its module has no {', '.join(missing)}. "
+            "See training/README.md, How to add a generator."
+        )
+    return cast("GeneratorModule", module)
+
+
+def missing_names(module: ModuleType) -> tuple[str, ...]:
+    """Return what a module lacks of the contract; a docstring counts as a name."""
+    lacking = [name for name in _REQUIRED if not hasattr(module, name)]
+    return tuple(lacking if (module.__doc__ or "").strip() else ["docstring", *lacking])

@@ -1,0 +1,63 @@
+"""Fitted generators as files: safetensors and JSON, checked against a digest before reading.
+
+Nothing that is read here is executed, and nothing is parsed before its digest is right.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from privacy.errors import DigestMismatch
+from privacy.manifests import DatasetSchema, GeneratorManifest
+from training import checkpoints, generators
+from training.generators import Fitted
+
+FORMAT = "safetensors"
+
+
+def save(fitted: Fitted, path: Path) -> str:
+    """Write the weights of a fitted generator and return the SHA-256 of the file, as hex."""
+    content = checkpoints.to_bytes(fitted.state())
+    path.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def load(manifest: GeneratorManifest, path: Path) -> Fitted:
+    """Read the fitted generator that a manifest describes.
+
+    Raises: DigestMismatch if the file is not the one named by the manifest.
+    """
+    return restore(manifest.generator, read(path, manifest.weights), manifest)
+
+
+def read(path: Path, digest: str) -> dict[str, NDArray[np.generic]]:
+    """Read the arrays of a weights file after its digest was found right."""
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != digest:
+        raise DigestMismatch(
+            f"Reading {path.name} was refused: its SHA-256 is {found}, and the manifest names "
+            f"{digest}. Fetch the file again; if it still differs, it was changed."
+        )
+    return checkpoints.from_bytes(content)
+
+
+def restore(
+    name: str, state: dict[str, NDArray[np.generic]], manifest: GeneratorManifest
+) -> Fitted:
+    """Rebuild a fitted generator from its arrays, config and schema."""
+    module = generators.load(name)
+    config = module.Config.model_validate(manifest.config)
+    schema: DatasetSchema = manifest.declared
+    fitted = module.from_state(state, config=config, schema=schema)
+    return fitted.with_mechanisms(manifest.mechanisms)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes, for the generator manifest."""
+    import opacus  # noqa: PLC0415  (slow to import, and needed for its version only)
+
+    return {"torch": torch.__version__, "numpy": np.__version__, "opacus": opacus.__version__}

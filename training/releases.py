@@ -1,0 +1,107 @@
+"""One-shot Gaussian releases: one vector per person, clipped to L2 norm 1, summed, noised.
+
+The whole release is one table (cells, dimension): a record adds its vector to the row of its cell,
+weighted 1 / (number of the person's records), so a person's part of the table is the average of
+their records wherever these lie. That part is clipped to norm 1 as a whole, whatever the records
+hold; the sensitivity under adding or removing a person is then 1, and the noise needs nothing else.
+What is divided by later must be public or another noised number.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.errors import InvalidParameter, UnsupportedMechanism
+from privacy.mechanisms import GaussianMechanism, Mechanism
+from training.randomness import PrivacyRandomness
+from training.records import PersonIndex
+
+Vectors = Callable[[NDArray[np.int64]], NDArray[np.float64]]
+
+CLIP_NORM = 1.0
+# Float64 sums of a few thousand squares are exact to far better than this.
+_ROUNDING_SLACK = 1e-9
+_PERSONS_AT_ONCE = 256
+
+
+def release_sum(
+    vectors: Vectors,
+    cells: NDArray[np.integer],
+    *,
+    people: PersonIndex,
+    cell_count: int,
+    mechanism: Mechanism,
+) -> NDArray[np.float64]:
+    """Return the noised sum over persons of their clipped tables.
+
+    `vectors` maps record indices (R,) to vectors (R, D); `cells` (N,) names each record's row.
+    Shapes: result (cell_count, D).  Raises: InvalidParameter if `mechanism` is not one release.
+    """
+    noise_multiplier = _noise_multiplier(mechanism)
+    total = sum_of_clipped(vectors, cells, people=people, cell_count=cell_count)
+    noise = PrivacyRandomness().normal(total.size).reshape(total.shape)
+    return total + noise_multiplier * CLIP_NORM * noise
+
+
+def sum_of_clipped(
+    vectors: Vectors,
+    cells: NDArray[np.integer],
+    *,
+    people: PersonIndex,
+    cell_count: int,
+) -> NDArray[np.float64]:
+    """Sum the persons' clipped tables. PRIVATE: the caller adds the noise.
+
+    Shapes: result (cell_count, D). A person whose norm is not finite adds nothing.
+    """
+    total: NDArray[np.float64] | None = None
+    for first in range(0, max(len(people), 1), _PERSONS_AT_ONCE):
+        last = min(first + _PERSONS_AT_ONCE, len(people))
+        starts = people.starts[first : last + 1]
+        records = people.order[starts[0] : starts[-1]]
+        person = np.repeat(np.arange(last - first), np.diff(starts))
+        part = _clipped_block(vectors(records), cells[records], person, cell_count=cell_count)
+        total = part if total is None else total + part
+    if total is None:
+        raise InvalidParameter("A release over no block of persons was refused: nothing was read.")
+    return total
+
+
+def _clipped_block(
+    values: NDArray[np.float64],
+    cells: NDArray[np.integer],
+    person: NDArray[np.int64],
+    *,
+    cell_count: int,
+) -> NDArray[np.float64]:
+    weights = 1.0 / np.bincount(person)[person] if len(person) else np.zeros(0)
+    pairs, pair_of_record = np.unique(person * cell_count + cells, return_inverse=True)
+    table = np.zeros((len(pairs), values.shape[1]))
+    np.add.at(table, pair_of_record, values * weights[:, None])
+    pair_person, pair_cell = pairs // cell_count, pairs % cell_count
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow is dropped just below
+        squares = np.bincount(pair_person, weights=np.square(table).sum(axis=1))
+    is_finite = np.isfinite(squares)
+    norms = np.sqrt(np.where(is_finite, squares, np.inf))
+    limit = CLIP_NORM * (1.0 - _ROUNDING_SLACK)
+    factors = np.minimum(1.0, limit / np.maximum(norms, limit))
+    kept = is_finite[pair_person]
+    clipped = np.where(kept[:, None], table, 0.0) * factors[pair_person][:, None]
+    total = np.zeros((cell_count, values.shape[1]))
+    np.add.at(total, pair_cell, clipped)
+    return total
+
+
+def _noise_multiplier(mechanism: Mechanism) -> float:
+    if not isinstance(mechanism, GaussianMechanism):
+        raise UnsupportedMechanism(
+            f"A one-shot release was refused for mechanism kind {mechanism.kind!r} "
+            f"({mechanism.stage}): it needs a Gaussian one. Check the generator's STAGES."
+        )
+    if mechanism.steps != 1:
+        raise InvalidParameter(
+            f"A one-shot release of {mechanism.steps} steps was refused "
+            f"({mechanism.stage}): it runs once. Reserve steps=1."
+        )
+    return mechanism.noise_multiplier
