@@ -61,3 +61,8 @@ def versions() -> dict[str, str]:
     import opacus  # noqa: PLC0415  (slow to import, and needed for its version only)
 
     return {"torch": torch.__version__, "numpy": np.__version__, "opacus": opacus.__version__}
+
+
+def device() -> str:
+    """Return the kind of device that fits run on, for the generator manifest."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
