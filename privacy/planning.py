@@ -1,0 +1,220 @@
+"""Turns a generator's stages and a privacy target into the mechanisms that a job reserves.
+
+Everything here is computed from declared, public numbers; the realised data is never seen. The
+noise is the smallest that meets the target, rounded up. Budgets are `privacy.ledger`'s matter.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Context, Decimal
+from math import exp, floor, log
+from typing import Any
+
+from privacy import accounting, ledger
+from privacy.errors import InvalidParameter
+from privacy.inclusion import Rates
+from privacy.mechanisms import (
+    DpSgdStage,
+    GaussianMechanism,
+    GaussianStage,
+    Mechanism,
+    PoissonSubsampledGaussianMechanism,
+    PrivacyTarget,
+    Stage,
+)
+
+# Relative width at which the search for the noise stops; the upper end is taken.
+_PRECISION = 1e-3
+# Noise multipliers are rounded up to this many digits, so that they read and travel well.
+_DIGITS = 5
+_ROUND_UP = Context(prec=_DIGITS, rounding="ROUND_CEILING")
+# More noise than this teaches nothing; a plan that needs it is refused with that sentence.
+_MOST_NOISE = 2.0**14
+_LEAST_NOISE = 1e-3
+# Stand in for "no noise to speak of" and for "too little to measure" in the search.
+_UNPAYABLE, _FREE = 1e6, 1e-9
+
+
+def public_train_count(declared_count: int, *, rates: Rates) -> int:
+    """Return the expected size of the training arm, from the declared count and public rates."""
+    return floor(declared_count * (1 - rates.reference - rates.pool / 2))
+
+
+def plan_mechanisms(
+    stages: Sequence[Stage],
+    *,
+    config: Mapping[str, Any],
+    target: PrivacyTarget,
+    public_train_count: int,
+) -> tuple[Mechanism, ...]:
+    """Return one mechanism per stage, in order, whose joint cost is at most `target`.
+
+    A Gaussian stage gets `noise_ratio` times the noise that would alone spend the target; DP-SGD
+    stages share one noise multiplier, fitted to what is left. With Gaussian stages only, all are
+    scaled together so that the whole meets the target.
+    Raises: InvalidParameter, as a sentence for the data owner, if no noise can meet the target.
+    """
+    if not stages:
+        raise InvalidParameter("The plan was refused: the generator declares no stages.")
+    ratios = [_ratio(s, config) for s in stages if isinstance(s, GaussianStage)]
+    if len(ratios) == len(stages):
+        return _calibrate(_gaussian_plan(stages, ratios), target=target)
+    alone = accounting.gaussian_noise_multiplier(target)
+    fixed = {id(s): _ratio(s, config) * alone for s in stages if isinstance(s, GaussianStage)}
+    drafts = {
+        id(s): _dp_sgd(s, config=config, public_train_count=public_train_count)
+        for s in stages
+        if isinstance(s, DpSgdStage)
+    }
+
+    def plan(noise: float) -> tuple[Mechanism, ...]:
+        return tuple(
+            _gaussian(stage, fixed[id(stage)])
+            if isinstance(stage, GaussianStage)
+            else drafts[id(stage)].model_copy(update={"noise_multiplier": noise})
+            for stage in stages
+        )
+
+    _check_gaussians_leave_room(plan(_MOST_NOISE), target=target)
+    return _calibrate(plan, target=target)
+
+
+def _gaussian_plan(
+    stages: Sequence[Stage], ratios: Sequence[float]
+) -> Callable[[float], tuple[Mechanism, ...]]:
+    def plan(scale: float) -> tuple[Mechanism, ...]:
+        pairs = zip(stages, ratios, strict=True)
+        return tuple(_gaussian(stage, ratio * scale) for stage, ratio in pairs)
+
+    return plan
+
+
+def _calibrate(
+    plan: Callable[[float], tuple[Mechanism, ...]], *, target: PrivacyTarget
+) -> tuple[Mechanism, ...]:
+    """Return `plan` at the smallest noise that meets `target`, to a relative 1e-3, rounded up."""
+    # Imported late, because the web service imports this module and seldom plans.
+    from scipy.optimize import brentq  # noqa: PLC0415
+
+    def excess(log_noise: float) -> float:
+        mechanisms = plan(exp(log_noise))
+        cost = _UNPAYABLE if _is_too_quiet(mechanisms) else ledger.cost(mechanisms, target.delta)
+        # Cost against noise is nearly a straight line in logarithms, so few tries are needed.
+        return log(max(float(cost), _FREE) / target.epsilon)
+
+    high = _enough_noise(plan, target=target)
+    low = high / 2
+    while low > _LEAST_NOISE and excess(log(low)) <= 0:
+        low, high = low / 2, low
+    if low <= _LEAST_NOISE:
+        noise = high
+    else:
+        noise = exp(brentq(excess, log(low), log(high), xtol=_PRECISION / 4, rtol=1e-9))
+    noise = _rounded_up(noise)
+    while not _meets(plan(noise), target):
+        noise = _rounded_up(noise * (1 + _PRECISION / 4))
+    return plan(noise)
+
+
+def _enough_noise(
+    plan: Callable[[float], tuple[Mechanism, ...]], *, target: PrivacyTarget
+) -> float:
+    """Return a power of two of noise that certainly meets the target, by the quick accountant."""
+    noise = 2.0**-4
+    while True:
+        mechanisms = plan(noise)
+        if not _is_too_quiet(mechanisms) and _meets_surely(mechanisms, target):
+            return noise
+        noise *= 2
+        if noise > _MOST_NOISE:
+            raise InvalidParameter(
+                f"Epsilon {target.epsilon} at delta {target.delta} was refused: even with a noise "
+                f"multiplier of {_MOST_NOISE:g} the stages cost more. Take fewer steps, a smaller "
+                "batch, or a larger epsilon."
+            )
+
+
+def _meets_surely(mechanisms: tuple[Mechanism, ...], target: PrivacyTarget) -> bool:
+    share = 1 - float(ledger.REFUND_SHARE)
+    return accounting.second_opinion(mechanisms, target.delta * share) < target.epsilon
+
+
+def _meets(mechanisms: tuple[Mechanism, ...], target: PrivacyTarget) -> bool:
+    if _is_too_quiet(mechanisms):
+        return False
+    return ledger.cost(mechanisms, target.delta) <= Decimal(repr(target.epsilon))
+
+
+def _is_too_quiet(mechanisms: tuple[Mechanism, ...]) -> bool:
+    least = accounting.NOISE_MULTIPLIER_RANGE[0]
+    return min(mechanism.noise_multiplier for mechanism in mechanisms) < least
+
+
+def _check_gaussians_leave_room(
+    mechanisms: tuple[Mechanism, ...], *, target: PrivacyTarget
+) -> None:
+    gaussians = tuple(m for m in mechanisms if isinstance(m, GaussianMechanism))
+    if gaussians and not _meets(gaussians, target):
+        cost = ledger.cost(gaussians, target.delta)
+        raise InvalidParameter(
+            f"The plan was refused: its Gaussian stages alone cost epsilon {cost} of the target "
+            f"{target.epsilon} at delta {target.delta}. Raise their noise_ratio above 1."
+        )
+
+
+def _dp_sgd(
+    stage: DpSgdStage, *, config: Mapping[str, Any], public_train_count: int
+) -> PoissonSubsampledGaussianMechanism:
+    steps = _whole(stage, "steps", config)
+    batch = _whole(stage, "expected_batch_size", config)
+    if batch > public_train_count:
+        raise InvalidParameter(
+            f"An expected batch size of {batch} for {stage.stage} was refused: the declared count "
+            f"leaves {public_train_count} units to train on. Use a batch of at most that."
+        )
+    return PoissonSubsampledGaussianMechanism(
+        stage=stage.stage,
+        noise_multiplier=1.0,
+        sampling_rate=batch / public_train_count,
+        steps=steps,
+    )
+
+
+def _gaussian(stage: Stage, noise_multiplier: float) -> GaussianMechanism:
+    return GaussianMechanism(stage=stage.stage, noise_multiplier=_rounded_up(noise_multiplier))
+
+
+def _rounded_up(noise_multiplier: float) -> float:
+    rounded = float(_ROUND_UP.create_decimal(Decimal(repr(noise_multiplier))))
+    return max(rounded, noise_multiplier)
+
+
+def _ratio(stage: GaussianStage, config: Mapping[str, Any]) -> float:
+    value = _resolve(stage, "noise_ratio", config)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1000:
+        raise InvalidParameter(
+            f"A noise ratio of {value!r} for {stage.stage} was refused: give a number above 0 and "
+            "at most 1000."
+        )
+    return float(value)
+
+
+def _whole(stage: DpSgdStage, field: str, config: Mapping[str, Any]) -> int:
+    value = _resolve(stage, field, config)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidParameter(
+            f"{field} {value!r} for {stage.stage} was refused: give a whole number of at least 1."
+        )
+    return value
+
+
+def _resolve(stage: Stage, field: str, config: Mapping[str, Any]) -> object:
+    """Return the number in `field`, or the one in the Config field that it names."""
+    value = getattr(stage, field)
+    if not isinstance(value, str):
+        return value
+    if value not in config:
+        raise InvalidParameter(
+            f"The plan was refused: {stage.stage} takes its {field} from the configuration field "
+            f"{value!r}, and the configuration has none."
+        )
+    return config[value]
