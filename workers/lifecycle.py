@@ -1,0 +1,228 @@
+"""The one place in the workers that sets a job's state: claim, watch, finish.
+
+`run_job` claims the job row with a fresh fencing token, starts `workers.job` as a subprocess, and
+renews the lease while it runs. How the child ends decides the job: a result, a problem, a signal.
+Whoever lost the lease writes nothing: another worker owns the job by then.
+"""
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.domain.errors import DomainError, JournalBehind, LeaseLost
+from service.domain.jobs import Job, JobKind
+from service.operations import jobs
+from service.wiring import Application
+from workers.child import Child
+from workers.job import Exit
+from workers.logs import describe_error, logger
+from workers.workspace import scratch_directory, sweep_scratch
+
+HEARTBEATS_PER_LEASE = 5
+LONGEST_HEARTBEAT_SECONDS = 1.0
+
+KILLED = (
+    "The process of this job was killed by the system (signal {signal}), most likely because the "
+    "machine ran out of memory. Choose a smaller batch or image size, or ask the operator for a "
+    "larger worker."
+)
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """The child was ended from outside: cancelled, or the worker is shutting down."""
+
+
+@dataclass
+class Lease:
+    """This worker's hold on a job, renewed by heartbeats; measured by our own clock as well."""
+
+    application: Application
+    job: Job
+    token: str
+    seconds: float
+    held_until: float
+
+    def renew(self, progress: dict[str, Any] | None) -> bool:
+        """Renew the lease and show progress; return whether the user asked to cancel.
+
+        A database that cannot be reached is tried again until our own clock says that the lease
+        is over: from then on another worker may own the job.
+        Raises: LeaseLost.
+        """
+        started = time.monotonic()
+        try:
+            with self.application.uow() as uow:
+                is_cancelled = jobs.heartbeat(
+                    uow,
+                    job_id=self.job.id,
+                    token=self.token,
+                    lease_seconds=self.seconds,
+                    progress=progress or {},
+                )
+        except SQLAlchemyError as error:
+            if time.monotonic() > self.held_until:
+                raise LeaseLost("The database could not be reached within the lease.") from error
+            logger.warning("A heartbeat failed", job_id=self.job.id, error=type(error).__name__)
+            return False
+        self.held_until = started + self.seconds
+        return is_cancelled
+
+
+def run_job(application: Application, job_id: str, *, stopping: threading.Event) -> None:
+    """Claim a job and see it through; return silently when there is nothing to claim."""
+    if stopping.is_set():
+        return
+    lease = _claim(application, job_id)
+    if lease is None:
+        logger.info("There was nothing to claim", job_id=job_id)
+        return
+    log = logger.bind(job_id=job_id, kind=lease.job.kind.value, attempt=lease.job.attempt)
+    log.info("The job was claimed")
+    started = time.monotonic()
+    try:
+        ending = _run_child(lease, stopping)
+    except LeaseLost:
+        log.warning("The lease was lost; the child was killed and nothing was written")
+        return
+    _write(lease, ending)
+    log.info("The job ended", seconds=round(time.monotonic() - started, 1), how=ending.__name__)
+
+
+def _claim(application: Application, job_id: str) -> Lease | None:
+    token = secrets.token_hex(16)
+    seconds = application.settings.lease_seconds
+    started = time.monotonic()
+    try:
+        with application.uow() as uow:
+            job = jobs.claim_job(uow, job_id=job_id, token=token, lease_seconds=seconds)
+    except JournalBehind as error:
+        # The job stays queued: it is sent again until an operator has replayed the journal.
+        logger.error("No job is claimed: the journal is behind", sentence=error.sentence)
+        return None
+    if job is None:
+        return None
+    return Lease(application, job, token, seconds, started + seconds)
+
+
+Ending = Callable[[Lease], None]
+"""The one write that ends this worker's part in a job."""
+
+
+def _run_child(lease: Lease, stopping: threading.Event) -> Ending:
+    """Start the child, watch it to its end, and return what is to be written.
+
+    Raises: LeaseLost, when the child has been killed because of it.
+    """
+    sweep_scratch(lease.application.settings)
+    with scratch_directory(lease.application.settings, lease.job.id) as scratch:
+        child = Child(
+            lease.job.id, token=lease.token, scratch=scratch, environment=_child_environment()
+        )
+        try:
+            return _watch(lease, child, stopping)
+        finally:
+            child.close()
+
+
+def _watch(lease: Lease, child: Child, stopping: threading.Event) -> Ending:
+    interval = min(LONGEST_HEARTBEAT_SECONDS, lease.seconds / HEARTBEATS_PER_LEASE)
+    while True:
+        code = child.wait(interval)
+        is_cancelled = lease.renew(child.last("progress"))
+        if code is not None:
+            child.join_messages()
+            return _ending(lease, child, code, is_cancelled=is_cancelled)
+        if is_cancelled:
+            child.stop()
+            return cancelled
+        if stopping.is_set():
+            child.stop()
+            return released
+
+
+def _ending(lease: Lease, child: Child, code: int, *, is_cancelled: bool) -> Ending:
+    """Turn the child's exit code and last words into the write that ends the job."""
+    result, problem = child.last("result"), child.last("problem")
+    if code == Exit.SUCCEEDED and isinstance(result, dict):
+        return succeeded(result)
+    if code == Exit.LEASE_LOST:
+        raise LeaseLost("The child found that it no longer owns the job.")
+    if is_cancelled:
+        return cancelled
+    if code in (Exit.HELD, Exit.ORPHANED):
+        return released
+    if code < 0 or problem is None:
+        return _killed(lease, code)
+    return failed(problem)
+
+
+def _killed(lease: Lease, code: int) -> Ending:
+    """Resume a training within its attempts; fail anything else with a sentence."""
+    logger.warning("The child was killed", job_id=lease.job.id, exit_code=code)
+    attempts = lease.application.settings.max_attempts
+    if lease.job.kind is JobKind.TRAIN and lease.job.attempt < attempts:
+        return released
+    return failed({"type": "killed", "detail": KILLED.format(signal=-code)})
+
+
+def succeeded(result: dict[str, Any]) -> Ending:
+    """Return the ending of a job whose work is done."""
+
+    def write(lease: Lease) -> None:
+        with lease.application.uow() as uow:
+            jobs.succeed_job(uow, job_id=lease.job.id, token=lease.token, result=result)
+
+    return _named(write, "succeeded")
+
+
+def failed(problem: dict[str, Any]) -> Ending:
+    """Return the ending of a job that was refused or broke."""
+
+    def write(lease: Lease) -> None:
+        with lease.application.uow() as uow:
+            jobs.fail_job(uow, job_id=lease.job.id, token=lease.token, problem=problem)
+
+    return _named(write, "failed")
+
+
+def cancelled(lease: Lease) -> None:
+    """Write that the work has stopped because its owner asked for it."""
+    with lease.application.uow() as uow:
+        jobs.cancel_finished(uow, job_id=lease.job.id, token=lease.token)
+
+
+def released(lease: Lease) -> None:
+    """Hand the job back to the queue, so that another worker need not wait for the lease."""
+    with lease.application.uow() as uow:
+        jobs.release_job(uow, job_id=lease.job.id, token=lease.token)
+
+
+def _named(write: Callable[[Lease], None], name: str) -> Ending:
+    write.__name__ = name
+    return write
+
+
+def _write(lease: Lease, ending: Ending) -> None:
+    """Write the ending; try again while the lease holds, since the work itself is done."""
+    while True:
+        try:
+            ending(lease)
+        except LeaseLost:
+            logger.warning("The lease was lost before the end was written", job_id=lease.job.id)
+        except (SQLAlchemyError, DomainError) as error:
+            logger.error("The end was not written", job_id=lease.job.id, **describe_error(error))
+            if isinstance(error, SQLAlchemyError) and time.monotonic() < lease.held_until:
+                time.sleep(1)
+                continue
+        return
+
+
+def _child_environment() -> dict[str, str]:
+    """Return our environment; secrets stay in it because the child builds the same wiring."""
+    return {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "0"}
