@@ -1,0 +1,44 @@
+"""Turn patient ids into keyed digests, and digests into the dense index that blobs use.
+
+The digest is HMAC-SHA256 under the tenant's key, so the same person is recognised in another upload of
+the tenant and nobody without the key can test an id. Persons are numbered in the order of their
+digests: the number says nothing about the order of the upload.
+"""
+
+import hashlib
+import hmac
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+DIGEST_BYTES = 32
+
+
+def person_digest(tenant_key: bytes, patient_id: str) -> bytes:
+    """Return HMAC-SHA256(tenant key, patient id): stripped, Unicode NFC, UTF-8."""
+    text = unicodedata.normalize("NFC", patient_id.strip())
+    return hmac.digest(tenant_key, text.encode(), hashlib.sha256)
+
+
+def record_digest(tenant_key: bytes, pixels: NDArray[np.generic], *, occurrence: int) -> bytes:
+    """Return the digest of a record that is its own unit, from its pixels.
+
+    Equal images of one upload are distinct units, told apart by `occurrence` (0 for the first):
+    each gets its own arm, and the same upload gives the same digests again.
+    """
+    content = pixels.tobytes() + (occurrence.to_bytes(8, "big") if occurrence else b"")
+    return hmac.digest(tenant_key, content, hashlib.sha256)
+
+
+def number_persons(digests: Sequence[bytes]) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """Return the person of each record and the digest of each person.
+
+    Shapes: (records,) index into the persons; (persons, 32), ascending.
+    """
+    distinct = sorted(set(digests))
+    index = {digest: number for number, digest in enumerate(distinct)}
+    persons = np.fromiter((index[digest] for digest in digests), np.int32, len(digests))
+    table = np.frombuffer(b"".join(distinct), np.uint8).reshape(len(distinct), DIGEST_BYTES)
+    return persons, table
