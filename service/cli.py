@@ -1,0 +1,52 @@
+"""The `kaima` command: each step of the walkthrough, verify, audit, serve, demo, journal.
+
+The base install runs everything but `serve`, `demo`, `journal`, `audit`, `openapi` and
+`operator init`; what those need is imported only when they run.
+"""
+
+import click
+
+from service.commands import accounts, datasets, jobs, machines, releases, trust
+from service.commands.console import Session, run_command
+from service.profile import Profile
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of words.")
+@click.version_option(package_name="kaima")
+@click.pass_context
+def kaima(context: click.Context, *, as_json: bool) -> None:
+    """Share synthetic radiographs with an audited privacy guarantee.
+
+    KAIMA_URL and KAIMA_API_KEY say where and as whom; `kaima login` keeps them.
+    """
+    context.obj = Session(profile=Profile.load(), as_json=as_json)
+
+
+for _command in (
+    accounts.login,
+    accounts.whoami,
+    accounts.operator,
+    datasets.dataset,
+    jobs.train,
+    jobs.job,
+    jobs.report,
+    releases.release,
+    releases.download,
+    trust.verify,
+    trust.audit,
+    machines.serve,
+    machines.demo,
+    machines.journal,
+    machines.openapi,
+):
+    kaima.add_command(_command)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    run_command(kaima)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""What is done at the machine's own command line, beside the HTTP API: first account, journal.
+
+These need the server's packages; nothing of them is imported before such a command runs.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from service.wiring import Application
+
+state_option = click.option(
+    "--state",
+    default=lambda: os.environ.get("KAIMA_STATE", ".kaima"),
+    show_default="$KAIMA_STATE or .kaima",
+    help="Folder of the instance.",
+)
+
+
+def open_application(state: str) -> "Application":
+    """Return the application of the instance in `state`, as its own processes see it."""
+    from service.config import Settings
+    from service.stack import Stack
+    from service.wiring import build
+
+    environment = Stack.open(Path(state)).environment()
+    return build(Settings.from_environment(environment))
+
+
+def create_first_operator(state: str, *, tenant_name: str, user_name: str) -> dict[str, Any]:
+    """Create a tenant, its operator and an API key; return their ids and the key's token."""
+    from service.domain.accounts import BOOTSTRAP, Role
+    from service.operations import accounts
+
+    application = open_application(state)
+    with application.uow() as uow:
+        tenant = accounts.create_tenant(uow, BOOTSTRAP, name=tenant_name)
+        user = accounts.create_user(
+            uow, BOOTSTRAP, tenant_id=tenant.id, name=user_name, roles=[Role.OPERATOR]
+        )
+        api_key, token = accounts.create_api_key(uow, BOOTSTRAP, user_id=user.id)
+        return {
+            "tenant_id": tenant.id,
+            "user_id": user.id,
+            "api_key_id": api_key.id,
+            "api_key": token,
+        }

@@ -1,0 +1,116 @@
+"""`kaima verify` and `kaima audit`: check what others made, without trusting a service."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+
+from service.commands.accounts import pin_instance
+from service.commands.console import EXIT_FAILED, EXIT_REFUSED, Session, fail, with_session
+from service.profile import PinChanged, pins
+
+
+@click.command()
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--public-key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="PEM of the key you trust. Without it: the key pinned at first use of the service.",
+)
+@click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path))
+@with_session
+def verify(session: Session, path: Path, public_key: Path | None, out: Path | None) -> None:
+    """Check every file of a bundle, its signature, and re-derive its epsilon.
+
+    PATH is the downloaded .zip or the folder it was unpacked to. Exit code: 0 accepted,
+    1 refused, 2 wrong usage.
+    """
+    result = _verify(session, path, public_key)
+    if out is not None:
+        out.write_text(json.dumps(result, indent=2), encoding="utf-8")
+    if session.as_json:
+        click.echo(json.dumps(result, indent=2))
+    else:
+        _explain(result)
+    sys.exit(0 if result["accepted"] else EXIT_FAILED)
+
+
+@click.command()
+@click.option("--members", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--holdout", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--synthetic", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--reference", type=click.Path(exists=True, path_type=Path))
+@click.option("--tier", type=click.Choice(["public", "registered", "enclave"]))
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path))
+def audit(out: Path | None, **paths: Path | str | None) -> None:
+    """Audit synthetic records against members and a holdout, on this machine.
+
+    Folders of images, or .npz with `images` or a 2-D `table`, and optionally `person_ids`.
+    Exit code: 0 PASS, 1 FAIL, 3 INCONCLUSIVE, 4 INVALID, 2 wrong usage.
+    """
+    command = [sys.executable, "-m", "workers.audit_files"]
+    for name, value in {**paths, "json": out}.items():
+        if value is not None:
+            command += [f"--{name}", str(value)]
+    sys.exit(subprocess.run(command, check=False).returncode)  # noqa: S603 - our own module
+
+
+def _verify(session: Session, path: Path, public_key: Path | None) -> dict[str, Any]:
+    from privacy.bundle import verify_bundle
+
+    if public_key is not None:
+        return _document(verify_bundle(path, public_key=public_key))
+    result: dict[str, Any] = {}
+    for fingerprint in _trusted(session):
+        result = _document(verify_bundle(path, pinned_fingerprint=fingerprint))
+        if result["accepted"]:
+            break
+    if not result:
+        fail(
+            "The bundle was not checked: no signing key is trusted here yet. Give --public-key "
+            "FILE, or run `kaima login` so that the service's key is pinned. A key that comes "
+            "inside the bundle proves nothing.",
+            code=EXIT_REFUSED,
+        )
+    return result
+
+
+def _trusted(session: Session) -> Iterator[str]:
+    """Yield pinned fingerprints, the profile's service first; pin it if this is its first use."""
+    known = pins()
+    url = session.profile.url.rstrip("/")
+    if url in known:
+        yield known.pop(url)
+    elif not known:
+        try:
+            with session.profile.client() as client:
+                yield pin_instance(client)
+        except (httpx.TransportError, PinChanged):
+            return
+    yield from known.values()
+
+
+def _document(result: Any) -> dict[str, Any]:
+    document: dict[str, Any] = result.model_dump(mode="json")
+    return document
+
+
+def _explain(result: dict[str, Any]) -> None:
+    if result["accepted"]:
+        click.echo(
+            f"Accepted: {result['files_checked']} files unchanged, signed by "
+            f"{result['signed_by']}.\n"
+            f"epsilon {result['epsilon_stated']} is stated; {result['epsilon_rederived']} follows "
+            f"from the mechanisms that the signer attests (delta {result['delta']}, "
+            f"{result['relation']}, per {'image' if result['unit'] == 'record' else 'person'})."
+        )
+        return
+    click.echo("REFUSED. Do not use this bundle.", err=True)
+    for problem in result["problems"]:
+        click.echo(f"  {problem['file']}: {problem['reason']}", err=True)
