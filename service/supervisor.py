@@ -244,3 +244,7 @@ def _created(pid: int) -> float | None:
 
 def _say(sentence: str) -> None:
     click.echo(sentence, err=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_STATE))

@@ -1,0 +1,228 @@
+"""`kaima demo`: the whole job on one machine, through HTTP, by the actors who may take each step.
+
+Makes phantom radiographs (or takes the user's file), starts the embedded stack in build/demo, and
+goes from upload to a verified download. In a demo the auditors' decision follows from the verdict.
+Exit: 0 verified download, 2 input refused, 3 not releasable, 1 anything else.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from pydantic import ValidationError
+from rich.console import Console
+
+from privacy.mechanisms import UnitOfPrivacy
+from service.client import JobFailed, ProblemError
+from service.stack import Stack
+from service.walkthrough.actors import Actors, make_actors
+from service.walkthrough.declaration import Declaration, UploadRefused, declare
+from service.walkthrough.display import Display
+from service.walkthrough.stack import StackFailed, first_operator_key, running_stack
+from service.walkthrough.steps import NotReleasable, Request, Walkthrough
+from service.walkthrough.summary import summarise, write_summary
+from service.walkthrough.verification import Verification, verify_and_tamper
+
+OUT = Path("build/demo")
+PHANTOM_PERSONS = 2500
+PHANTOM_LABEL = "kl_grade"
+PHANTOM_LABELS = ("0", "1", "2", "3", "4")
+_REFUSALS = {400, 409, 413, 415, 422}
+EXIT_OK, EXIT_FAILED, EXIT_REFUSED, EXIT_NOT_RELEASABLE = 0, 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `make demo` and `kaima demo` may be given."""
+
+    data: Path | None = None
+    label: str = PHANTOM_LABEL
+    labels: tuple[str, ...] = ()
+    unit: UnitOfPrivacy = UnitOfPrivacy.PERSON
+    epsilon: float = 5.0
+    delta: float = 1e-5
+    tier: str = "registered"
+    generator: str = "statistics"
+    keep: bool = False
+    persons: int = PHANTOM_PERSONS
+    samples: int = 2000
+    out: Path = OUT
+
+
+@dataclass
+class _Outcome:
+    """How a demo ended."""
+
+    code: int
+    reason: str
+    sentence: str
+
+
+def main(options: Options) -> int:
+    """Run the demo; return its exit code."""
+    display = Display(Console(stderr=True))
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # ends as cleanly as Ctrl-C
+    options.out.mkdir(parents=True, exist_ok=True)
+    _note_install_seconds(display)
+    try:
+        upload, declaration = _prepare_upload(options, display)
+    except (UploadRefused, ValidationError) as error:
+        display.say(f"[red]Refused:[/red] {error}")
+        return EXIT_REFUSED
+    request = Request(
+        upload=upload,
+        declaration=declaration,
+        epsilon=options.epsilon,
+        delta=options.delta,
+        tier=options.tier,
+        generator=options.generator,
+        config={},
+        samples=options.samples,
+    )
+    try:
+        return _with_stack(options, request, display)
+    except (StackFailed, OSError) as error:
+        display.say(f"[red]The stack failed:[/red] {error}")
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        display.say("Stopped.")
+        return EXIT_FAILED
+
+
+def _prepare_upload(options: Options, display: Display) -> tuple[Path, Declaration]:
+    upload, labels = options.data, options.labels
+    if upload is None:
+        upload = options.out / "phantoms.zip"
+        command = [sys.executable, "-m", "training.phantoms"]
+        command += ["--persons", str(options.persons), "--out", str(upload)]
+        started = time.monotonic()
+        subprocess.run(command, check=True)  # noqa: S603 - draws its own progress bar
+        display.seconds["generate"] = time.monotonic() - started
+        labels = labels or PHANTOM_LABELS
+    declaration = declare(upload, label=options.label, labels=labels, unit=options.unit)
+    schema = declaration.schema
+    word = "persons" if schema.unit is UnitOfPrivacy.PERSON else "images"
+    display.say(
+        f"Declared public: about {schema.declared_count} {word}, {schema.height}×{schema.width} "
+        f"pixels of {schema.bit_depth} bits; {schema.label} is one of {', '.join(schema.labels)}."
+    )
+    if declaration.labels_were_found:
+        display.say("  This label set was found in the file; its owner declares it public.")
+    if declaration.ignored_columns:
+        display.say(f"  Columns not used: {', '.join(declaration.ignored_columns)}.")
+    return upload, declaration
+
+
+def _with_stack(options: Options, request: Request, display: Display) -> int:
+    """Start the stack, walk, write the summary; the stack ends with the demo unless kept."""
+    started = time.monotonic()
+    with running_stack(options.out / "state", keep=options.keep) as stack:
+        display.seconds["start"] = time.monotonic() - started
+        display.say(f"The stack runs at {stack.web_url}; its logs are in {stack.folder / 'logs'}.")
+        actors = make_actors(stack.web_url, first_operator_key(stack))
+        walk = Walkthrough(actors, request, display, options.out)
+        verification: list[Verification] = []
+        outcome = _outcome(lambda: verification.append(_walk(walk, actors)))
+        actors.close()
+        _write_documents(walk, display)
+        summary = summarise(
+            request,
+            walk.record,
+            verification=verification[0] if verification else None,
+            seconds=display.seconds,
+            out=options.out,
+            exit_reason=outcome.reason,
+        )
+        write_summary(options.out / "summary.json", summary)
+        display.say(outcome.sentence)
+        _say_where(options, display, stack)
+    return outcome.code
+
+
+def _walk(walk: Walkthrough, actors: Actors) -> Verification:
+    instance = actors.owner.instance()
+    public_key = walk.out / "public_key.pem"
+    public_key.write_text(instance.public_key, encoding="ascii")
+    walk.upload()
+    walk.train()
+    walk.check_verdict()
+    walk.review()
+    walk.publish()
+    bundle = walk.download()
+    with walk.display.step("verify", "Collaborator: verifying, and tampering"):
+        verification = verify_and_tamper(bundle, public_key=public_key, scratch=walk.out)
+    if not (verification.accepted and verification.tampered_refused):
+        raise RuntimeError(f"The verifier answered {json.dumps(verification.answer)[:500]}")
+    return verification
+
+
+def _outcome(walk: Callable[[], None]) -> _Outcome:
+    try:
+        walk()
+    except NotReleasable as error:
+        return _Outcome(
+            EXIT_NOT_RELEASABLE, "not_releasable", f"[red]Not releasable:[/red] {error}"
+        )
+    except JobFailed as error:
+        refused = error.job.kind == "ingest" and (error.job.problem or {}).get("status") != 500
+        code, reason = (EXIT_REFUSED, "input_refused") if refused else (EXIT_FAILED, "job_failed")
+        return _Outcome(code, reason, f"[red]Refused:[/red] {error}")
+    except ProblemError as error:
+        refused = error.status in _REFUSALS
+        code, reason = (EXIT_REFUSED, "input_refused") if refused else (EXIT_FAILED, error.slug)
+        return _Outcome(code, reason, f"[red]Refused:[/red] {error}")
+    except (httpx.HTTPError, RuntimeError, TimeoutError, OSError) as error:
+        return _Outcome(EXIT_FAILED, "failed", f"[red]Failed:[/red] {error}")
+    sentence = "[green]A collaborator downloaded the release and verified it.[/green]"
+    return _Outcome(EXIT_OK, "verified", sentence)
+
+
+def _write_documents(walk: Walkthrough, display: Display) -> None:
+    """Keep the report and draw the contact sheet, for the owner's eyes only."""
+    if walk.record.report:
+        path = walk.out / "report.json"
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(walk.record.report, indent=2), encoding="utf-8")
+    if walk.record.bundle is None:
+        return
+    sheet = walk.out / "contact_sheet.png"
+    command = [sys.executable, "-m", "workers.contact_sheet", "--real", str(walk.request.upload)]
+    command += ["--label", walk.request.declaration.schema.label]
+    command += ["--synthetic", str(walk.record.bundle), "--out", str(sheet)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        display.say(f"The contact sheet was not drawn: {done.stderr.strip()[-500:]}")
+    else:
+        sheet.chmod(0o600)
+
+
+def _say_where(options: Options, display: Display, stack: Stack) -> None:
+    names = {
+        "Report (real images inside, not for release)": options.out / "report.html",
+        "Input beside synthetic (not for release)": options.out / "contact_sheet.png",
+        "Summary": options.out / "summary.json",
+    }
+    bundles = sorted(options.out.glob("*-*.zip"))
+    if bundles:
+        names["Bundle"] = bundles[-1]
+    for name, path in names.items():
+        if path.exists():
+            display.say(f"  {name + ':':<46} {os.path.relpath(path)}")
+    if options.keep:
+        display.say(
+            f"The stack keeps running at {stack.web_url}. "
+            f"Stop it: kill $(cat {os.path.relpath(stack.folder / 'supervisor.pid')})"
+        )
+
+
+def _note_install_seconds(display: Display) -> None:
+    note = Path(sys.prefix) / ".kaima-install-seconds"
+    if note.exists():
+        display.seconds["install"] = float(note.read_text(encoding="ascii"))

@@ -1,0 +1,1 @@
+"""The parts of `kaima demo`: what the data owner declares, the stack, the actors, the summary."""

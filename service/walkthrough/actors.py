@@ -1,0 +1,37 @@
+"""The five people of the walkthrough, each with an API key of their own."""
+
+from dataclasses import dataclass
+
+from service.client import KaimaClient
+
+
+@dataclass(frozen=True)
+class Actors:
+    """Connections that act for the operator, the data owner, two auditors and a collaborator."""
+
+    operator: KaimaClient
+    owner: KaimaClient
+    auditors: tuple[KaimaClient, KaimaClient]
+    collaborator: KaimaClient
+
+    def close(self) -> None:
+        """Close every connection."""
+        for client in (self.operator, self.owner, *self.auditors, self.collaborator):
+            client.close()
+
+
+def make_actors(url: str, operator_key: str) -> Actors:
+    """Create a hospital and its people, as the operator."""
+    operator = KaimaClient(url, operator_key)
+    hospital = operator.create_tenant("Phantom Hospital")
+
+    def person(name: str, role: str) -> KaimaClient:
+        user = operator.create_user(name, roles=[role], tenant_id=hospital.id)
+        return KaimaClient(url, operator.create_api_key(user.id, expires_in_days=1).token)
+
+    return Actors(
+        operator=operator,
+        owner=person("Data owner", "data_owner"),
+        auditors=(person("First auditor", "auditor"), person("Second auditor", "auditor")),
+        collaborator=person("Collaborator", "collaborator"),
+    )
