@@ -4,7 +4,7 @@ Everything here is a stated public prior, nothing was fitted to records. The Kel
 grade of a knee decides how much of its healthy joint-space width is left and how far osteophytes
 and subchondral sclerosis have grown (Kellgren and Lawrence 1957, Ann. Rheum. Dis. 16:494: grade 1
 doubtful, 2 definite osteophytes, 3 definite narrowing, 4 large osteophytes and marked narrowing).
-Healthy widths are those of fixed-flexion radiographs of adults, about 5 mm. Drawing pictures is
+Healthy widths are those of fixed-flexion radiographs of adults, 5 to 6 mm. Drawing pictures is
 left to `radiograph.py`.
 """
 
@@ -25,7 +25,7 @@ SEVERITY_CORRELATION = 0.75
 # Share of persons whose disease is in the lateral compartment rather than the medial one.
 LATERAL_SHARE = 0.12
 # Share of the healthy joint-space width that is left in the worse compartment, by grade.
-JOINT_SPACE_LEFT = (1.00, 0.90, 0.74, 0.45, 0.10)
+JOINT_SPACE_LEFT = (1.00, 0.88, 0.70, 0.40, 0.08)
 JOINT_SPACE_LEFT_SD = (0.03, 0.04, 0.05, 0.06, 0.05)
 # The better compartment loses this share of what the worse one loses.
 SPARED_LOSS_RATIO = 0.12
@@ -115,8 +115,8 @@ def draw_knees(persons: int, rng: np.random.Generator) -> Knees:
         person=person,
         is_right=is_right,
         grade=grade,
-        medial_joint_space=body(5.1, 0.35) * np.where(lateral, spared, left),
-        lateral_joint_space=body(5.7, 0.40) * np.where(lateral, left, spared),
+        medial_joint_space=body(5.4, 0.35) * np.where(lateral, spared, left),
+        lateral_joint_space=body(6.0, 0.40) * np.where(lateral, left, spared),
         osteophyte_medial=osteophytes * np.where(lateral, 0.5, 1.0).astype(np.float32),
         osteophyte_lateral=osteophytes * np.where(lateral, 1.0, 0.6).astype(np.float32),
         sclerosis_medial=sclerosis * np.where(lateral, 0.2, 1.0).astype(np.float32),
@@ -152,14 +152,16 @@ def _draw_grades(persons: int, rng: np.random.Generator) -> Ints:
     own = rng.standard_normal(2 * persons)
     severity = np.sqrt(SEVERITY_CORRELATION) * shared + np.sqrt(1 - SEVERITY_CORRELATION) * own
     thresholds = stats.norm.ppf(np.cumsum(GRADE_PRIOR)[:-1])
-    return np.searchsorted(thresholds, severity).astype(np.int32)
+    grades: Ints = np.searchsorted(thresholds, severity).astype(np.int32)
+    return grades
 
 
 def _by_grade(
     means: tuple[float, ...], grade: Ints, rng: np.random.Generator, sds: tuple[float, ...]
 ) -> Floats:
     drawn = np.asarray(means)[grade] + np.asarray(sds)[grade] * rng.standard_normal(len(grade))
-    return np.maximum(drawn, 0.0).astype(np.float32)
+    lengths: Floats = np.maximum(drawn, 0.0).astype(np.float32)
+    return lengths
 
 
 def _draw_anatomy(persons: int, rng: np.random.Generator, mean: float, sd: float) -> Floats:
@@ -168,4 +170,5 @@ def _draw_anatomy(persons: int, rng: np.random.Generator, mean: float, sd: float
     rho = WITHIN_PERSON_CORRELATION
     # Three standard deviations, so that no drawn bone is absurd.
     drawn = np.clip(np.sqrt(rho) * shared + np.sqrt(1 - rho) * own, -3, 3)
-    return (mean + sd * drawn).astype(np.float32)
+    lengths: Floats = (mean + sd * drawn).astype(np.float32)
+    return lengths

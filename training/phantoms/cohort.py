@@ -48,7 +48,5 @@ def make_cohort(
         raise ValueError(f"Radiographs of {pixels} pixels were refused; ask for at least 16.")
     anatomy, rendering = np.random.SeedSequence(seed).spawn(2)
     knees = draw_knees(persons, np.random.default_rng(anatomy))
-    images = render_knees(
-        knees, np.random.default_rng(rendering), pixels=pixels, progress=progress
-    )
+    images = render_knees(knees, np.random.default_rng(rendering), pixels=pixels, progress=progress)
     return Cohort(knees, images)

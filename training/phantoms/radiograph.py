@@ -43,7 +43,8 @@ def render_knees(
 
 def _render_batch(knees: Knees, rng: np.random.Generator, pixels: int) -> NDArray[np.uint8]:
     side = pixels * OVERSAMPLING
-    axis = ((np.arange(side, dtype=np.float32) + 0.5) / side - 0.5) * np.float32(FIELD_OF_VIEW_MM)
+    axis: Floats = (np.arange(side, dtype=np.float32) + np.float32(0.5)) / np.float32(side)
+    axis = (axis - np.float32(0.5)) * np.float32(FIELD_OF_VIEW_MM)
     soft, bone = (_average_down(plane) for plane in _draw_density(knees, axis, axis))
     pixel_mm = FIELD_OF_VIEW_MM / pixels
     density = soft + bone * (1 + _draw_trabeculae(knees, rng, pixels, pixel_mm))
@@ -83,7 +84,9 @@ def _draw_density(knees: Knees, axis_x: Floats, axis_y: Floats) -> tuple[Floats,
     )
     density = _bone(femur, body=0.30, cortex=0.12, depth_mm=9.0)
     density += _bone(tibia, body=0.26, cortex=0.13, depth_mm=9.0)
-    density += _plates(knees, y, u, plateau, condyles, tibia, femur)
+    below, above = y - plateau[:, None, :], condyles[:, None, :] - y
+    density += _tibial_plate(knees, u, below=below, tibia=tibia)
+    density += _femoral_plate(knees, u, above=above, femur=femur)
     density += _fibula(knees, x, rows)
     density += _patella(knees, x, rows)
     return _soft_tissue(knees, x, rows), density
@@ -144,57 +147,62 @@ def _bone_distance(surface: Floats, x: Floats, sides: tuple[Floats, Floats]) -> 
     across = np.minimum(x[:, None, :] - medial[:, :, None], lateral[:, :, None] - x[:, None, :])
     radius = np.float32(5.0)
     overlap = np.maximum(radius - np.abs(surface - across), 0)
-    return np.minimum(surface, across) - overlap * overlap / (4 * radius)
+    distance: Floats = np.minimum(surface, across) - overlap * overlap / (4 * radius)
+    return distance
 
 
 def _bone(distance: Floats, *, body: float, cortex: float, depth_mm: float) -> Floats:
     """Turn distances into attenuation: a bright cortex around bone that thickens inwards."""
-    inside = np.clip(distance / np.float32(0.9) + np.float32(0.5), 0, 1)
+    inside = _inside(distance)
     depth = np.maximum(distance, 0)
     thickness = 1 - np.float32(0.62) * np.exp(-depth / np.float32(depth_mm))
     line = np.exp(-(((depth - np.float32(0.8)) / np.float32(1.1)) ** 2))
-    return inside * (np.float32(body) * thickness + np.float32(cortex) * line)
+    attenuation: Floats = inside * (np.float32(body) * thickness + np.float32(cortex) * line)
+    return attenuation
 
 
-def _plates(
-    knees: Knees,
-    y: Floats,
-    u: Floats,
-    plateau: Floats,
-    condyles: Floats,
-    tibia: Floats,
-    femur: Floats,
-) -> Floats:
-    """Return the subchondral plates, their sclerosis and the second rim of the plateau."""
-    inside_tibia = np.clip(tibia / np.float32(0.9) + np.float32(0.5), 0, 1)
-    inside_femur = np.clip(femur / np.float32(0.9) + np.float32(0.5), 0, 1)
-    below = np.maximum(y - plateau[:, None, :], 0)
-    above = np.maximum(condyles[:, None, :] - y, 0)
+def _tibial_plate(knees: Knees, u: Floats, *, below: Floats, tibia: Floats) -> Floats:
+    """Return the subchondral plate of the tibia, its sclerosis and the second rim."""
+    loaded, hardened = _loading(knees, u)
+    depth = np.maximum(below, 0)
+    plate = np.exp(-((depth / np.float32(1.7)) ** 2)) * (np.float32(0.10) + 0.14 * loaded)
+    plate += np.float32(0.22) * hardened * np.exp(-depth / np.float32(5.0))
+    rim = (depth - _plane(knees.rim_depth)) / np.float32(0.9)
+    plate += np.float32(0.07) * loaded * np.exp(-rim * rim)
+    seen: Floats = plate * _inside(tibia)
+    return seen
+
+
+def _femoral_plate(knees: Knees, u: Floats, *, above: Floats, femur: Floats) -> Floats:
+    """Return the subchondral plate of the condyles and its sclerosis."""
+    loaded, hardened = _loading(knees, u)
+    depth = np.maximum(above, 0)
+    plate = np.exp(-((depth / np.float32(1.5)) ** 2)) * (np.float32(0.05) + 0.05 * loaded)
+    plate += np.float32(0.14) * hardened * np.exp(-depth / np.float32(4.0))
+    seen: Floats = plate * _inside(femur)
+    return seen
+
+
+def _loading(knees: Knees, u: Floats) -> tuple[Floats, Floats]:
+    """Return where bone meets bone and how hardened it is there; (knees, 1, columns), 0-1."""
     medial = np.exp(-(((u + COMPARTMENT) / 0.34) ** 2))
     lateral = np.exp(-(((u - COMPARTMENT) / 0.34) ** 2))
-    hardened = (
-        knees.sclerosis_medial[:, None] * medial + knees.sclerosis_lateral[:, None] * lateral
-    )[:, None, :]
-    loaded = np.clip(medial + lateral, 0, 1)[:, None, :]
-    plate = np.exp(-((below / np.float32(1.7)) ** 2)) * (
-        np.float32(0.10) + np.float32(0.14) * loaded
-    )
-    plate += np.float32(0.22) * hardened * np.exp(-below / np.float32(5.0))
-    rim = (below - _plane(knees.rim_depth)) / np.float32(0.9)
-    plate += np.float32(0.07) * loaded * np.exp(-rim * rim)
-    plate *= inside_tibia
-    facing = np.exp(-((above / np.float32(1.5)) ** 2)) * (np.float32(0.05) + 0.05 * loaded)
-    facing += np.float32(0.14) * hardened * np.exp(-above / np.float32(4.0))
-    return plate + facing * inside_femur
+    hardened = knees.sclerosis_medial[:, None] * medial + knees.sclerosis_lateral[:, None] * lateral
+    loaded: Floats = np.clip(medial + lateral, 0, 1).astype(np.float32)
+    return loaded[:, None, :], hardened[:, None, :]
+
+
+def _inside(distance: Floats) -> Floats:
+    """Return 1 inside, 0 outside, and a soft edge as wide as a pixel of the large picture."""
+    inside: Floats = np.clip(distance / np.float32(0.9) + np.float32(0.5), 0, 1)
+    return inside
 
 
 def _fibula(knees: Knees, x: Floats, rows: Floats) -> Floats:
     """Return the fibular head and neck, seen through and beside the lateral tibia."""
     along = np.maximum(rows - knees.fibula_top[:, None], 0)
     half = 8.5 * (1 - np.exp(-along / 3.0)) - 3.0 * (1 - np.exp(-((along / 16) ** 2)))
-    centre = (
-        0.90 * knees.half_width[:, None] - 3.0 + knees.fibula_offset[:, None] - 0.16 * along
-    )
+    centre = 0.90 * knees.half_width[:, None] - 3.0 + knees.fibula_offset[:, None] - 0.16 * along
     across = half[:, :, None] - np.abs(x[:, None, :] - centre[:, :, None])
     downward = (rows - knees.fibula_top[:, None])[:, :, None]
     return _bone(np.minimum(across, downward), body=0.17, cortex=0.06, depth_mm=5.0)
@@ -213,7 +221,8 @@ def _soft_tissue(knees: Knees, x: Floats, rows: Floats) -> Floats:
     """Return muscle and skin: a column that is thick in the middle and ends in air."""
     leg = knees.leg_half_width[:, None] * (1 + 0.00002 * rows**2)  # a little wider away from it
     inside = np.maximum(1 - (x[:, None, :] / leg[:, :, None]) ** 2, 0)
-    return np.float32(0.36) * np.sqrt(inside)
+    attenuation: Floats = np.float32(0.36) * np.sqrt(inside)
+    return attenuation
 
 
 def _draw_trabeculae(
@@ -232,7 +241,8 @@ def _draw_trabeculae(
 def _steepness(contour: Floats, axis_x: Floats) -> Floats:
     """Return the factor that turns a vertical distance to a contour into the nearest one."""
     slope = np.gradient(contour, axis_x, axis=1)
-    return (1 / np.sqrt(1 + slope * slope)).astype(np.float32)[:, None, :]
+    factor: Floats = (1 / np.sqrt(1 + slope * slope)).astype(np.float32)
+    return factor[:, None, :]
 
 
 def _plane(values: Floats) -> Floats:

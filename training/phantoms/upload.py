@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from training.phantoms.cohort import Cohort
 from training.phantoms.radiograph import FIELD_OF_VIEW_MM
@@ -132,5 +132,5 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return entry
 
 
-def _uid(seed: int, kind: str, number: int) -> str:
+def _uid(seed: int, kind: str, number: int) -> UID:
     return generate_uid(entropy_srcs=["kaima-phantom", str(seed), kind, str(number)])
