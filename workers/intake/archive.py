@@ -21,7 +21,8 @@ from workers.intake.refusal import refused
 UPLOAD = "the upload"
 _LOCAL_HEADER = b"PK\x03\x04"
 _NESTED_SUFFIX = re.compile(
-    r"\.(zip|npz|jar|tar|tgz|tbz2?|txz|gz|bz2|xz|lzma|zst|7z|rar|cab|iso|dmg|lz4?|z)$", re.IGNORECASE
+    r"\.(zip|npz|jar|tar|tgz|tbz2?|txz|gz|bz2|xz|lzma|zst|7z|rar|cab|iso|dmg|lz4?|z)$",
+    re.IGNORECASE,
 )
 # Files that operating systems and viewers add to an archive by themselves.
 _CLUTTER = re.compile(r"(^|/)(__MACOSX/.*|\.DS_Store|Thumbs\.db|desktop\.ini|DICOMDIR)$")

@@ -1,7 +1,6 @@
 """Write the npy blobs of a dataset version: all of them or none, in bounded memory."""
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ def staged(out: Path) -> Iterator[Path]:
     try:
         yield folder
         for file in sorted(folder.iterdir()):
-            os.replace(file, out / file.name)
+            file.replace(out / file.name)
         folder.rmdir()
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -40,7 +39,9 @@ def staged(out: Path) -> Iterator[Path]:
 class ImageWriter:
     """Appends images to an npy file whose final shape is known beforehand."""
 
-    def __init__(self, path: Path, shape: tuple[int, int, int], dtype: np.dtype[np.generic]) -> None:
+    def __init__(
+        self, path: Path, shape: tuple[int, int, int], dtype: np.dtype[np.generic]
+    ) -> None:
         self._stream = path.open("wb")
         self._left = shape[0]
         self._dtype = dtype
@@ -53,7 +54,7 @@ class ImageWriter:
 
     def append(self, images: NDArray[np.generic]) -> None:
         """Append images; shape (images, height, width) or (height, width)."""
-        self._left -= len(images) if images.ndim == 3 else 1  # noqa: PLR2004 - a stack of images
+        self._left -= len(images) if images.ndim == 3 else 1  # a stack of images
         self._stream.write(np.ascontiguousarray(images, self._dtype).tobytes())
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ class Collection:
         self._schema = schema
         self._key = tenant_key
         self._limits = limits
-        depth = np.dtype(np.uint8 if schema.bit_depth == 8 else np.uint16)  # noqa: PLR2004 - bits
+        depth = np.dtype(np.uint8 if schema.bit_depth == 8 else np.uint16)  # bits
         shape = (count, schema.height, schema.width)
         self._images = blobs.ImageWriter(folder / blobs.IMAGES, shape, depth)
         self._labels: list[int] = []

@@ -60,9 +60,7 @@ def is_dicom_name(name: str) -> bool:
     return last.endswith((".dcm", ".dicom", ".ima")) or "." not in last
 
 
-def decode_dicom(
-    content: bytes, *, file: str, schema: DatasetSchema, limits: Limits
-) -> DicomImage:
+def decode_dicom(content: bytes, *, file: str, schema: DatasetSchema, limits: Limits) -> DicomImage:
     """Return pixels and patient id of a single-frame uncompressed DICOM file.
 
     Shapes: pixels (schema.height, schema.width). Raises: InputRefused for anything else.
@@ -81,13 +79,13 @@ def decode_dicom(
             warnings.simplefilter("ignore")  # odd values in elements that are dropped anyway
             _check_transfer_syntax(content, file)
             header = dcmread(io.BytesIO(content))
-            pixels = _read_pixels(header, file, schema, limits)
+            pixels = _read_pixels(header, file, schema)
             return DicomImage(pixels, _read_person(header, file, limits), _dropped(header))
     except RecursionError:
         raise _unreadable(file, "sequences nested too deeply") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError) as error:
         raise _unreadable(file, type(error).__name__) from None
-    except (NotImplementedError, OverflowError, MemoryError, IndexError, LookupError) as error:
+    except (NotImplementedError, OverflowError, LookupError) as error:
         raise _unreadable(file, type(error).__name__) from None
 
 
@@ -111,7 +109,7 @@ def _is_past_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:
     return tag.group != _META_GROUP
 
 
-def _read_pixels(header: Dataset, file: str, schema: DatasetSchema, limits: Limits) -> Pixels:
+def _read_pixels(header: Dataset, file: str, schema: DatasetSchema) -> Pixels:
     frames = int(header.get("NumberOfFrames") or 1)
     rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
     if frames != 1:
@@ -125,7 +123,7 @@ def _read_pixels(header: Dataset, file: str, schema: DatasetSchema, limits: Limi
     check_size(rows, columns, file=file, schema=schema)
     stored = _check_depth(header, file, schema)
     content = header.get("PixelData")
-    kind = np.dtype("<u2") if schema.bit_depth == 16 else np.dtype("u1")  # noqa: PLR2004 - bits
+    kind = np.dtype("<u2") if schema.bit_depth == 16 else np.dtype("u1")  # bits
     needed = rows * columns * kind.itemsize
     if not isinstance(content, bytes) or len(content) not in (needed, needed + needed % 2):
         raise refused(
@@ -147,7 +145,7 @@ def _read_pixels(header: Dataset, file: str, schema: DatasetSchema, limits: Limi
         )
     if header.PhotometricInterpretation == "MONOCHROME1":
         pixels = top - pixels
-    native = np.uint16 if schema.bit_depth == 16 else np.uint8  # noqa: PLR2004 - bits
+    native = np.uint16 if schema.bit_depth == 16 else np.uint8  # bits
     return cast("Pixels", pixels.astype(native, copy=False))
 
 
@@ -165,7 +163,7 @@ def _check_depth(header: Dataset, file: str, schema: DatasetSchema) -> int:
         )
     allocated, stored = int(header.get("BitsAllocated") or 0), int(header.get("BitsStored") or 0)
     signed = int(header.get("PixelRepresentation") or 0)
-    low = 1 + schema.bit_depth // 2 if schema.bit_depth == 16 else 8  # noqa: PLR2004 - bits
+    low = 1 + schema.bit_depth // 2 if schema.bit_depth == 16 else 8  # bits
     if allocated != schema.bit_depth or not low <= stored <= allocated or signed:
         kind = "signed" if signed else "unsigned"
         raise refused(
@@ -200,7 +198,7 @@ def _read_person(header: Dataset, file: str, limits: Limits) -> str | None:
 
 
 def _dropped(header: Dataset) -> frozenset[str]:
-    words = (keyword_for_tag(tag) or "private elements" for tag in header.keys())
+    words = (keyword_for_tag(element.tag) or "private elements" for element in header.values())
     return frozenset(words) - _PIXEL_MODULE
 
 

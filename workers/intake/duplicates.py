@@ -51,9 +51,7 @@ def find_duplicates(
     in_shared = np.isin(group, shared_groups)
     flags = np.zeros(int(persons.max()) + 1 if len(persons) else 0, np.bool_)
     flags[persons[in_shared]] = True
-    pairs = tuple(
-        (names[order[at]], names[order[at + 1]]) for at in crossing[:examples].tolist()
-    )
+    pairs = tuple((names[order[at]], names[order[at + 1]]) for at in crossing[:examples].tolist())
     return flags, DuplicateReport(
         images=int(sizes[shared_groups].sum()),
         persons=int(flags.sum()),

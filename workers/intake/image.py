@@ -53,7 +53,7 @@ def decode_image(content: bytes, *, file: str, schema: DatasetSchema) -> Pixels:
         _check_png(content, file, schema)
     elif not content.rstrip(b"\0").endswith(_JPEG_END):
         raise _truncated_or_trailing(file, "no end marker at its end")
-    elif schema.bit_depth != 8:  # noqa: PLR2004 - JPEG has 8 bits
+    elif schema.bit_depth != 8:  # JPEG has 8 bits
         raise _other_depth(file, 8, schema)
     return _decode(content, found, file, schema)
 
@@ -72,7 +72,7 @@ def check_size(height: int, width: int, *, file: str, schema: DatasetSchema) -> 
 
 def _check_png(content: bytes, file: str, schema: DatasetSchema) -> None:
     """Judge header and chunk layout: no decoder has seen the file yet."""
-    if len(content) < 33 or content[12:16] != b"IHDR":  # noqa: PLR2004 - signature and header
+    if len(content) < 33 or content[12:16] != b"IHDR":  # signature and header
         raise _truncated_or_trailing(file, "no image header")
     width, height, depth, colour = struct.unpack_from(">LLBB", content, 16)
     check_size(height, width, file=file, schema=schema)
@@ -110,9 +110,9 @@ def _decode(content: bytes, found: str, file: str, schema: DatasetSchema) -> Pix
                 pixels = np.asarray(image)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, Warning) as error:
         raise _undecodable(file, error) from None
-    except (Image.DecompressionBombError, struct.error, MemoryError, IndexError) as error:
+    except (Image.DecompressionBombError, struct.error, IndexError) as error:
         raise _undecodable(file, error) from None
-    kind = np.uint8 if schema.bit_depth == 8 else np.uint16  # noqa: PLR2004 - bits
+    kind = np.uint8 if schema.bit_depth == 8 else np.uint16  # bits
     return cast("Pixels", pixels.astype(kind, copy=False))
 
 
@@ -126,7 +126,7 @@ def _check_mode(image: Image.Image, file: str, schema: DatasetSchema) -> None:
             limit="1 frame",
             remedy="Upload one file per radiograph.",
         )
-    expected = "L" if schema.bit_depth == 8 else "I;16"  # noqa: PLR2004 - bits
+    expected = "L" if schema.bit_depth == 8 else "I;16"  # bits
     if image.mode != expected:
         raise refused(
             "the image is not greyscale of the declared depth",

@@ -121,7 +121,7 @@ def read_split(archive: Archive, split: Split, schema: DatasetSchema) -> Iterato
             for offset, pixels in enumerate(images):
                 at = start + offset
                 yield NpzRecord(
-                    pixels=pixels,  # type: ignore[arg-type]  # uint8 or uint16, checked before
+                    pixels=pixels,
                     label=int(labels[at]),
                     name=f"{title}[{at}]",
                     patient_id=None if persons is None else persons[at],
@@ -214,9 +214,9 @@ def _read_header(stream: IO[bytes], name: str) -> _Header:
 
 def _check_images(header: _Header, name: str, schema: DatasetSchema) -> None:
     shape = header.shape
-    if len(shape) == 4 and shape[3] == 1:  # noqa: PLR2004 - one channel, kept last
+    if len(shape) == 4 and shape[3] == 1:  # one channel, kept last
         shape = shape[:3]
-    if len(shape) != 3:  # noqa: PLR2004 - images, height, width
+    if len(shape) != 3:  # images, height, width
         raise refused(
             "the images are no stack of greyscale images",
             file=name,
@@ -237,7 +237,7 @@ def _check_images(header: _Header, name: str, schema: DatasetSchema) -> None:
 
 def _check_column(header: _Header, name: str, count: int, limits: Limits) -> None:
     shape = header.shape
-    if len(shape) == 2 and shape[1] == 1:  # noqa: PLR2004 - MedMNIST keeps labels as (n, 1)
+    if len(shape) == 2 and shape[1] == 1:  # MedMNIST keeps labels as (n, 1)
         shape = shape[:1]
     if shape != (count,):
         raise refused(

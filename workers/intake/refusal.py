@@ -9,9 +9,7 @@ from service.domain.errors import InputRefused
 _SHOWN_CHARACTERS = 120
 
 
-def refused(
-    what: str, *, file: str, value: object, limit: object, remedy: str
-) -> InputRefused:
+def refused(what: str, *, file: str, value: object, limit: object, remedy: str) -> InputRefused:
     """Return the refusal of `file`; the caller raises it. `limit` says what is allowed."""
     name, seen = shown(file), shown(str(value))
     sentence = f"{name} was refused: {what}: {seen}; allowed: {limit}. {remedy}"

@@ -5,6 +5,7 @@ its transaction), fetching the upload, storing the blobs.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from privacy.manifests import DatasetSchema
@@ -47,41 +48,40 @@ def read_upload(
     """
     limits = limits or Limits()
     with open_archive(path, limits) as archive, staged(out) as folder:
-        reading = _Upload(archive, schema, tenant_key, folder, limits, progress or _drop)
+        reading = _Upload(
+            archive=archive,
+            schema=schema,
+            key=tenant_key,
+            folder=folder,
+            limits=limits,
+            progress=progress or _drop,
+        )
         return reading.read_npz() if npz.is_npz(archive) else reading.read_files()
 
 
+@dataclass(frozen=True)
 class _Upload:
     """One upload while it is read."""
 
-    def __init__(
-        self,
-        archive: Archive,
-        schema: DatasetSchema,
-        tenant_key: bytes,
-        folder: Path,
-        limits: Limits,
-        progress: Progress,
-    ) -> None:
-        self._archive = archive
-        self._schema = schema
-        self._key = tenant_key
-        self._folder = folder
-        self._limits = limits
-        self._progress = progress
+    archive: Archive
+    schema: DatasetSchema
+    key: bytes
+    folder: Path
+    limits: Limits
+    progress: Progress
 
     def read_npz(self) -> IntakeResult:
-        splits, ignored = npz.find_splits(self._archive, self._schema, self._limits)
+        splits, ignored = npz.find_splits(self.archive, self.schema, self.limits)
         total = sum(split.count for split in splits)
         dropped = {_FILE_NAMES}
-        if self._schema.unit is UnitOfPrivacy.PERSON:
+        if self.schema.unit is UnitOfPrivacy.PERSON:
             dropped.add(_PATIENT_IDS)
         else:
-            check_unit_count(total, self._schema, self._limits)
+            check_unit_count(total, self.schema, self.limits)
         done = 0
         with self._collect(total) as collection:
             for split in splits:
-                for record in npz.read_split(self._archive, split, self._schema):
+                for record in npz.read_split(self.archive, split, self.schema):
                     collection.add(
                         record.pixels,
                         record.label,
@@ -97,20 +97,20 @@ class _Upload:
         table_name, images = self._sort_files()
         is_dicom = any(map(is_dicom_name, images))
         person: PersonColumn = "unused"
-        if self._schema.unit is UnitOfPrivacy.PERSON:
+        if self.schema.unit is UnitOfPrivacy.PERSON:
             person = "optional" if is_dicom else "required"
         table = read_table(
-            self._archive.read(table_name, limit_bytes=self._limits.table_bytes),
+            self.archive.read(table_name, limit_bytes=self.limits.table_bytes),
             name=table_name,
-            schema=self._schema,
-            limits=self._limits,
+            schema=self.schema,
+            limits=self.limits,
             person=person,
         )
         self._check_rows_match(table, images, table_name)
-        if self._schema.unit is UnitOfPrivacy.RECORD:
-            check_unit_count(len(table.rows), self._schema, self._limits)
+        if self.schema.unit is UnitOfPrivacy.RECORD:
+            check_unit_count(len(table.rows), self.schema, self.limits)
         dropped = {_FILE_NAMES} if is_dicom else {_FILE_NAMES, IMAGE_METADATA}
-        if self._schema.unit is UnitOfPrivacy.PERSON:
+        if self.schema.unit is UnitOfPrivacy.PERSON:
             dropped.add(_PATIENT_IDS)
         with self._collect(len(table.rows)) as collection:
             for done, row in enumerate(table.rows, start=1):
@@ -126,15 +126,13 @@ class _Upload:
             )
 
     def _add_image(self, collection: Collection, row: Row) -> None:
-        content = self._archive.read(row.file, limit_bytes=self._limits.image_file_bytes)
-        pixels = decode_image(content, file=row.file, schema=self._schema)
-        collection.add(
-            pixels, row.label, name=row.file, patient_id=row.patient_id, split=row.split
-        )
+        content = self.archive.read(row.file, limit_bytes=self.limits.image_file_bytes)
+        pixels = decode_image(content, file=row.file, schema=self.schema)
+        collection.add(pixels, row.label, name=row.file, patient_id=row.patient_id, split=row.split)
 
     def _add_dicom(self, collection: Collection, row: Row) -> set[str]:
-        content = self._archive.read(row.file, limit_bytes=self._limits.image_file_bytes)
-        image = decode_dicom(content, file=row.file, schema=self._schema, limits=self._limits)
+        content = self.archive.read(row.file, limit_bytes=self.limits.image_file_bytes)
+        image = decode_dicom(content, file=row.file, schema=self.schema, limits=self.limits)
         if row.patient_id and image.patient_id and row.patient_id != image.patient_id:
             raise refused(
                 f"its header names another person than the CSV, line {row.line}",
@@ -154,7 +152,7 @@ class _Upload:
 
     def _sort_files(self) -> tuple[str, list[str]]:
         """Return the name of the CSV and the names of the images; refuse any other file."""
-        tables = [name for name in self._archive.names if name.lower().endswith(".csv")]
+        tables = [name for name in self.archive.names if name.lower().endswith(".csv")]
         if len(tables) != 1:
             raise refused(
                 "there is not exactly one CSV",
@@ -163,7 +161,7 @@ class _Upload:
                 limit="one CSV with the columns file and label, such as labels.csv",
                 remedy="Put one CSV into the zip.",
             )
-        images = [name for name in self._archive.names if name != tables[0]]
+        images = [name for name in self.archive.names if name != tables[0]]
         kinds: dict[bool, str] = {}
         for name in images:
             if not is_image_name(name) and not is_dicom_name(name):
@@ -175,7 +173,7 @@ class _Upload:
                     remedy="Remove the file from the zip.",
                 )
             kinds.setdefault(is_dicom_name(name), name)
-        if len(kinds) == 2:  # noqa: PLR2004 - both kinds
+        if len(kinds) == 2:  # both kinds
             raise refused(
                 f"DICOM files and other images are mixed, such as {kinds[True]}",
                 file=kinds[False],
@@ -208,16 +206,16 @@ class _Upload:
 
     def _collect(self, count: int) -> Collection:
         return Collection(
-            self._folder,
+            self.folder,
             count,
-            schema=self._schema,
-            tenant_key=self._key,
-            limits=self._limits,
+            schema=self.schema,
+            tenant_key=self.key,
+            limits=self.limits,
         )
 
     def _tell(self, done: int, total: int) -> None:
         if done % _PROGRESS_RECORDS == 0 or done == total:
-            self._progress("reading records", done, total)
+            self.progress("reading records", done, total)
 
 
 def _drop(_stage: str, _step: int, _total: int) -> None:
