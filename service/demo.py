@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import click
 import httpx
 from pydantic import ValidationError
 from rich.console import Console
@@ -33,6 +35,8 @@ from service.walkthrough.verification import Verification, verify_and_tamper
 OUT = Path("build/demo")
 PHANTOM_PERSONS = 2500
 PHANTOM_LABEL = "kl_grade"
+DEFAULT_GENERATOR = "statistics"
+DEFAULT_SAMPLES = 2000
 PHANTOM_LABELS = ("0", "1", "2", "3", "4")
 _REFUSALS = {400, 409, 413, 415, 422}
 EXIT_OK, EXIT_FAILED, EXIT_REFUSED, EXIT_NOT_RELEASABLE = 0, 1, 2, 3
@@ -49,10 +53,10 @@ class Options:
     epsilon: float = 5.0
     delta: float = 1e-5
     tier: str = "registered"
-    generator: str = "statistics"
+    generator: str = DEFAULT_GENERATOR
     keep: bool = False
     persons: int = PHANTOM_PERSONS
-    samples: int = 2000
+    samples: int = DEFAULT_SAMPLES
     out: Path = OUT
 
 
@@ -65,7 +69,42 @@ class _Outcome:
     sentence: str
 
 
-def main(options: Options) -> int:
+@click.command(name="kaima demo", context_settings={"show_default": True})
+@click.option("--data", type=click.Path(path_type=Path), help="Your own .zip or .npz.")
+@click.option("--label", default=PHANTOM_LABEL, help="Column of the label.")
+@click.option("--labels", default="", help="Comma-separated label set; empty: the one in the file.")
+@click.option("--unit", type=click.Choice(["person", "record"]), default="person")
+@click.option("--epsilon", type=click.FloatRange(0, min_open=True), default=5.0)
+@click.option("--delta", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=1e-5)
+@click.option(
+    "--tier", type=click.Choice(["public", "registered", "enclave"]), default="registered"
+)
+@click.option("--generator", default=DEFAULT_GENERATOR, help="See `kaima train generators`.")
+@click.option(
+    "--persons", type=click.IntRange(50), default=PHANTOM_PERSONS, help="Phantoms to make."
+)
+@click.option("--samples", type=click.IntRange(1, 200_000), default=DEFAULT_SAMPLES)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=OUT)
+@click.option("--keep", is_flag=True, help="Leave the stack running at the end.")
+def command(labels: str, unit: str, **options: Any) -> int:
+    """Run the whole walkthrough: phantom knees, or your own file, to a verified download."""
+    names = tuple(name.strip() for name in labels.split(",") if name.strip())
+    return run(Options(labels=names, unit=UnitOfPrivacy(unit), **options))
+
+
+def main(arguments: list[str]) -> int:
+    """Run the demo with command-line arguments; return its exit code."""
+    try:
+        code: int = command.main(arguments, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return EXIT_REFUSED
+    except click.exceptions.Abort:
+        return EXIT_FAILED
+    return code
+
+
+def run(options: Options) -> int:
     """Run the demo; return its exit code."""
     display = Display(Console(stderr=True))
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # ends as cleanly as Ctrl-C

@@ -202,7 +202,9 @@ def _read_arrays(archive: zipfile.ZipFile, label: str, unit: UnitOfPrivacy) -> _
     )
 
 
-def _array_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+def _array_header(
+    archive: zipfile.ZipFile, name: str
+) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
     with archive.open(f"{name}.npy") as file:
         version = npy_format.read_magic(file)
         read = (

@@ -79,7 +79,7 @@ def write_summary(path: Path, summary: dict[str, Any]) -> None:
 
 
 def _persons(request: Request, record: Record) -> dict[str, int | None]:
-    arms = record.report.get("persons", {})
+    arms = record.report.get("units", {})
     train, audit_in = arms.get("train"), arms.get("audit_in")
     reference = [arms[name] for name in ("reference_a", "reference_b") if name in arms]
     return {
@@ -93,7 +93,7 @@ def _persons(request: Request, record: Record) -> dict[str, int | None]:
 
 
 def _images(record: Record) -> dict[str, int | None]:
-    images = record.report.get("images", {})
+    images = record.report.get("records", {})
     return {
         "total": record.version.record_count if record.version else None,
         "train": images.get("train"),
@@ -151,7 +151,7 @@ def _audit(record: Record) -> dict[str, Any]:
 
 
 def _leaky_specimen(record: Record) -> dict[str, Any]:
-    leaky = record.report.get("leaky_specimen", {})
+    leaky = record.report.get("leaky_specimen") or {}
     return {"verdict": leaky.get("verdict"), "named_audits": leaky.get("named_audits", [])}
 
 
