@@ -108,7 +108,7 @@ def _epsilon(request: Request, record: Record) -> dict[str, float | None]:
     return {
         "requested": request.epsilon,
         "reserved": reserved.epsilon_reserved if reserved else None,
-        "charged": entry.epsilon_spent if entry else None,
+        "charged": entry.epsilon if entry else None,
         "rederived": accounting.epsilon(mechanisms, request.delta) if mechanisms else None,
         "cohort_total": record.budget.epsilon_spent if record.budget else None,
         "budget": record.budget.epsilon if record.budget else None,
@@ -123,19 +123,20 @@ def _entry(budget: r.Budget | None, record: Record) -> r.BudgetEntry | None:
 
 
 def _mechanisms(record: Record) -> list[dict[str, Any]]:
-    """Return the mechanisms that ran; they are public, and the report repeats them."""
-    found: list[dict[str, Any]] = record.report.get("mechanisms", [])
-    return found
+    """Return the mechanisms as the ledger charged them: the steps that ran, not those planned."""
+    entry = _entry(record.budget, record)
+    if entry is None:
+        return []
+    charged = zip(entry.mechanisms, entry.charged_steps, strict=True)
+    return [mechanism | {"steps": steps} for mechanism, steps in charged]
 
 
 def _steps(record: Record) -> dict[str, int | None]:
-    if record.train is None:
+    entry = _entry(record.budget, record)
+    if entry is None:
         return {"planned": None, "taken": None}
-    planned = record.train.payload.get("mechanisms", [])
-    return {
-        "planned": sum(mechanism["steps"] for mechanism in planned) if planned else None,
-        "taken": sum(record.train.result.get("steps", [])) or None,
-    }
+    planned = sum(int(mechanism["steps"]) for mechanism in entry.mechanisms)
+    return {"planned": planned, "taken": sum(entry.charged_steps)}
 
 
 def _audit(record: Record) -> dict[str, Any]:
