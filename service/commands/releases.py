@@ -1,6 +1,7 @@
 """`kaima release …` and `kaima download`: from a candidate to a bundle on a collaborator's disk."""
 
 from pathlib import Path
+from typing import IO
 
 import click
 
@@ -38,7 +39,7 @@ def create(
     name: str,
     version: str,
     terms: str | None,
-    terms_file: click.utils.LazyFile | None,
+    terms_file: IO[str] | None,
 ) -> None:
     """Draft a release of one audited set of samples."""
     text = terms_file.read() if terms_file is not None else terms
