@@ -1,0 +1,337 @@
+"""Decide whether samples copy trained-on persons: three detectors over measured distances.
+
+Which question each detector asks, and where it comes from, is told in `privacy.audits.near_copies`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import stats
+
+from privacy.evidence import Evidence, Metric
+from privacy.neighbourhoods import Calibration, Nearest, Population
+from privacy.statistics import clopper_pearson
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+Bools = NDArray[np.bool_]
+
+_RATIO_SPACES = ("pixels", "tiles", "columns")
+_QUANTILES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
+_CALIBRATED = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_DETECTORS = 3
+MIN_ARM = 20
+
+
+class Config(BaseModel):
+    """What may be set; fixed by the policy before a run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    permutations: int = Field(default=2000, ge=200, description="shuffles of the arms")
+    chance_matches: float = Field(
+        default=0.02, gt=0, lt=1, description="samples expected under the ratio threshold by chance"
+    )
+    min_persons: int = Field(
+        default=3, ge=1, description="trained-on persons that the ratio detector must name"
+    )
+
+
+@dataclass(frozen=True)
+class Verbatim:
+    """Pixel-by-pixel matches. `person` (samples,): whom a sample equals alone, else -1."""
+
+    person: Ints
+    natural_rate: float
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What the three detectors say about one set of samples."""
+
+    p_value: float
+    p_arms: float | None
+    p_ratio: float
+    p_verbatim: float
+    copied: Ints  # trained-on persons that some sample copies
+    flagged: Bools  # (samples,) copies of a trained-on person
+    controls: Ints  # held-out persons that the same thresholds would name
+    ratio_thresholds: Mapping[str, float]
+
+
+def unique_records(evidence: Evidence, population: Population) -> dict[bytes, int]:
+    """Return bytes -> population person for records that exactly one person has."""
+    owners: dict[bytes, set[int]] = {}
+    for record, person in zip(evidence.records, evidence.persons, strict=True):
+        owners.setdefault(_bytes(record), set()).add(int(person))
+    number = {int(person): i for i, person in enumerate(population.original)}
+    return {
+        record: number[person]
+        for record, (person, *others) in ((r, tuple(o)) for r, o in owners.items())
+        if not others and person in number
+    }
+
+
+def natural_match_rate(evidence: Evidence) -> float:
+    """Return how likely a fresh record equals one that a single person has (Good and Turing 1953).
+
+    Twice the share of values that exactly two persons have. Tables get half a pair on top: in
+    a small discrete table, no pair seen yet proves little.
+    """
+    owners: dict[bytes, set[int]] = {}
+    for record, person in zip(evidence.records, evidence.persons, strict=True):
+        owners.setdefault(_bytes(record), set()).add(int(person))
+    twins = float(sum(len(o) == 2 for o in owners.values()))
+    floor = 0.5 if evidence.modality == "table" else 0.0
+    return 2.0 * (twins + floor) / max(1, len(evidence.records))
+
+
+def _bytes(record: NDArray[np.generic]) -> bytes:
+    """Return bytes of a record, empty for a picture of a single value, which shows nobody."""
+    if record.ndim == 2 and record.min() == record.max():
+        return b""
+    return record.tobytes()
+
+
+def match_verbatim(
+    samples: NDArray[np.generic],
+    unique: Mapping[bytes, int],
+    *,
+    like: NDArray[np.generic],
+    natural_rate: float,
+) -> Verbatim:
+    """Look every sample up among the unique records, in the records' own number type."""
+    same = samples.astype(like.dtype, copy=False)
+    found = [unique.get(_bytes(sample), -1) if _bytes(sample) else -1 for sample in same]
+    return Verbatim(np.array(found, dtype=np.int64), natural_rate)
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """P(ratio < x) = share * (x / edge) ** exponent, for x below `edge`."""
+
+    share: float
+    edge: float
+    exponent: float
+    lowest: Floats
+
+    def threshold(self, probability: float) -> float:
+        """Return the ratio that a fresh record falls below with `probability`."""
+        return float(min(self.edge, self.edge * (probability / self.share) ** (1 / self.exponent)))
+
+    def natural_rate(self, threshold: float) -> float:
+        """Return the observed share of real records below `threshold`."""
+        return float((self.lowest < threshold).mean())
+
+
+def fit_power_law(ratios: Floats, *, tail: float = 0.1, trim: float = 0.005) -> PowerLaw | None:
+    """Fit the lower tail of real-to-real ratios; None below 200 of them.
+
+    The few lowest are trimmed, so that natural duplicates do not hide the law (they come back
+    through `natural_rate`), and the exponent is taken at its lower 95 % bound, so that the
+    extrapolation errs towards more chance matches.
+    """
+    if len(ratios) < 200:
+        return None
+    ordered = np.sort(ratios)
+    last, first = int(tail * len(ordered)), max(2, int(trim * len(ordered)))
+    low, edge = float(ordered[first]), float(ordered[last])
+    if not 0 < low < edge < 1:
+        return None
+    mean_log = float(np.log(edge / ordered[first:last]).mean())
+    span = float(np.log(edge / low))
+    exponent = _truncated_exponent(mean_log, span)
+    lower = exponent * (1 - 1.645 / np.sqrt(last - first))
+    if lower <= 0.5:
+        return None
+    return PowerLaw(tail, edge, lower, ordered)
+
+
+def _truncated_exponent(mean_log: float, span: float) -> float:
+    """Return the maximum-likelihood rate of an exponential cut off at `span`, by bisection."""
+
+    def expected(rate: float) -> float:
+        return 1 / rate - span / np.expm1(min(rate * span, 700.0))
+
+    low, high = 1e-3, 1e4
+    for _ in range(100):
+        middle = np.sqrt(low * high)
+        low, high = (middle, high) if expected(middle) > mean_log else (low, middle)
+    return float(low)
+
+
+class Detector:
+    """The three detectors, with everything that does not depend on the samples worked out once."""
+
+    def __init__(
+        self,
+        population: Population,
+        calibration: Mapping[str, Calibration],
+        *,
+        sample_count: int,
+        config: Config,
+        rng: np.random.Generator,
+    ) -> None:
+        self.population = population
+        self.config = config
+        self.sample_count = sample_count
+        self._calibration = calibration
+        self._judged = np.flatnonzero(population.trained | population.held_out)
+        held_out = population.held_out[self._judged].astype(np.float32)
+        self._held_count = int(held_out.sum())
+        rows = np.tile(held_out, (config.permutations + 1, 1))
+        rows[1:] = rng.permuted(rows[1:], axis=1)
+        self._shuffles = rows
+        self.laws = {
+            name: fit_power_law(calibration[name].ratios)
+            for name in calibration
+            if name in _RATIO_SPACES
+        }
+        self.thresholds = {
+            name: law.threshold(config.chance_matches / max(1, sample_count))
+            for name, law in self.laws.items()
+            if law is not None
+        }
+
+    def inspect(
+        self, near: Mapping[str, Nearest], verbatim: Verbatim, *, enough: float = 0.0
+    ) -> Copies:
+        """Run the detectors on one set of samples; the slow one last, unless `enough` is reached."""
+        copied, controls, flagged, p_ratio = self._ratio(near, verbatim)
+        twins, p_verbatim = self._verbatim(verbatim)
+        settled = _DETECTORS * min(p_ratio, p_verbatim) < enough
+        p_arms = None if settled else self._arms(near)
+        trained = self.population.trained
+        is_twin = (verbatim.person >= 0) & trained[verbatim.person]
+        parts = [p for p in (p_arms, p_ratio, p_verbatim) if p is not None]
+        return Copies(
+            p_value=min(1.0, _DETECTORS * min(parts)),
+            p_arms=p_arms,
+            p_ratio=p_ratio,
+            p_verbatim=p_verbatim,
+            copied=np.union1d(copied, twins),
+            flagged=flagged | is_twin,
+            controls=controls,
+            ratio_thresholds=self.thresholds,
+        )
+
+    def _near(self, near: Mapping[str, Nearest]) -> Bools:
+        """Return (judged persons, thresholds): who lies near a sample, by each declared rule."""
+        columns: list[Bools] = []
+        for name, nearest_in_space in near.items():
+            distance = nearest_in_space.to_samples[self._judged]
+            gaps = self._calibration[name].gaps
+            gaps = gaps if len(gaps) >= MIN_ARM else None
+            if gaps is None:  # no reference persons: the pooled distances, blind to arms
+                gaps = distance
+            columns += [distance <= cut for cut in np.quantile(gaps, _QUANTILES)]
+            own = self._calibration[name].to_reference[self._judged]
+            if np.isfinite(own).all():
+                relative = distance / np.where(own > 0, own, np.inf)
+                columns += [relative <= cut for cut in _CALIBRATED]
+        return np.unique(np.stack(columns, axis=1), axis=1)
+
+    def _arms(self, near: Mapping[str, Nearest]) -> float | None:
+        """Return the exact p-value of "nearness does not depend on the arm", or None if too few."""
+        if self._held_count < MIN_ARM or len(self._judged) - self._held_count < MIN_ARM:
+            return None
+        matrix = self._near(near).astype(np.float32)
+        counts = np.rint(self._shuffles @ matrix).astype(np.int64)
+        smallest = np.ones(len(counts))
+        for column, total in enumerate(matrix.sum(axis=0).astype(np.int64)):
+            law = stats.hypergeom(len(self._judged), int(total), self._held_count)
+            table = law.cdf(np.arange(total + 1))
+            smallest = np.minimum(smallest, table[counts[:, column]])
+        return float((smallest <= smallest[0] * (1 + 1e-9)).mean())
+
+    def _ratio(
+        self, near: Mapping[str, Nearest], verbatim: Verbatim
+    ) -> tuple[Ints, Ints, Bools, float]:
+        """Return trained-on persons named, control persons named, samples flagged, p-value."""
+        trained = self.population.trained
+        named, controls = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        flagged = np.zeros(len(verbatim.person), dtype=bool)
+        smallest = 1.0
+        for name, threshold in self.thresholds.items():
+            space, law = near[name], self.laws[name]
+            assert law is not None
+            below = space.ratio < threshold
+            inside = np.unique(space.first[below & trained[space.first]])
+            # A copy of a held-out person is no generator's doing, so it says nothing about chance.
+            outside = np.unique(space.first[below & ~trained[space.first] & (verbatim.person < 0)])
+            by_control = len(outside) * trained.sum() / max(1, (~trained).sum())
+            expected = max(
+                self.config.chance_matches,
+                self.sample_count * law.natural_rate(threshold),
+                float(by_control),
+            )
+            if len(inside) >= self.config.min_persons:
+                smallest = min(smallest, float(stats.poisson.sf(len(inside) - 1, expected)))
+            named, controls = np.union1d(named, inside), np.union1d(controls, outside)
+            flagged |= below & trained[space.first]
+        return named, controls, flagged, min(1.0, smallest * max(1, len(self.thresholds)))
+
+    def _verbatim(self, verbatim: Verbatim) -> tuple[Ints, float]:
+        """Return trained-on persons copied exactly, and how likely chance alone does that."""
+        hit = verbatim.person[verbatim.person >= 0]
+        twins = np.unique(hit[self.population.trained[hit]])
+        if not len(twins):
+            return twins, 1.0
+        expected = verbatim.natural_rate * self.sample_count
+        return twins, float(stats.poisson.sf(len(twins) - 1, expected)) if expected else 0.0
+
+
+def copy_metrics(
+    copies: Copies, *, detector: Detector, error: float, unit: str
+) -> tuple[Metric, ...]:
+    """Return the metrics that the policy judges; bounds err with probability ≤ `error`."""
+    population = detector.population
+    samples, flagged = len(copies.flagged), int(copies.flagged.sum())
+    _, upper = clopper_pearson(flagged, samples, error=error)
+    trained = int(population.trained.sum())
+    reason = None
+    if copies.p_arms is None:
+        reason = (
+            f"the exact test needs {MIN_ARM} trained-on and {MIN_ARM} held-out units; "
+            f"there are {trained} and {int(population.held_out.sum())}"
+        )
+    return (
+        Metric(
+            name="p_value",
+            value=None if reason else copies.p_value,
+            direction="lower_is_riskier",
+            n=trained,
+            reason=reason,
+        ),
+        Metric(
+            name="copy_rate",
+            value=flagged / max(1, samples),
+            ci_low=0.0,
+            ci_high=upper,
+            confidence=1 - error,
+            unit="share of samples",
+            n=samples,
+        ),
+        Metric(
+            name="copied_units",
+            value=float(len(copies.copied)),
+            unit=unit,
+            n=trained,
+            baseline=float(len(copies.controls)),
+        ),
+        *(
+            Metric(
+                name=f"p_{name}",
+                value=value,
+                direction="lower_is_riskier",
+                reason=reason if value is None else None,
+            )
+            for name, value in (
+                ("arms", copies.p_arms),
+                ("ratio", copies.p_ratio),
+                ("verbatim", copies.p_verbatim),
+            )
+        ),
+    )

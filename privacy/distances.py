@@ -1,0 +1,187 @@
+"""Records -> distances between a query and every person, blocked so that memory stays bounded.
+
+A *space* is one way to be similar. A distance to a person is the smallest one over that person's
+records and over small flips and shifts of the query. Nothing here sees an arm or a coin.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from privacy.errors import InvalidParameter
+
+Floats = NDArray[np.float32]
+CELLS = 16  # images are averaged down to CELLS x CELLS
+TILES = 4  # tiles per side of the tiled distance
+_BLOCK_FLOATS = 4_000_000  # one block of the similarity matrix
+
+
+@dataclass(frozen=True)
+class Space:
+    """A named distance. `views` yields transformed copies of queries, each as parts.
+
+    A part is a (records, features) float32 matrix whose dot product with the same part of a record
+    is minus half the squared distance; the largest distance over parts counts (Carlini et al.
+    2023, arXiv:2301.13188, for tiles), then the smallest over views. The first view is
+    the identity, and describes records.
+    """
+
+    name: str
+    title: str
+    views: Callable[[NDArray[np.generic]], Iterator[list[Floats]]]
+
+    def describe(self, records: NDArray[np.generic]) -> list[Floats]:
+        """Return the parts of untransformed records."""
+        return next(self.views(records))
+
+
+def image_spaces() -> tuple[Space, ...]:
+    """Return the spaces for images: whole picture, worst tile, and perceptual hash."""
+    return (
+        Space("pixels", "pixels at 16x16 after flips and shifts", _pixel_views),
+        Space("tiles", "the least similar of 16 tiles", _tile_views),
+        Space("hash", "perceptual hash of 255 bits", _hash_views),
+    )
+
+
+def table_spaces(reference: NDArray[np.generic]) -> tuple[Space, ...]:
+    """Return the space for tables: Euclid after columns are scaled by `reference` rows."""
+    centre = reference.mean(axis=0)
+    scale = reference.std(axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+
+    def views(rows: NDArray[np.generic]) -> Iterator[list[Floats]]:
+        yield [_augment(((rows - centre) / scale).astype(np.float32), as_query=False)]
+        yield [_augment(((rows - centre) / scale).astype(np.float32), as_query=True)]
+
+    return (Space("columns", "Euclidean distance of scaled columns", views),)
+
+
+def pooling_matrix(size: int, cells: int, *, shift: float, flip: bool) -> Floats:
+    """Return (cells, size): averages over equal cells after a shift in pixels, edges repeated."""
+    edges = np.linspace(0, size, cells + 1) + shift
+    pixels = np.arange(size, dtype=np.float64)
+    # The outermost pixels reach beyond the picture, which is what repeating the edge means.
+    left = np.where(pixels == 0, -np.inf, pixels)
+    right = np.where(pixels == size - 1, np.inf, pixels + 1)
+    low, high = np.maximum(edges[:-1, None], left), np.minimum(edges[1:, None], right)
+    weights = np.clip(high - low, 0, None)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return (weights[:, ::-1] if flip else weights).astype(np.float32)
+
+
+def _pooled(
+    images: NDArray[np.generic], *, down: float, right: float, flip: bool, cells: int
+) -> Floats:
+    """Return (images, cells * cells): averaged, mean removed, Euclidean norm 1 (0 if blank)."""
+    height, width = images.shape[1:]
+    rows = pooling_matrix(height, min(cells, height), shift=down, flip=False)
+    columns = pooling_matrix(width, min(cells, width), shift=right, flip=flip)
+    flat = (rows @ images.astype(np.float32) @ columns.T).reshape(len(images), -1)
+    flat -= flat.mean(axis=1, keepdims=True)
+    norm = np.linalg.norm(flat, axis=1, keepdims=True)
+    # A blank picture resembles nobody: its zero vector is as far from all as unrelated ones are.
+    blank = norm < 1e-3 * np.sqrt(flat.shape[1])
+    return np.where(blank, 0.0, flat / np.where(blank, 1.0, norm)).astype(np.float32)
+
+
+def _unit(features: Floats, *, as_query: bool) -> Floats:
+    """Append a column so that the dot product of two unit vectors is minus half their distance²."""
+    extra = np.full((len(features), 1), -1.0 if as_query else 1.0, dtype=np.float32)
+    return np.hstack([features, extra])
+
+
+def _augment(features: Floats, *, as_query: bool) -> Floats:
+    """Append columns so that the dot product is minus half the squared distance, at any norm."""
+    half = -0.5 * (features**2).sum(axis=1, keepdims=True)
+    one = np.ones_like(half)
+    return np.hstack([features, half, one] if as_query else [features, one, half])
+
+
+def _movements(images: NDArray[np.generic]) -> Iterator[tuple[float, float, bool]]:
+    # Three steps of 4/3 pixel at 64 cover shifts of up to two pixels with 2/3 of one to spare.
+    step = min(images.shape[1:]) / 48
+    for flip in (False, True):
+        for down in (0.0, -step, step):
+            for right in (0.0, -step, step):
+                yield down, right, flip
+
+
+def _pixel_views(images: NDArray[np.generic]) -> Iterator[list[Floats]]:
+    yield [_unit(_pooled(images, down=0, right=0, flip=False, cells=CELLS), as_query=False)]
+    for down, right, flip in _movements(images):
+        pooled = _pooled(images, down=down, right=right, flip=flip, cells=CELLS)
+        yield [_unit(pooled, as_query=True)]
+
+
+def _tile_views(images: NDArray[np.generic]) -> Iterator[list[Floats]]:
+    for flip, as_query in ((False, False), (False, True), (True, True)):
+        pooled = _pooled(images, down=0, right=0, flip=flip, cells=CELLS) * TILES
+        rows, columns = (min(CELLS, size) for size in images.shape[1:])
+        grid = pooled.reshape(len(images), rows, columns)
+        yield [
+            _augment(np.ascontiguousarray(tile).reshape(len(images), -1), as_query=as_query)
+            for strip in np.array_split(grid, TILES, axis=1)
+            for tile in np.array_split(strip, TILES, axis=2)
+        ]
+
+
+def _hash_views(images: NDArray[np.generic]) -> Iterator[list[Floats]]:
+    for flip, as_query in ((False, False), (False, True), (True, True)):
+        pooled = _pooled(images, down=0, right=0, flip=flip, cells=32)
+        side = tuple(min(32, size) for size in images.shape[1:])
+        waves = fft.dctn(pooled.reshape(-1, *side), axes=(1, 2))[:, :16, :16]
+        low = waves.reshape(len(images), -1)[:, 1:]
+        bits = np.where(low > np.median(low, axis=1, keepdims=True), 1.0, -1.0)
+        blank = ~pooled.any(axis=1, keepdims=True)
+        unit = np.where(blank, 0.0, bits / np.sqrt(low.shape[1])).astype(np.float32)
+        yield [_unit(unit, as_query=as_query)]
+
+
+class Gallery:
+    """Records grouped by person, ready to be searched in one space."""
+
+    def __init__(
+        self,
+        space: Space,
+        records: NDArray[np.generic],
+        persons: NDArray[np.integer],
+        *,
+        count: int,
+    ) -> None:
+        present = np.unique(persons)
+        if len(present) != count or (count and (present[0] != 0 or present[-1] != count - 1)):
+            raise InvalidParameter(
+                f"A gallery of {count} persons was refused: records name {len(present)} of them. "
+                "Number persons from 0 without gaps."
+            )
+        order = np.argsort(persons, kind="stable")
+        self.space = space
+        self.count = count
+        self._starts = np.searchsorted(persons[order], np.arange(count))
+        self._parts = [np.ascontiguousarray(part[order]) for part in space.describe(records)]
+
+    def search(self, queries: NDArray[np.generic]) -> Iterator[tuple[slice, Floats]]:
+        """Yield (which queries, (queries, persons) distances) block by block."""
+        width = max(1, len(self._parts[0]))
+        step = max(1, _BLOCK_FLOATS // width)
+        for start in range(0, len(queries), step):
+            rows = slice(start, min(start + step, len(queries)))
+            yield rows, self._distances(queries[rows])
+
+    def _distances(self, queries: NDArray[np.generic]) -> Floats:
+        views = self.space.views(queries)
+        next(views)  # the records' own description
+        best: Floats | None = None
+        for parts in views:
+            closeness = parts[0] @ self._parts[0].T
+            for mine, theirs in zip(parts[1:], self._parts[1:], strict=True):
+                np.minimum(closeness, mine @ theirs.T, out=closeness)
+            best = closeness if best is None else np.maximum(best, closeness, out=best)
+        assert best is not None
+        by_person = np.maximum.reduceat(best, self._starts, axis=1)
+        distances: Floats = np.sqrt(np.maximum(-2.0 * by_person, 0.0))
+        return distances

@@ -1,0 +1,254 @@
+"""Membership scores of persons -> the measurements that every membership audit reports.
+
+Attacks differ in what they score; what is measured on the scores does not, so it lives here once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.evidence import Arm, Finding, Metric
+from privacy.neighbourhoods import Population, Survey
+from privacy.statistics import (
+    Interval,
+    auc,
+    auc_interval,
+    cross_selected_auc,
+    epsilon_lower_bound,
+    max_statistic_test,
+    pool_needed,
+    tpr_at_fpr,
+)
+
+Floats = NDArray[np.floating]
+MIN_PER_CELL = 20
+SMALLEST = 1e-6  # keeps the logarithm of a distance of zero finite
+_ROC_POINTS = 200
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the policy fixed beforehand for every membership audit."""
+
+    bound_error: float
+    epsilon_error: float
+    delta: float
+    fpr: tuple[float, ...]
+    guesses: tuple[int, ...]
+    permutations: int
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The audit pool: who may be scored. All arrays are (persons in the pool,)."""
+
+    persons: NDArray[np.integer]
+    coins: NDArray[np.integer]
+    folds: NDArray[np.integer]
+    strata: NDArray[np.integer]
+
+    def too_small(self) -> str | None:
+        """Return why nothing can be measured, or None."""
+        smallest = min(
+            int(((self.coins == coin) & (self.folds == fold)).sum())
+            for coin in (0, 1)
+            for fold in (1, 2)
+        )
+        if smallest >= MIN_PER_CELL:
+            return None
+        return (
+            f"an arm of a fold holds {smallest} of the {MIN_PER_CELL} units that are needed; "
+            f"an audit pool of about {5 * MIN_PER_CELL} would do"
+        )
+
+
+def pool_of(population: Population) -> Pool:
+    """Return the persons whose coin was tossed for this run."""
+    persons = np.flatnonzero(np.isin(population.arms, (Arm.AUDIT_IN, Arm.AUDIT_OUT)))
+    return Pool(
+        persons=persons,
+        coins=(population.arms[persons] == Arm.AUDIT_IN).astype(np.int64),
+        folds=population.folds[persons],
+        strata=population.strata[persons],
+    )
+
+
+def distance_scores(survey: Survey, pool: Pool) -> dict[str, Floats]:
+    """Return the scores that need only distances: nearest and, with a reference set, calibrated."""
+    name = survey.spaces[0].name
+    to_samples = survey.samples[name].to_samples[pool.persons]
+    to_reference = survey.calibration[name].to_reference[pool.persons]
+    scores = {"nearest": -to_samples}
+    if np.isfinite(to_reference).all():
+        scores["calibrated"] = np.log((to_reference + SMALLEST) / (to_samples + SMALLEST))
+    return scores
+
+
+def per_person(values: Floats, population: Population, pool: Pool, *, largest: bool) -> Floats:
+    """Return (pool,) the mean (or the largest) of each person's finite record values, else NaN."""
+    finite = np.isfinite(values)
+    count = len(population.arms)
+    persons = population.persons[finite]
+    if largest:
+        out = np.full(count, -np.inf)
+        np.maximum.at(out, persons, values[finite])
+        return np.asarray(np.where(np.isinf(out), np.nan, out)[pool.persons])
+    totals = np.bincount(persons, weights=values[finite], minlength=count)
+    counts = np.bincount(persons, minlength=count)
+    return np.asarray(np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)[pool.persons])
+
+
+def measure(
+    audit: str,
+    scores: Mapping[str, Floats],
+    pool: Pool,
+    *,
+    settings: Settings,
+    rng: np.random.Generator,
+    unusual: NDArray[np.bool_] | None = None,
+) -> Finding:
+    """Return AUC, TPR at each declared FPR, leak test and epsilon bound for the declared attacks.
+
+    `unusual` marks the most atypical tenth of the pool, reported for context.
+    """
+    complete = {name: v for name, v in scores.items() if np.isfinite(v).all()}
+    missing = sorted(set(scores) - set(complete))
+    reason = pool.too_small()
+    if not complete:
+        reason = reason or "no attack has a score for every unit of the audit pool"
+    if reason:
+        return _not_measured(audit, reason, settings, missing)
+    area, chosen = cross_selected_auc(complete, pool.coins, pool.folds, error=settings.bound_error)
+    bound = epsilon_lower_bound(
+        complete,
+        pool.coins,
+        delta=settings.delta,
+        grid=settings.guesses,
+        error=settings.epsilon_error,
+        rng=rng,
+    )
+    p_value = max_statistic_test(
+        complete, pool.coins, pool.strata, repeats=settings.permutations, rng=rng
+    )
+    metrics = [
+        _metric("auc", area, settings.bound_error, baseline=0.5),
+        *(_tpr_metric(complete, pool, fpr, settings.bound_error) for fpr in settings.fpr),
+        Metric(name="leak_p_value", value=p_value, direction="lower_is_riskier", n=len(pool.coins)),
+        Metric(
+            name="epsilon_lower_bound",
+            value=bound.value,
+            confidence=1 - settings.epsilon_error,
+            n=bound.persons,
+        ),
+        Metric(name="epsilon_max_certifiable", value=bound.max_certifiable, direction="context"),
+        *_unusual_metric(complete, chosen[0], pool, unusual, settings.bound_error),
+        *(
+            _metric(
+                f"auc_{name}",
+                auc_interval(values, pool.coins, error=settings.bound_error),
+                settings.bound_error,
+                baseline=0.5,
+                direction="context",
+            )
+            for name, values in complete.items()
+        ),
+    ]
+    details: dict[str, object] = {
+        "attacks": sorted(complete),
+        "attacks_without_scores": missing,
+        "chosen_on_fold": {"1": chosen[0], "2": chosen[1]},
+        "epsilon_attack": bound.attack,
+        "epsilon_guesses": bound.guesses,
+        "epsilon_correct": bound.correct,
+        "members": int(pool.coins.sum()),
+        "non_members": int((1 - pool.coins).sum()),
+        "roc": {name: _roc(values, pool.coins) for name, values in complete.items()},
+    }
+    return Finding(audit=audit, metrics=tuple(metrics), details=details)
+
+
+def _not_measured(audit: str, reason: str, settings: Settings, missing: list[str]) -> Finding:
+    names = ["auc", *(f"tpr_at_{fpr:g}" for fpr in settings.fpr), "leak_p_value"]
+    names += ["epsilon_lower_bound", "epsilon_max_certifiable"]
+    return Finding(
+        audit=audit,
+        metrics=tuple(Metric(name=name, value=None, reason=reason) for name in names),
+        details={"attacks": [], "attacks_without_scores": missing},
+    )
+
+
+def _metric(
+    name: str,
+    interval: Interval,
+    error: float,
+    *,
+    baseline: float,
+    direction: str = "higher_is_riskier",
+) -> Metric:
+    return Metric.model_validate(
+        {
+            "name": name,
+            "value": interval.value,
+            "ci_low": interval.low,
+            "ci_high": interval.high,
+            "confidence": 1 - error,
+            "direction": direction,
+            "n": interval.n,
+            "baseline": baseline,
+        }
+    )
+
+
+def _tpr_metric(scores: Mapping[str, Floats], pool: Pool, fpr: float, error: float) -> Metric:
+    """Choose the attack on fold 1, where the threshold is set too, and measure it on fold 2."""
+    name = max(scores, key=lambda attack: _fold_one_tpr(scores[attack], pool, fpr))
+    point = tpr_at_fpr(scores[name], pool.coins, pool.folds, fpr=fpr, error=error)
+    if point is None:
+        held_out = int(((pool.folds == 2) & (pool.coins == 0)).sum())
+        return Metric(
+            name=f"tpr_at_{fpr:g}",
+            value=None,
+            reason=(
+                f"{held_out} held-out units in the evaluation fold give fewer than 10 false "
+                f"positives; an audit pool of about {pool_needed(fpr)} units is needed"
+            ),
+        )
+    return _metric(f"tpr_at_{fpr:g}", point.tpr, error, baseline=point.fpr.value)
+
+
+def _fold_one_tpr(scores: Floats, pool: Pool, fpr: float) -> float:
+    here = pool.folds == 1
+    threshold = np.quantile(scores[here & (pool.coins == 0)], 1 - fpr, method="higher")
+    return float((scores[here & (pool.coins == 1)] > threshold).mean())
+
+
+def _unusual_metric(
+    scores: Mapping[str, Floats],
+    attack: str,
+    pool: Pool,
+    unusual: NDArray[np.bool_] | None,
+    error: float,
+) -> list[Metric]:
+    if unusual is None:
+        return []
+    coins = pool.coins[unusual]
+    if min(int(coins.sum()), int((1 - coins).sum())) < 10:
+        return [
+            Metric(name="auc_unusual", value=None, reason="fewer than 10 unusual units per arm")
+        ]
+    interval = auc_interval(scores[attack][unusual], coins, error=error)
+    return [_metric("auc_unusual", interval, error, baseline=0.5, direction="context")]
+
+
+def _roc(scores: Floats, coins: NDArray[np.integer]) -> dict[str, list[float]]:
+    """Return at most 200 points of the ROC, ties taken together, denser near the origin."""
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    tpr = np.cumsum(coins[order])[last] / max(1, coins.sum())
+    fpr = np.cumsum(1 - coins[order])[last] / max(1, (1 - coins).sum())
+    if len(last) > _ROC_POINTS:
+        dense = np.unique(np.geomspace(1, len(last), _ROC_POINTS).astype(int) - 1)
+        fpr, tpr = fpr[dense], tpr[dense]
+    return {"fpr": [0.0, *fpr.tolist()], "tpr": [0.0, *tpr.tolist()], "auc": [auc(scores, coins)]}

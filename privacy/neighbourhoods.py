@@ -1,0 +1,278 @@
+"""Who lies near whom: every distance that audits and their self-test share, measured once.
+
+`survey` searches samples against persons and held-out records against persons, in every space. The
+self-test swaps the samples for specimens and takes their distances from the same survey.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.distances import Gallery, Space, image_spaces, table_spaces
+from privacy.evidence import Arm, Evidence
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+Progress = Callable[[str, int, int], None]
+
+ABSENT = -1  # an arm value: the person is left out of this comparison
+IN_TRAINING = (Arm.TRAIN, Arm.AUDIT_IN)
+HELD_OUT = (Arm.AUDIT_OUT, Arm.REFERENCE_B)
+CALIBRATION_ROWS = 3000
+
+
+@dataclass(frozen=True)
+class Population:
+    """The persons that may be scored, numbered from 0, and their records.
+
+    Shapes: arms, folds, strata, original (persons,); records, labels, persons, rows (records,).
+    `original` and `rows` point back into the evidence.
+    """
+
+    arms: Ints
+    folds: Ints
+    strata: Ints
+    original: Ints
+    records: NDArray[np.generic]
+    labels: Ints
+    persons: Ints
+    rows: Ints
+
+    @property
+    def trained(self) -> NDArray[np.bool_]:
+        """Return which persons were trained on."""
+        return np.isin(self.arms, IN_TRAINING)
+
+    @property
+    def held_out(self) -> NDArray[np.bool_]:
+        """Return which persons are clean non-members: audit-out and reference half b."""
+        return np.isin(self.arms, HELD_OUT)
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Return which persons take part at all."""
+        return np.asarray(self.arms != ABSENT)
+
+    def records_of(self, *arms: int) -> Ints:
+        """Return the positions of the records whose person is in one of `arms`."""
+        return np.flatnonzero(np.isin(self.arms[self.persons], arms))
+
+    def without(self, persons: NDArray[np.bool_]) -> "Population":
+        """Return the population with `persons` absent."""
+        return replace(self, arms=np.where(persons, ABSENT, self.arms))
+
+
+def population_of(evidence: Evidence) -> Population:
+    """Keep the persons that have records and no duplicate elsewhere, numbered without gaps."""
+    has_record = np.zeros(len(evidence.arms), dtype=bool)
+    has_record[evidence.persons] = True
+    original = np.flatnonzero(has_record & ~evidence.excluded)
+    number = np.full(len(evidence.arms), -1)
+    number[original] = np.arange(len(original))
+    rows = np.flatnonzero(number[evidence.persons] >= 0)
+    persons = number[evidence.persons[rows]]
+    return Population(
+        arms=evidence.arms[original].astype(np.int64),
+        folds=evidence.folds[original].astype(np.int64),
+        strata=_label_sets(evidence.labels[rows], persons, count=len(original)),
+        original=original,
+        records=evidence.records[rows],
+        labels=evidence.labels[rows],
+        persons=persons,
+        rows=rows,
+    )
+
+
+def _label_sets(labels: Ints, persons: Ints, *, count: int) -> Ints:
+    """Return (persons,) a number for each person's set of labels."""
+    sets: list[set[int]] = [set() for _ in range(count)]
+    for person, label in zip(persons, labels, strict=True):
+        sets[person].add(int(label))
+    known: dict[frozenset[int], int] = {}
+    return np.array([known.setdefault(frozenset(s), len(known)) for s in sets], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """One space: nearest sample of each person; nearest and next nearest person of each sample.
+
+    Shapes: to_samples, nearest_sample (persons,); first, first_distance, second_distance (samples,).
+    """
+
+    to_samples: Floats
+    nearest_sample: Ints
+    first: Ints
+    first_distance: Floats
+    second_distance: Floats
+
+    @property
+    def ratio(self) -> Floats:
+        """Return nearest over next nearest, 0 for a copy, near 1 for a picture of nobody."""
+        safe = np.where(self.second_distance > 0, self.second_distance, np.inf)
+        alike = self.second_distance <= 0  # two persons are both identical to it: tells nothing
+        return np.asarray(np.where(alike, 1.0, self.first_distance / safe))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One space: how near real records of different persons come to each other.
+
+    Shapes: ratios (calibration records,); gaps (reference records,); to_reference (persons,);
+    to_trained (persons,) for held-out persons, inf elsewhere.
+    """
+
+    ratios: Floats
+    gaps: Floats
+    to_reference: Floats
+    to_trained: Floats
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one candidate and its population look like in every space."""
+
+    population: Population
+    spaces: tuple[Space, ...]
+    samples: Mapping[str, Nearest]
+    calibration: Mapping[str, Calibration]
+    galleries: Mapping[str, Gallery]
+    # distances of some real records to every person, own person included: space -> row -> (persons,)
+    kept: Mapping[str, Mapping[int, Floats]]
+
+
+def spaces_for(evidence: Evidence, population: Population) -> tuple[Space, ...]:
+    """Return the spaces that fit the modality; constants come from held-out records only."""
+    if evidence.modality == "image":
+        return image_spaces()
+    reference = population.records_of(Arm.REFERENCE_A)
+    if len(reference) < 20:
+        reference = population.records_of(Arm.AUDIT_OUT, Arm.REFERENCE_A, Arm.REFERENCE_B)
+    return table_spaces(population.records[reference].astype(np.float64))
+
+
+def survey(evidence: Evidence, *, keep: Ints, population: Population, progress: Progress) -> Survey:
+    """Measure samples and held-out records against every person.
+
+    `keep` lists records whose distances the self-test wants in full.
+    """
+    spaces = spaces_for(evidence, population)
+    samples: dict[str, Nearest] = {}
+    calibration: dict[str, Calibration] = {}
+    kept: dict[str, dict[int, Floats]] = {}
+    galleries: dict[str, Gallery] = {}
+    for space in spaces:
+        gallery = galleries[space.name] = Gallery(
+            space, population.records, population.persons, count=len(population.arms)
+        )
+        samples[space.name] = nearest(
+            gallery,
+            evidence.samples,
+            population,
+            progress=lambda done, total, name=space.name: progress(
+                f"synthetic against real: {name}", done, total
+            ),
+        )
+        calibration[space.name], kept[space.name] = _calibrate(
+            gallery, population, keep, progress=progress
+        )
+    return Survey(population, spaces, samples, calibration, galleries, kept)
+
+
+def nearest(
+    gallery: Gallery,
+    queries: NDArray[np.generic],
+    population: Population,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Nearest:
+    """Search `queries` among the present persons."""
+    parts: list[tuple[Ints, Floats, Floats]] = []
+    to_samples = np.full(gallery.count, np.inf)
+    nearest_sample = np.full(gallery.count, -1)
+    for rows, distances in gallery.search(queries):
+        closest = distances.argmin(axis=0)
+        values = distances[closest, np.arange(gallery.count)]
+        better = values < to_samples
+        to_samples[better] = values[better]
+        nearest_sample[better] = rows.start + closest[better]
+        parts.append(two_nearest(distances, population.present))
+        progress(rows.stop, len(queries))
+    first, one, two = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Nearest(to_samples, nearest_sample, first, one, two)
+
+
+def nearest_of_rows(distances: Floats, population: Population) -> Nearest:
+    """Return what `nearest` would, from (queries, persons) distances that are already known."""
+    first, one, two = two_nearest(distances, population.present)
+    return Nearest(distances.min(axis=0), distances.argmin(axis=0), first, one, two)
+
+
+def joined(left: Nearest, right: Nearest) -> Nearest:
+    """Return the neighbourhood of two sets of queries taken together, the left one first."""
+    closer = right.to_samples < left.to_samples
+    return Nearest(
+        np.where(closer, right.to_samples, left.to_samples),
+        np.where(closer, right.nearest_sample + len(left.first), left.nearest_sample),
+        np.concatenate([left.first, right.first]),
+        np.concatenate([left.first_distance, right.first_distance]),
+        np.concatenate([left.second_distance, right.second_distance]),
+    )
+
+
+def two_nearest(distances: Floats, allowed: NDArray[np.bool_]) -> tuple[Ints, Floats, Floats]:
+    """Return nearest person, its distance, and the next person's distance, for each row."""
+    masked = np.where(allowed, distances, np.inf)
+    rows = np.arange(len(masked))
+    first = masked.argmin(axis=1)
+    one = masked[rows, first]
+    masked[rows, first] = np.inf
+    return first, one, masked.min(axis=1)
+
+
+def _calibrate(
+    gallery: Gallery, population: Population, keep: Ints, *, progress: Progress
+) -> tuple[Calibration, dict[int, Floats]]:
+    """Measure held-out and pool records against every other person."""
+    count = gallery.count
+    reference = population.arms == Arm.REFERENCE_A
+    wanted = population.records_of(Arm.REFERENCE_A, Arm.REFERENCE_B, Arm.AUDIT_OUT, Arm.AUDIT_IN)
+    rows = np.union1d(_evenly(wanted, CALIBRATION_ROWS), keep).astype(np.int64)
+    keep_set = set(keep.tolist())
+    kept: dict[int, Floats] = {}
+    ratios: list[Floats] = []
+    gaps: list[Floats] = []
+    to_reference = np.full(count, np.inf)
+    to_trained = np.full(count, np.inf)
+    for block, distances in gallery.search(population.records[rows]):
+        here = rows[block]
+        kept |= {int(r): distances[i].copy() for i, r in enumerate(here) if int(r) in keep_set}
+        own = population.persons[here]
+        distances[np.arange(len(here)), own] = np.inf
+        first, one, two = two_nearest(distances, population.present)
+        ratios.append(np.where(two > 0, one / np.where(two > 0, two, 1.0), 1.0))
+        is_reference = reference[own]
+        if is_reference.any():
+            to_reference = np.minimum(to_reference, distances[is_reference].min(axis=0))
+            gaps.append(distances[is_reference][:, reference].min(axis=1))
+        if population.trained.any():
+            np.minimum.at(to_trained, own, distances[:, population.trained].min(axis=1))
+        progress(f"real against real: {gallery.space.name}", block.stop, len(rows))
+    held_out_gaps = np.concatenate(gaps) if gaps else np.empty(0)
+    return (
+        Calibration(
+            ratios=np.concatenate(ratios) if ratios else np.empty(0),
+            gaps=held_out_gaps[np.isfinite(held_out_gaps)],
+            to_reference=to_reference,
+            to_trained=to_trained,
+        ),
+        kept,
+    )
+
+
+def _evenly(values: Ints, limit: int) -> Ints:
+    """Return at most `limit` of `values`, evenly spaced, so that cost stays bounded."""
+    if len(values) <= limit:
+        return values
+    return values[np.linspace(0, len(values) - 1, limit).astype(np.int64)]

@@ -1,0 +1,319 @@
+"""Required audits and thresholds, fixed beforehand; findings -> verdict.
+
+Audits measure and never grade themselves; this module grades and never measures. A gate passes only
+where an upper confidence bound is below its tolerance: what was not computed never passes.
+"""
+
+import hashlib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from privacy.errors import InvalidParameter
+from privacy.evidence import Finding, Metric
+from privacy.report import DetectionLimit, Gate, GateStatus, SpecimenResult, Verdict
+from privacy.statistics import pool_needed
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+_DEFAULT = Path(__file__).with_name("policy.toml")
+
+
+class Errors(BaseModel):
+    """Chances of error that the policy accepts."""
+
+    model_config = _FROZEN
+    upper_bound: float = Field(gt=0, lt=0.5)
+    near_copies: float = Field(gt=0, lt=0.5)
+    epsilon: float = Field(gt=0, lt=0.5)
+    leak_flag: float = Field(gt=0, lt=0.5)
+
+
+class Audits(BaseModel):
+    """Which audits must run."""
+
+    model_config = _FROZEN
+    required: tuple[str, ...]
+    with_scores: tuple[str, ...]
+
+
+class Grid(BaseModel):
+    """Points of measurement that are declared before a run."""
+
+    model_config = _FROZEN
+    fpr: tuple[float, ...]
+    guesses: tuple[int, ...]
+    permutations: int = Field(ge=200)
+    self_test_repeats: int = Field(ge=2)
+
+
+class Tier(BaseModel):
+    """Tolerances for one kind of audience."""
+
+    model_config = _FROZEN
+    epsilon: float
+    auc: float
+    copy_rate: float
+    limit_of_detection: float
+    tpr: dict[str, float]
+
+    def tpr_at(self, fpr: float) -> float:
+        """Return the tolerated true-positive rate at `fpr`."""
+        return self.tpr[f"{fpr:g}"]
+
+
+class Policy(BaseModel):
+    """A whole policy, with the digest of the file that it was read from."""
+
+    model_config = _FROZEN
+    version: str
+    digest: str
+    errors: Errors
+    audits: Audits
+    grid: Grid
+    tiers: dict[str, Tier]
+
+    def tier(self, name: str) -> Tier:
+        """Return a tier by name; refuse an unknown one."""
+        if name not in self.tiers:
+            raise InvalidParameter(
+                f"Tier {name!r} was refused: the policy has {', '.join(self.tiers)}. Choose one."
+            )
+        return self.tiers[name]
+
+    def bound_error(self, attempt: int) -> float:
+        """Return the error that upper bounds of this attempt may have (see policy.toml)."""
+        if attempt < 1:
+            raise InvalidParameter(f"Attempt {attempt} was refused: attempts count from 1.")
+        return self.errors.upper_bound * 2 / (attempt * (attempt + 1))
+
+
+def load_policy(path: Path | None = None) -> Policy:
+    """Read a policy; the one that ships with the package by default.
+
+    Raises: InvalidParameter, naming the first entry that is missing, unknown or out of range.
+    """
+    raw = (path or _DEFAULT).read_bytes()
+    digest = hashlib.sha256(raw).hexdigest()
+    try:
+        return Policy.model_validate(tomllib.loads(raw.decode()) | {"digest": digest})
+    except (ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidParameter(
+            f"The policy {(path or _DEFAULT).name} was refused: {error}. Mend that entry."
+        ) from error
+
+
+def judge_near_copies(
+    finding: Finding, limits: Sequence[DetectionLimit] | None, *, policy: Policy, tier: Tier
+) -> tuple[Gate, ...]:
+    """Return the gates of the near-copy audit; `limits` None leaves the detection limit out."""
+    p_value, rate = finding.metric("p_value"), finding.metric("copy_rate")
+    test = Gate(
+        name="near_copy_test",
+        audit=finding.audit,
+        title="No sample copies a trained-on record",
+        status=_when(p_value, fails=(p_value.value or 0) < policy.errors.near_copies),
+        value=p_value.value,
+        bound=p_value.value,
+        tolerance=policy.errors.near_copies,
+        reason=p_value.reason or "fails where the p-value is below the tolerance",
+    )
+    copies = _below(
+        rate, tier.copy_rate, name="copy_rate", finding=finding, title="Share of copied samples"
+    )
+    if copies.status is GateStatus.FAIL:  # only the test above may accuse
+        copies = copies.model_copy(update={"status": GateStatus.INCONCLUSIVE})
+    return (test, copies, *(_detection_gate(limit, finding, tier) for limit in limits or ()))
+
+
+def _detection_gate(limit: DetectionLimit, finding: Finding, tier: Tier) -> Gate:
+    reached = limit.fraction is not None and limit.fraction <= tier.limit_of_detection
+    return Gate(
+        name=f"limit_of_detection_{limit.leak}",
+        audit=finding.audit,
+        title=f"Smallest {limit.leak} leak that this audit would have seen",
+        status=GateStatus.PASS if reached else GateStatus.INCONCLUSIVE,
+        value=limit.fraction,
+        bound=limit.fraction,
+        tolerance=tier.limit_of_detection,
+        reason=limit.reason
+        or "share of trained-on units whose copies are flagged in 95 % of tries",
+    )
+
+
+def judge_membership(
+    finding: Finding, *, policy: Policy, tier: Tier, ceiling: Mapping[str, float]
+) -> tuple[Gate, ...]:
+    """Return the gates of a membership audit: AUC, and TPR at the smallest FPR that can be read."""
+    gate = _below(
+        finding.metric("auc"),
+        tier.auc,
+        name=f"{finding.audit}_auc",
+        finding=finding,
+        title="How well members are told from non-members (AUC)",
+        ceiling=ceiling.get("auc"),
+    )
+    for fpr in policy.grid.fpr:
+        metric = finding.metric(f"tpr_at_{fpr:g}")
+        if metric.value is not None:
+            break
+    else:
+        fpr, needed = max(policy.grid.fpr), pool_needed(max(policy.grid.fpr))
+        metric = metric.model_copy(
+            update={
+                "reason": f"too few held out; about {needed} units in the audit pool are needed"
+            }
+        )
+    return gate, _below(
+        metric,
+        tier.tpr_at(fpr),
+        name=f"{finding.audit}_tpr",
+        finding=finding,
+        title=f"Members recognised when {fpr:.0%} of non-members are accused wrongly",
+        ceiling=ceiling.get(f"tpr_at_{fpr:g}"),
+    )
+
+
+def judge_epsilon(
+    *, lower_bound: float | None, claimed: float | None, tier: Tier, reason: str | None
+) -> tuple[Gate, ...]:
+    """Return the gates on the claim: it fits the tier, and the evidence does not refute it."""
+    if claimed is None:
+        none = dict(value=lower_bound, bound=None, tolerance=None, reason="no epsilon is claimed")
+        status = GateStatus.NOT_APPLICABLE
+        return (Gate(name="epsilon_refuted", audit="claim", title=_REFUTED, status=status, **none),)
+    fits = claimed <= tier.epsilon
+    if lower_bound is None:
+        verdict = GateStatus.INCONCLUSIVE
+    else:
+        verdict = GateStatus.FAIL if lower_bound > claimed else GateStatus.PASS
+    return (
+        Gate(
+            name="epsilon_claimed",
+            audit="claim",
+            title="Claimed epsilon is within the tier",
+            status=GateStatus.PASS if fits else GateStatus.FAIL,
+            value=claimed,
+            bound=claimed,
+            tolerance=tier.epsilon,
+            reason="epsilon of this candidate, derived from its mechanisms",
+        ),
+        Gate(
+            name="epsilon_refuted",
+            audit="claim",
+            title=_REFUTED,
+            status=verdict,
+            value=lower_bound,
+            bound=lower_bound,
+            tolerance=claimed,
+            reason=reason or "fails where the measured lower bound exceeds the claim",
+        ),
+    )
+
+
+_REFUTED = "Evidence does not refute the claimed epsilon"
+
+
+def judge_self_test(results: Sequence[SpecimenResult], reason: str | None) -> Gate:
+    """Return the gate on the audit itself: leaks must be caught, innocents must go free."""
+    wrong = [result.title for result in results if not result.passed]
+    if wrong:
+        why = f"wrong verdict on: {', '.join(wrong)}"
+    else:
+        why = reason or "every planted leak was caught and no innocent was accused"
+    ran = bool(results) and reason is None
+    good = GateStatus.PASS if ran else GateStatus.INCONCLUSIVE
+    return Gate(
+        name="self_test",
+        audit="self_test",
+        title="The audit can tell a leak from an innocent on this data",
+        status=GateStatus.FAIL if wrong else good,
+        value=float(len(results) - len(wrong)),
+        bound=None,
+        tolerance=float(len(results)),
+        reason=why,
+    )
+
+
+def verdict_of(gates: Sequence[Gate]) -> Verdict:
+    """Return the verdict of a set of gates, the worst one deciding (a self-test aside)."""
+    statuses = {gate.status for gate in gates}
+    if GateStatus.FAIL in statuses:
+        return Verdict.FAIL
+    if GateStatus.INCONCLUSIVE in statuses or not statuses - {GateStatus.NOT_APPLICABLE}:
+        return Verdict.INCONCLUSIVE
+    membership = [g for g in gates if g.name.endswith(("_auc", "_tpr"))]
+    proven = membership and all(g.status is GateStatus.PROVEN for g in membership)
+    return Verdict.PASS_PROVEN if proven else Verdict.PASS_EMPIRICAL
+
+
+def decide(gates: Sequence[Gate], problems: Sequence[str]) -> tuple[Verdict, str]:
+    """Return the verdict on a candidate and the sentence that says why."""
+    broken = [g for g in gates if g.audit == "self_test" and g.status is GateStatus.FAIL]
+    if problems or broken:
+        why = "; ".join([*problems, *(g.reason for g in broken)])
+        return Verdict.INVALID, f"This audit proves nothing: {why}."
+    verdict = verdict_of(gates)
+    if verdict is Verdict.FAIL:
+        return verdict, _because("Blocked", gates, GateStatus.FAIL)
+    if verdict is Verdict.INCONCLUSIVE:
+        return verdict, _because("Not shown to be safe", gates, GateStatus.INCONCLUSIVE)
+    if verdict is Verdict.PASS_PROVEN:
+        return (
+            verdict,
+            "Every attack stayed below tolerance, and the claimed epsilon itself proves it.",
+        )
+    return verdict, (
+        "Every attack listed here stayed below tolerance. That is evidence about these attacks, "
+        "not a proof against others."
+    )
+
+
+def _because(word: str, gates: Sequence[Gate], status: GateStatus) -> str:
+    named = [f"{g.title} ({g.audit})" for g in gates if g.status is status]
+    return f"{word}. Gates that decided: " + "; ".join(named) + "."
+
+
+def _when(metric: Metric, *, fails: bool) -> GateStatus:
+    if metric.value is None:
+        return GateStatus.INCONCLUSIVE
+    return GateStatus.FAIL if fails else GateStatus.PASS
+
+
+def _below(
+    metric: Metric,
+    tolerance: float,
+    *,
+    name: str,
+    finding: Finding,
+    title: str,
+    ceiling: float | None = None,
+) -> Gate:
+    """Judge a risk by its interval: fail above tolerance, pass below it, else inconclusive."""
+    if metric.value is None or metric.ci_high is None:
+        status = GateStatus.INCONCLUSIVE
+    elif metric.ci_low is not None and metric.ci_low > tolerance:
+        status = GateStatus.FAIL
+    elif metric.ci_high > tolerance:
+        status = GateStatus.INCONCLUSIVE
+    else:
+        status = GateStatus.PASS
+    proven = ceiling is not None and ceiling <= tolerance
+    if proven and status is GateStatus.PASS:
+        status = GateStatus.PROVEN
+    why = (
+        "the claimed epsilon alone keeps this below tolerance"
+        if proven
+        else ("passes where the upper confidence bound is below the tolerance")
+    )
+    return Gate(
+        name=name,
+        audit=finding.audit,
+        title=title,
+        status=status,
+        value=metric.value,
+        bound=metric.ci_high,
+        tolerance=tolerance,
+        reason=metric.reason or why,
+    )

@@ -1,0 +1,124 @@
+"""The audit report: what was measured, how it was judged, and what was not tested.
+
+It is computed from private records and is not differentially private: it stays with the data owner
+and the auditors. A release carries only verdicts and the thresholds fixed beforehand.
+"""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from privacy.evidence import Finding
+from privacy.manifests import Document
+from privacy.mechanisms import Mechanism, NeighbouringRelation, UnitOfPrivacy
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Verdict(StrEnum):
+    """What a policy makes of a report."""
+
+    INVALID = "INVALID"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    PASS_PROVEN = "PASS-PROVEN"
+    PASS_EMPIRICAL = "PASS-EMPIRICAL"
+
+    @property
+    def passed(self) -> bool:
+        """Return whether a release may go on without an exception."""
+        return self in (Verdict.PASS_PROVEN, Verdict.PASS_EMPIRICAL)
+
+
+class GateStatus(StrEnum):
+    """How one gate stands."""
+
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    PASS = "pass"
+    PROVEN = "proven"
+    NOT_APPLICABLE = "not_applicable"
+
+
+class Gate(BaseModel):
+    """One rule fixed beforehand, and where this candidate stands; `bound` is what was compared."""
+
+    model_config = _FROZEN
+    name: str
+    audit: str
+    title: str
+    status: GateStatus
+    value: float | None
+    bound: float | None
+    tolerance: float | None
+    reason: str
+
+
+class SpecimenResult(BaseModel):
+    """One planted leak or innocent that ran beside the candidate."""
+
+    model_config = _FROZEN
+    name: str
+    title: str
+    kind: Literal["leaky", "innocent"]
+    verdict: Verdict
+    named_audits: tuple[str, ...]
+    expected: str
+    passed: bool
+    sample_count: int
+    copied_count: int | None = None
+
+
+class DetectionLimit(BaseModel):
+    """The smallest share of trained-on units whose copies the near-copy audit finds.
+
+    `fraction` is the smallest tried share that was flagged in at least 95 % of repeats, at this
+    share and every larger one; None needs a `reason`. `rates` are flagged shares, one per fraction.
+    """
+
+    model_config = _FROZEN
+    leak: Literal["verbatim", "jittered"]
+    fraction: float | None
+    fractions: tuple[float, ...] = ()
+    rates: tuple[float, ...] = ()
+    repeats: int = 0
+    reason: str | None = None
+
+
+class AuditReport(Document):
+    """Everything an audit found about one candidate, and the verdict of the policy."""
+
+    kind: Literal["audit"] = "audit"
+    schema_version: int = 1
+    modality: Literal["image", "table"]
+    unit: UnitOfPrivacy
+    neighbouring_relation: NeighbouringRelation = NeighbouringRelation.ADD_OR_REMOVE_ONE
+    tier: str
+    policy_version: str
+    policy_digest: str
+    attempt: int = Field(
+        ge=1, description="how often this candidate was audited, this one included"
+    )
+    verdict: Verdict
+    verdict_reason: str
+    verdicts: dict[str, Verdict] = Field(description="verdict of each audit by itself")
+    gates: tuple[Gate, ...]
+    findings: tuple[Finding, ...]
+    self_test: tuple[SpecimenResult, ...]
+    self_test_passed: bool | None = Field(description="None where it could not run")
+    leaky_specimen: SpecimenResult | None
+    limit_of_detection: tuple[DetectionLimit, ...]
+    epsilon_claimed: float | None
+    delta: float | None
+    epsilon_lower_bound: float | None
+    epsilon_max_certifiable: float | None
+    epsilon_reason: str | None = Field(description="why no bound was computed, if none was")
+    epsilon_confidence: float
+    ceiling: dict[str, float] = Field(description="highest AUC and TPR that the claim permits")
+    mechanisms: tuple[Mechanism, ...]
+    units: dict[str, int] = Field(description="persons (or images) per arm, and excluded")
+    records: dict[str, int] = Field(description="records per arm, and synthetic")
+    provenance: dict[str, str] = Field(description="digests and commitments this report is about")
+    not_tested: tuple[str, ...]
+    disclaimers: tuple[str, ...]

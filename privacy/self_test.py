@@ -1,0 +1,141 @@
+"""Judge planted specimens by the code that judges candidates, and find the limit of detection."""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+
+from privacy.copies import (
+    Config,
+    Detector,
+    copy_metrics,
+    match_verbatim,
+    natural_match_rate,
+    unique_records,
+)
+from privacy.evidence import Evidence, Finding
+from privacy.membership import Settings, distance_scores, measure, pool_of
+from privacy.neighbourhoods import Survey
+from privacy.policy import Policy, Tier, judge_membership, judge_near_copies, verdict_of
+from privacy.report import DetectionLimit, Gate, GateStatus, SpecimenResult, Verdict
+from privacy.specimens import Bench, Materials, Specimen, detection_limit
+
+# An innocent specimen counts as accused only below this: at the alarm level of candidates, one sound
+# report in a few hundred would be called broken by chance.
+INNOCENT_LEVEL = 0.002
+LEAKS: tuple[Literal["verbatim", "jittered"], ...] = ("verbatim", "jittered")
+_SPECIMENS = 6
+
+
+class Show(Protocol):
+    """Where progress goes: a stage, a sentence, and the share of the stage that is done."""
+
+    def __call__(self, stage: str, text: str, *, share: float) -> None:
+        """Take note."""
+
+
+def examine(
+    evidence: Evidence,
+    survey: Survey,
+    materials: Materials | str,
+    detector: Detector,
+    *,
+    policy: Policy,
+    tier: Tier,
+    settings: Settings,
+    rng: np.random.Generator,
+    show: Show,
+) -> tuple[tuple[SpecimenResult, ...], tuple[DetectionLimit, ...], str | None]:
+    """Return specimens' results, limits of detection, and why there are none (or None).
+
+    `detector` is the candidate's own; specimens get one for a population without their persons.
+    """
+    if isinstance(materials, str):
+        limits = tuple(DetectionLimit(leak=k, fraction=None, reason=materials) for k in LEAKS)
+        return (), limits, materials
+    unique = unique_records(evidence, survey.population)
+    rate = natural_match_rate(evidence)
+    bench = Bench(evidence, survey, materials, unique=unique, natural_rate=rate, rng=rng)
+    judge = _Judge(bench, detector.config, policy, tier, settings, len(evidence.samples), rng)
+    results: list[SpecimenResult] = []
+    for specimen in bench.specimens():
+        results.append(judge.result(specimen))
+        show("self-test", f"self-test: {specimen.title}", share=len(results) / _SPECIMENS)
+    verbatim = match_verbatim(evidence.samples, unique, like=evidence.records, natural_rate=rate)
+    found: list[DetectionLimit] = []
+    for leak in LEAKS:
+        before = len(found) / len(LEAKS)
+
+        def progress(done: int, total: int, leak: str = leak, before: float = before) -> None:
+            show("limit", f"limit of detection: {leak}", share=before + done / total / len(LEAKS))
+
+        found.append(
+            detection_limit(
+                leak,
+                bench,
+                detector,
+                candidate=survey.samples,
+                verbatim=verbatim,
+                level=policy.errors.near_copies,
+                repeats=policy.grid.self_test_repeats,
+                rng=rng,
+                progress=progress,
+            )
+        )
+    return tuple(results), tuple(found), None
+
+
+class _Judge:
+    """Measures and judges one specimen after another against the same population."""
+
+    def __init__(
+        self,
+        bench: Bench,
+        config: Config,
+        policy: Policy,
+        tier: Tier,
+        settings: Settings,
+        sample_count: int,
+        rng: np.random.Generator,
+    ) -> None:
+        self._policy, self._tier, self._settings, self._rng = policy, tier, settings, rng
+        self._detector = Detector(
+            bench.population, bench.calibration, sample_count=sample_count, config=config, rng=rng
+        )
+
+    def result(self, specimen: Specimen) -> SpecimenResult:
+        """Return the verdict on a specimen, and whether it is the right one."""
+        gates = [*self._copies(specimen), *self._membership(specimen)]
+        verdict = verdict_of(gates)
+        named = sorted({gate.audit for gate in gates if gate.status is GateStatus.FAIL})
+        right = "near_copies" in named if specimen.leaky else verdict is not Verdict.FAIL
+        return SpecimenResult(
+            name=specimen.name,
+            title=specimen.title,
+            kind="leaky" if specimen.leaky else "innocent",
+            verdict=verdict,
+            named_audits=tuple(named),
+            expected="FAIL, naming near_copies" if specimen.leaky else "anything but FAIL",
+            passed=right,
+            sample_count=specimen.sample_count,
+            copied_count=specimen.copied_count,
+        )
+
+    def _copies(self, specimen: Specimen) -> Sequence[Gate]:
+        policy = self._policy
+        if not specimen.leaky:
+            errors = policy.errors.model_copy(update={"near_copies": INNOCENT_LEVEL})
+            policy = policy.model_copy(update={"errors": errors})
+        copies = self._detector.inspect(specimen.survey.samples, specimen.verbatim)
+        error = self._settings.bound_error
+        metrics = copy_metrics(copies, detector=self._detector, error=error, unit="units")
+        finding = Finding(audit="near_copies", metrics=metrics)
+        return judge_near_copies(finding, None, policy=policy, tier=self._tier)
+
+    def _membership(self, specimen: Specimen) -> Sequence[Gate]:
+        pool = pool_of(specimen.survey.population)
+        if pool.too_small():
+            return ()
+        scores = distance_scores(specimen.survey, pool)
+        finding = measure("sample_membership", scores, pool, settings=self._settings, rng=self._rng)
+        return judge_membership(finding, policy=self._policy, tier=self._tier, ceiling={})

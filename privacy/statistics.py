@@ -1,0 +1,319 @@
+"""Turn attack scores and coins into numbers that carry their own uncertainty.
+
+Everything here is about persons: one score and one coin each (1 = trained on, 0 = held out), coins
+independent and fair. Sources are named function by function; numpy and scipy only.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from privacy.errors import InvalidParameter
+
+Floats = NDArray[np.floating]
+Coins = NDArray[np.integer]
+
+# Below this many expected false positives a true-positive rate says nothing (guarantees: policy).
+MIN_FALSE_POSITIVES = 10
+TOP_K = (10, 20, 50, 100, 200)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate between two bounds; `n` is what it was measured on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def clopper_pearson(successes: int, trials: int, *, error: float) -> tuple[float, float]:
+    """Return exact bounds of a proportion; each side alone errs with probability ≤ `error`.
+
+    Clopper and Pearson 1934. No trials give (0, 1): nothing was learnt.
+    """
+    if not 0 <= successes <= trials:
+        raise InvalidParameter(
+            f"{successes} successes in {trials} trials were refused: not a count."
+        )
+    if trials == 0:
+        return 0.0, 1.0
+    low = stats.beta.ppf(error, successes, trials - successes + 1) if successes else 0.0
+    full = successes == trials
+    high = 1.0 if full else stats.beta.ppf(1 - error, successes + 1, trials - successes)
+    return float(low), float(high)
+
+
+def auc(scores: Floats, coins: Coins) -> float:
+    """Return the probability that a member scores above a non-member (ties count one half)."""
+    ranks = stats.rankdata(scores)
+    members = coins == 1
+    inside, outside = int(members.sum()), int((~members).sum())
+    if inside == 0 or outside == 0:
+        raise InvalidParameter("An AUC was refused: one arm is empty. Both arms need a person.")
+    wins = ranks[members].sum() - inside * (inside + 1) / 2
+    return float(wins / (inside * outside))
+
+
+def auc_interval(scores: Floats, coins: Coins, *, error: float) -> Interval:
+    """Return the AUC with DeLong bounds; each side errs with probability about `error`.
+
+    DeLong, DeLong and Clarke-Pearson 1988, by placements. A perfect score has no variance there, so
+    the variance is kept at or above that of one misplaced pair of neighbours.
+    """
+    members = coins == 1
+    inside, outside = scores[members], scores[~members]
+    value = auc(scores, coins)
+    among_out = np.searchsorted(np.sort(outside), inside, side="left")
+    among_out = (among_out + np.searchsorted(np.sort(outside), inside, side="right")) / 2
+    among_in = np.searchsorted(np.sort(inside), outside, side="left")
+    among_in = (among_in + np.searchsorted(np.sort(inside), outside, side="right")) / 2
+    variance = _spread(among_out / len(outside)) + _spread(1 - among_in / len(inside))
+    sd = np.sqrt(max(variance, (0.5 / min(len(inside), len(outside))) ** 2))
+    reach = float(stats.norm.ppf(1 - error) * sd)
+    return Interval(value, max(0.0, value - reach), min(1.0, value + reach), len(scores))
+
+
+def _spread(placements: Floats) -> float:
+    """Return the variance of the mean of `placements`."""
+    return float(np.var(placements, ddof=1) / len(placements)) if len(placements) > 1 else 0.25
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold set on one fold, and the rates that it reaches on the other."""
+
+    nominal_fpr: float
+    tpr: Interval
+    fpr: Interval
+
+
+def tpr_at_fpr(
+    scores: Floats, coins: Coins, folds: Coins, *, fpr: float, error: float
+) -> OperatingPoint | None:
+    """Return the true-positive rate on fold 2, at the threshold that fold 1 sets for `fpr`.
+
+    None where fold 2 holds fewer than 10 / `fpr` non-members: too few to say anything. The bounds
+    are Clopper-Pearson, exact given the threshold, which fold 2 did not choose.
+    """
+    train_out = scores[(folds == 1) & (coins == 0)]
+    test_in, test_out = scores[(folds == 2) & (coins == 1)], scores[(folds == 2) & (coins == 0)]
+    if len(train_out) * fpr < 1 or len(test_out) * fpr < MIN_FALSE_POSITIVES or not len(test_in):
+        return None
+    threshold = np.quantile(train_out, 1 - fpr, method="higher")
+    return OperatingPoint(
+        fpr,
+        tpr=_rate(test_in > threshold, error),
+        fpr=_rate(test_out > threshold, error),
+    )
+
+
+def _rate(hits: NDArray[np.bool_], error: float) -> Interval:
+    low, high = clopper_pearson(int(hits.sum()), len(hits), error=error)
+    return Interval(float(hits.mean()), low, high, len(hits))
+
+
+def pool_needed(fpr: float) -> int:
+    """Return how many pool persons give 10 expected false positives on fold 2 (a quarter is there)."""
+    return int(np.ceil(4 * MIN_FALSE_POSITIVES / fpr))
+
+
+def strongest(scores: Mapping[str, Floats], coins: Coins) -> str:
+    """Return the name of the attack with the highest AUC; the first one among equals."""
+    return max(scores, key=lambda name: auc(scores[name], coins))
+
+
+def cross_selected_auc(
+    scores: Mapping[str, Floats], coins: Coins, folds: Coins, *, error: float
+) -> tuple[Interval, tuple[str, str]]:
+    """Return the AUC of the strongest attack, chosen on one fold and measured on the other.
+
+    Both directions are averaged; the folds hold different persons, so their variances add. Choosing
+    elsewhere than measuring keeps the maximum over attacks from inflating the number.
+    """
+    chosen: list[str] = []
+    parts: list[Interval] = []
+    for choose, measure in ((1, 2), (2, 1)):
+        there, here = folds == choose, folds == measure
+        name = strongest({k: v[there] for k, v in scores.items()}, coins[there])
+        chosen.append(name)
+        parts.append(auc_interval(scores[name][here], coins[here], error=error))
+    value = (parts[0].value + parts[1].value) / 2
+    reach_low = np.hypot(parts[0].value - parts[0].low, parts[1].value - parts[1].low) / 2
+    reach_high = np.hypot(parts[0].high - parts[0].value, parts[1].high - parts[1].value) / 2
+    interval = Interval(
+        value, max(0.0, value - float(reach_low)), min(1.0, value + float(reach_high)), len(coins)
+    )
+    return interval, (chosen[0], chosen[1])
+
+
+def permuted(coins: Coins, strata: Coins, *, repeats: int, rng: np.random.Generator) -> Floats:
+    """Return (repeats + 1, persons) float32 coins: the true row first, then shuffles in strata."""
+    rows = np.tile(coins.astype(np.float32), (repeats + 1, 1))
+    for stratum in np.unique(strata):
+        where = np.flatnonzero(strata == stratum)
+        if len(where) > 1:
+            rows[1:, where] = rng.permuted(rows[1:, where], axis=1)
+    return rows
+
+
+def max_statistic_test(
+    scores: Mapping[str, Floats],
+    coins: Coins,
+    strata: Coins,
+    *,
+    repeats: int,
+    rng: np.random.Generator,
+) -> float:
+    """Return one p-value for "no attack of the declared family tells members from non-members".
+
+    Statistics: AUC and members among the k highest scores, for every attack, each standardised
+    by its own permutation spread (observed row included, which keeps the test exact), then the
+    maximum. Westfall and Young 1993. Ties are broken at random, blind to the coins.
+    """
+    rows = permuted(coins, strata, repeats=repeats, rng=rng)
+    columns: list[Floats] = []
+    for values in scores.values():
+        columns.append(stats.rankdata(values))
+        order = np.lexsort((rng.random(len(values)), -values))
+        for k in TOP_K:
+            if k <= len(values) // 2:
+                columns.append(np.isin(np.arange(len(values)), order[:k]).astype(float))
+    statistics = rows @ np.stack(columns, axis=1)
+    spread = statistics.std(axis=0)
+    standard = (statistics - statistics.mean(axis=0)) / np.where(spread > 0, spread, np.inf)
+    largest = standard.max(axis=1)
+    # Rounding must not turn an exact tie with the observed row into "smaller".
+    return float((largest >= largest[0] - 1e-6).mean())
+
+
+def one_run_p_value(
+    *, persons: int, guesses: int, correct: int, epsilon: float, delta: float
+) -> float:
+    """Return how likely so many correct guesses are if the run were (epsilon, delta)-DP.
+
+    Steinke, Nasr and Jagielski 2023 (arXiv:2305.08846), theorem 5.2: `persons` fair independent
+    coins in one run, `guesses` of them guessed, `correct` of those right.
+    """
+    if not 0 <= correct <= guesses <= persons:
+        raise InvalidParameter(
+            f"{correct} correct of {guesses} guesses over {persons} persons were refused: "
+            "need correct ≤ guesses ≤ persons."
+        )
+    chance = 1.0 / (1.0 + np.exp(-epsilon))
+    tail = float(stats.binom.sf(correct - 1, guesses, chance))
+    if correct == 0 or delta == 0.0:
+        return min(1.0, tail)
+    steps = np.arange(1, correct + 1)
+    mass = np.cumsum(stats.binom.pmf(correct - steps, guesses, chance))
+    return min(1.0, tail + 2.0 * persons * delta * float(np.max(mass / steps)))
+
+
+def one_run_epsilon(
+    *, persons: int, guesses: int, correct: int, delta: float, error: float
+) -> float:
+    """Return the largest epsilon that this many correct guesses refute at level `error`, or 0."""
+
+    def refuted(epsilon: float) -> bool:
+        p_value = one_run_p_value(
+            persons=persons, guesses=guesses, correct=correct, epsilon=epsilon, delta=delta
+        )
+        return p_value <= error
+
+    if not refuted(0.0):
+        return 0.0
+    low, high = 0.0, 1.0
+    while refuted(high) and high < 64:
+        low, high = high, 2 * high
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if refuted(middle) else (low, middle)
+    return low
+
+
+@dataclass(frozen=True)
+class EpsilonBound:
+    """A lower bound on epsilon, what guessed it, and the most that it could have been."""
+
+    value: float
+    attack: str
+    guesses: int
+    correct: int
+    max_certifiable: float
+    persons: int
+    error: float
+
+
+def epsilon_lower_bound(
+    scores: Mapping[str, Floats],
+    coins: Coins,
+    *,
+    delta: float,
+    grid: Sequence[int],
+    error: float,
+    rng: np.random.Generator,
+) -> EpsilonBound:
+    """Return a lower bound on epsilon that is wrong with probability ≤ `error`.
+
+    For each attack and each declared number r of guesses, the r/2 highest scores are guessed to be
+    members and the r/2 lowest to be non-members. Bonferroni over attacks times grid. Scores must
+    not have seen the coins. `max_certifiable` is what all guesses right would have given.
+    """
+    persons = len(coins)
+    usable = [r for r in grid if 2 <= r <= persons]
+    if not usable or not scores:
+        raise InvalidParameter(
+            f"An epsilon bound was refused: {persons} persons, {len(scores)} attacks, "
+            f"guesses {list(grid)}. It needs an attack and at least {min(grid)} persons."
+        )
+    share = error / (len(usable) * len(scores))
+    best = EpsilonBound(0.0, next(iter(scores)), usable[0], 0, 0.0, persons, error)
+    ceiling = max(
+        one_run_epsilon(persons=persons, guesses=r, correct=r, delta=delta, error=share)
+        for r in usable
+    )
+    for name, values in scores.items():
+        order = np.lexsort((rng.random(persons), values))
+        for r in usable:
+            correct = int(coins[order[-(r // 2) :]].sum() + (1 - coins[order[: r // 2]]).sum())
+            value = one_run_epsilon(
+                persons=persons, guesses=2 * (r // 2), correct=correct, delta=delta, error=share
+            )
+            if value > best.value:
+                best = EpsilonBound(value, name, r, correct, ceiling, persons, error)
+    return EpsilonBound(
+        best.value, best.attack, best.guesses, best.correct, ceiling, persons, error
+    )
+
+
+def gaussian_dp_mu(epsilon: float, delta: float) -> float:
+    """Return the mu of the Gaussian mechanism that is exactly (epsilon, delta)-DP.
+
+    Dong, Roth and Su 2022, corollary 1.
+    """
+
+    def excess(mu: float) -> float:
+        left = stats.norm.cdf(-epsilon / mu + mu / 2)
+        return float(left - np.exp(epsilon) * stats.norm.cdf(-epsilon / mu - mu / 2) - delta)
+
+    low, high = 1e-6, 1.0
+    while excess(high) < 0:
+        high *= 2
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (low, middle) if excess(middle) > 0 else (middle, high)
+    return high
+
+
+def gaussian_dp_tpr(mu: float, fpr: float) -> float:
+    """Return the highest true-positive rate that mu-Gaussian DP permits at `fpr`."""
+    return float(stats.norm.cdf(stats.norm.ppf(fpr) + mu))
+
+
+def gaussian_dp_auc(mu: float) -> float:
+    """Return the highest AUC that mu-Gaussian DP permits."""
+    return float(stats.norm.cdf(mu / np.sqrt(2)))
