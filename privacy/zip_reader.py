@@ -289,5 +289,8 @@ def _differs_from_canonical(stream: BinaryIO, files: dict[str, zipfile.ZipInfo])
 
 
 def _bytes_at(stream: BinaryIO, position: int, length: int) -> bytes:
+    # Offsets come from the archive; one that no file can have reads as "nothing there".
+    if not 0 <= position < MAX_TOTAL_BYTES:
+        return b""
     stream.seek(position)
     return stream.read(length)
