@@ -36,9 +36,7 @@ class Application:
     def uow(self, *, read_only: bool = False) -> UnitOfWork:
         """Open one transaction; a read-only one never waits for writers on SQLite."""
         engine = self.engine.execution_options(read_only=True) if read_only else self.engine
-        return UnitOfWork(
-            Session(engine, expire_on_commit=False), self.parts, read_only=read_only
-        )
+        return UnitOfWork(Session(engine, expire_on_commit=False), self.parts, read_only=read_only)
 
     @property
     def objects(self) -> ObjectStore:

@@ -209,7 +209,11 @@ def check_may_download(actor: Actor, release: Release | None, *, asked: str) -> 
     if release is None or not is_visible(actor, release):
         raise _not_found("release", asked)
     _check(
-        actor, "Downloading a release", Scope.DOWNLOADS, Role.COLLABORATOR, Role.DATA_OWNER,
+        actor,
+        "Downloading a release",
+        Scope.DOWNLOADS,
+        Role.COLLABORATOR,
+        Role.DATA_OWNER,
         Role.AUDITOR,
     )
     return release

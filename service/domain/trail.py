@@ -20,6 +20,7 @@ class TrailEvent(StrEnum):
     PERSON_WITHDRAW = "person:withdraw"
     PERSON_ERASE = "person:erase"
     JOB_REQUEST = "job:request"
+    JOB_COMMIT_PLAN = "job:commit_plan"
     JOB_CLAIM = "job:claim"
     JOB_REQUEUE = "job:requeue"
     JOB_CANCEL_REQUEST = "job:cancel_request"

@@ -39,6 +39,10 @@ class Keys:
         """Return the secret that hides what one run's commitment is about."""
         return self._derive("commitment", job_id)
 
+    def session_key(self) -> bytes:
+        """Return the key that signs the session cookies of the web pages."""
+        return self._derive("session", "web")
+
     def person_digest(self, tenant_id: str, person: bytes) -> bytes:
         """Return HMAC-SHA256(tenant key, person): the only form in which a person is stored."""
         return hmac.digest(self.tenant_key(tenant_id), person, hashlib.sha256)

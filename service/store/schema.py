@@ -7,7 +7,9 @@ from alembic import command
 from alembic.config import Config
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_ADVISORY_LOCK = 0x6B61696D61  # "kaima"; two services that start at once migrate one after the other
+_ADVISORY_LOCK = (
+    0x6B61696D61  # "kaima"; two services that start at once migrate one after the other
+)
 
 
 def upgrade(engine: sa.Engine, revision: str = "head") -> None:
@@ -25,6 +27,8 @@ def _run(engine: sa.Engine, revision: str, *, up: bool) -> None:
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
-            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+            connection.execute(
+                sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK}
+            )
         config.attributes["connection"] = connection
         (command.upgrade if up else command.downgrade)(config, revision)

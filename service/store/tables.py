@@ -271,8 +271,12 @@ downloads = sa.Table(
 journal = sa.Table(
     "journal",
     metadata,
-    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True,
-              autoincrement=False),
+    sa.Column(
+        "seq",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=False,
+    ),
     sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("subject", _id(), nullable=False, index=True),
     sa.Column("row", sa.Text, nullable=False),

@@ -152,10 +152,12 @@ class UnitOfWork:
         self._entries.clear()
         self._changed = False
         to_send, self._to_send = self._to_send, []
-        if anchored:
-            journal.anchor(self.session, self.objects, settings=self.settings)
-        for kind, job_id in to_send:
-            self.parts.dispatcher.send(kind, job_id)
+        try:
+            if anchored:
+                journal.anchor(self.session, self.objects, settings=self.settings)
+        finally:
+            for kind, job_id in to_send:  # the job is committed, whatever the store says
+                self.parts.dispatcher.send(kind, job_id)
 
     def rollback(self) -> None:
         """Drop every change."""

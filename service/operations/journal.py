@@ -1,0 +1,172 @@
+"""Read, verify and replay the journal. Replay is an operator's act and is journalled itself."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+
+from service.domain import permissions
+from service.domain.accounts import Actor
+from service.domain.datasets import Cohort, StoredReservation
+from service.domain.errors import Conflict
+from service.domain.jobs import Job
+from service.domain.trail import LedgerEvent, TrailEvent
+from service.operations import budgets
+from service.store import journal, journal_proof, tables
+from service.store.journal import Row
+from service.store.unit_of_work import UnitOfWork
+
+
+@dataclass(frozen=True)
+class ReplayReport:
+    """What a replay restored."""
+
+    restored_rows: int
+    reattached_rows: int
+    reopened_cohorts: list[str]
+    closed_reservations: list[str]
+
+
+def verify(uow: UnitOfWork, *, with_anchors: bool = True) -> list[str]:
+    """Return one sentence per problem of the journal; none means that the chain is whole."""
+    found = journal_proof.verify(uow.session, uow.objects if with_anchors else None)
+    return [problem.sentence for problem in found]
+
+
+def list_rows(
+    uow: UnitOfWork, actor: Actor, *, after: int = 0, limit: int = 100
+) -> list[dict[str, Any]]:
+    """Return rows behind position `after`, oldest first, each with its digest; operators only."""
+    permissions.check_may_read_journal(actor)
+    rows = journal.read_rows(uow.session, after=after, limit=min(max(limit, 1), 1000))
+    return [{**row.document, "digest": row.digest} for row in rows]
+
+
+def position(uow: UnitOfWork) -> journal.Position:
+    """Return the chain's length and the digest of its last row."""
+    return journal.position(uow.session)
+
+
+def replay(uow: UnitOfWork, actor: Actor) -> ReplayReport:
+    """Bring an older database up to the anchors: restore rows, then the ledger they tell.
+
+    Trail rows that were written since the restore are appended again behind the restored ones.
+    Persons of a cohort that was opened after the backup are not in the journal: its datasets have
+    to be uploaded again, joining that budget.
+    Raises: Conflict if the database holds ledger rows that the anchors contradict.
+    """
+    permissions.check_may_read_journal(actor)
+    anchored = journal_proof.anchored_rows(uow.objects)
+    common = journal_proof.common_length(uow.session, anchored)
+    missing = [row for seq, row in sorted(anchored.items()) if seq > common]
+    if not missing:
+        uow.without_trail("there was nothing to replay")
+        return ReplayReport(0, 0, [], [])
+    divergent = list(journal.read_rows(uow.session, after=common))
+    if any(row.kind == "ledger" for row in divergent):
+        raise Conflict(
+            f"The replay was refused: after row {common} this database holds ledger rows that the "
+            "anchors contradict, so two services have spent the same budget. Stop both and "
+            "restore the newer database."
+        )
+    _check_continuous(uow, missing, common)
+    uow.execute_update(sa.delete(tables.journal).where(tables.journal.c.seq > common))
+    journal.insert_rows(uow.session, missing)
+    journal.set_head(uow.session, missing[-1], anchored_seq=common)
+    reopened = [cohort for row in missing if (cohort := _apply(uow, row.document))]
+    closed = _close_orphans(uow)
+    for row in divergent:
+        uow.trail(actor, TrailEvent.JOURNAL_REATTACH, row.subject, row=row.text)
+    uow.trail(
+        actor, TrailEvent.JOURNAL_REPLAY, "journal", first=missing[0].seq, last=missing[-1].seq
+    )
+    return ReplayReport(len(missing), len(divergent), reopened, closed)
+
+
+def _check_continuous(uow: UnitOfWork, missing: list[Row], common: int) -> None:
+    previous = journal.digest_at(uow.session, common)
+    for expected, row in enumerate(missing, start=common + 1):
+        if row.seq != expected or row.document["previous"] != previous:
+            raise Conflict(
+                f"The replay was refused: the anchors lack row {expected} or contradict it. "
+                "Object storage was changed; restore it from its own backup."
+            )
+        previous = row.digest
+
+
+def _apply(uow: UnitOfWork, document: dict[str, Any]) -> str | None:
+    """Re-apply one row to the ledger's projection; return the cohort that it opens, if any."""
+    if document["kind"] != "ledger":
+        return None
+    body = document["body"]
+    subject, details = body["subject"], body["details"]
+    event = LedgerEvent(body["event"])
+    if event is LedgerEvent.OPEN:
+        return _open(uow, subject, details)
+    if event is LedgerEvent.RESERVE:
+        _reserve(uow, subject, details)
+        return None
+    stored = budgets.load_reservation(uow, subject, lock=True)
+    stored.charged = list(details["charged"])
+    if event is LedgerEvent.CLOSE:
+        stored.epsilon, stored.delta = Decimal(details["epsilon"]), Decimal(details["delta"])
+        stored.is_open = False
+    uow.session.flush()
+    return None
+
+
+def _open(uow: UnitOfWork, cohort_id: str, details: dict[str, Any]) -> str | None:
+    if uow.get(Cohort, cohort_id) is not None:
+        return None
+    uow.session.add(
+        Cohort(
+            cohort_id,
+            details["tenant"],
+            Decimal(details["epsilon"]),
+            Decimal(details["delta"]),
+            details["rule"],
+            datetime.fromisoformat(details["created_at"]),
+        )
+    )
+    uow.session.flush()
+    return cohort_id
+
+
+def _reserve(uow: UnitOfWork, job_id: str, details: dict[str, Any]) -> None:
+    if uow.get(StoredReservation, job_id) is not None:
+        return
+    epsilon = Decimal(details["epsilon"])
+    uow.session.add(
+        StoredReservation(
+            job_id=job_id,
+            cohort_id=details["cohort"],
+            mechanisms=details["mechanisms"],
+            charged=[0] * len(details["mechanisms"]),
+            epsilon_reserved=epsilon,
+            epsilon=epsilon,
+            delta=Decimal(details["delta"]),
+            is_open=True,
+            revision=1,
+            created_at=datetime.fromisoformat(details["created_at"]),
+        )
+    )
+    uow.session.flush()
+
+
+def _close_orphans(uow: UnitOfWork) -> list[str]:
+    """Close open reservations whose job row is lost: nobody else ever would.
+
+    What was charged is known exactly, because charges are anchored before they take effect, and a
+    worker that still runs such a job can charge no more.
+    """
+    statement = sa.select(StoredReservation).where(tables.reservations.c.is_open.is_(True))
+    orphans = [
+        stored.job_id
+        for stored in uow.session.execute(statement).scalars()
+        if uow.get(Job, stored.job_id) is None
+    ]
+    for job_id in orphans:
+        budgets.close(uow, job_id)
+    return orphans

@@ -1,0 +1,150 @@
+"""Publish an approved release: queue its PACKAGE job, and record the bundle that comes out."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from service.domain import permissions
+from service.domain.accounts import SYSTEM, Actor
+from service.domain.datasets import Cohort, Dataset, DatasetVersion
+from service.domain.errors import Conflict, IllegalTransition, NotFound
+from service.domain.jobs import TERMINAL, Job, JobKind
+from service.domain.releases import Location, Release, ReleaseState
+from service.domain.trail import TrailEvent
+from service.operations import budgets, fencing
+from service.operations.queueing import queue_job
+from service.operations.reviewing import (
+    approvers,
+    candidate_jobs,
+    check_evidence,
+    check_revision,
+)
+from service.store.unit_of_work import UnitOfWork
+
+
+@dataclass(frozen=True)
+class PublicationFacts:
+    """Everything that a certificate states and a worker cannot know by itself."""
+
+    release: Release
+    dataset: Dataset
+    version: DatasetVersion
+    train: Job
+    sample: Job
+    audit: Job
+    cohort_epsilon: Decimal
+    cohort_delta: Decimal
+    composition: str
+    candidates_trained: int
+    audits_attempted: int
+    approvers_count: int
+    publisher: str
+
+    @property
+    def bundle_key(self) -> str:
+        """Return the key in the released bucket under which the bundle must be stored."""
+        return bundle_key(self.release)
+
+
+def bundle_key(release: Release) -> str:
+    """Return the key of a release's bundle, the same in the released and quarantine buckets."""
+    return f"releases/{release.id}/{release.file_name}"
+
+
+def publish_release(uow: UnitOfWork, actor: Actor, *, release_id: str, if_match: str | None) -> Job:
+    """Queue the PACKAGE job of an approved release; it is PUBLISHED once that has succeeded.
+
+    Raises: IllegalTransition unless APPROVED; Conflict while a PACKAGE job runs, or if the evidence
+    changed; PreconditionFailed.
+    """
+    release = permissions.check_may_change_release(
+        actor, uow.get(Release, release_id, lock=True), asked=release_id
+    )
+    check_revision(release, if_match)
+    if release.state is not ReleaseState.APPROVED:
+        raise IllegalTransition(
+            f"Publishing was refused: release {release.id} is {release.state.value}. "
+            "Two auditors must approve it first.",
+            state=release.state.value,
+        )
+    check_evidence(uow, actor, release)
+    running = uow.get(Job, release.package_job_id) if release.package_job_id else None
+    if running is not None and running.state not in TERMINAL:
+        raise Conflict(f"Publishing was refused: job {running.id} is packaging it already.")
+    job = queue_job(
+        uow,
+        actor,
+        kind=JobKind.PACKAGE,
+        tenant_id=release.tenant_id,
+        dataset_id=release.dataset_id,
+        release_id=release.id,
+        parent_id=release.audit_job_id,
+        payload={"round": release.round},
+    )
+    release.package_job_id = job.id
+    uow.trail(actor, TrailEvent.RELEASE_REQUEST_PUBLICATION, release.id, job=job.id)
+    return job
+
+
+def publication_facts(uow: UnitOfWork, job_id: str, *, token: str) -> PublicationFacts:
+    """Return what the certificate of a PACKAGE job states.  Raises: LeaseLost, NotFound."""
+    release = _release_of(uow, fencing.check_token(uow, job_id, token=token))
+    train, sample, audit = candidate_jobs(uow, release)
+    dataset = uow.get(Dataset, release.dataset_id)
+    version = uow.get(DatasetVersion, str(train.version_id))
+    cohort = uow.get(Cohort, dataset.cohort_id) if dataset else None
+    if dataset is None or version is None or cohort is None:
+        raise NotFound(f"The dataset of release {release.id} is missing.")
+    epsilon, delta = budgets.spent(uow, cohort)
+    return PublicationFacts(
+        release=release,
+        dataset=dataset,
+        version=version,
+        train=train,
+        sample=sample,
+        audit=audit,
+        cohort_epsilon=epsilon,
+        cohort_delta=delta,
+        composition=cohort.rule,
+        candidates_trained=budgets.count_candidates(uow, cohort.id),
+        audits_attempted=budgets.count_audits(uow, cohort.id),
+        approvers_count=len(approvers(uow, release)),
+        publisher=uow.settings.publisher,
+    )
+
+
+def finish_publication(
+    uow: UnitOfWork,
+    job_id: str,
+    *,
+    token: str,
+    bundle_key: str,
+    sha256: str,
+    size: int,
+    certificate: dict[str, Any],
+) -> Release:
+    """Make the release PUBLISHED with the bundle that was stored. Repeating it replaces the bundle.
+
+    Raises: LeaseLost; Conflict if the release was withdrawn meanwhile.
+    """
+    job = fencing.check_token(uow, job_id, token=token)
+    release = _release_of(uow, job)
+    if release.state is not ReleaseState.PUBLISHED:
+        if release.state is not ReleaseState.APPROVED:
+            raise Conflict(
+                f"Publishing was refused: release {release.id} became {release.state.value}."
+            )
+        release.move_to(ReleaseState.PUBLISHED)
+        release.published_at = uow.now()
+    release.location = Location.RELEASED
+    release.bundle_key, release.bundle_sha256, release.bundle_bytes = bundle_key, sha256, size
+    release.certificate = certificate
+    uow.trail(SYSTEM, TrailEvent.RELEASE_PUBLISH, release.id, job=job.id, bundle=sha256, bytes=size)
+    return release
+
+
+def _release_of(uow: UnitOfWork, job: Job) -> Release:
+    release = uow.get(Release, job.release_id, lock=True) if job.release_id else None
+    if release is None:
+        raise NotFound(f"The release of job {job.id} is missing.")
+    return release

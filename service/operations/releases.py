@@ -1,0 +1,282 @@
+"""Propose, read and list releases. Review, publication and withholding are offered here as well."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from service.domain import permissions
+from service.domain.accounts import Actor
+from service.domain.datasets import Dataset
+from service.domain.errors import Conflict, IllegalTransition, InputRefused
+from service.domain.identifiers import new_id
+from service.domain.jobs import Job, JobKind, JobState
+from service.domain.releases import (
+    AUDITORS_NEEDED,
+    IN_CATALOGUE,
+    Acceptance,
+    Release,
+    ReleaseState,
+    Review,
+)
+from service.domain.trail import TrailEvent
+from service.operations.publication import (
+    PublicationFacts,
+    finish_publication,
+    publication_facts,
+    publish_release,
+)
+from service.operations.reviewing import check_revision, review_release, submit_release
+from service.operations.withholding import (
+    reinstate_release,
+    revoke_release,
+    settle_bundles,
+    suspend_release,
+    withdraw_release,
+)
+from service.store import journal, tables
+from service.store.pages import Page, fetch_page
+from service.store.unit_of_work import UnitOfWork
+
+__all__ = [
+    "PublicationFacts",
+    "ReleaseView",
+    "create_release",
+    "finish_publication",
+    "get_release",
+    "list_releases",
+    "list_trail",
+    "publication_facts",
+    "publish_release",
+    "reinstate_release",
+    "review_release",
+    "revise_release",
+    "revoke_release",
+    "settle_bundles",
+    "submit_release",
+    "suspend_release",
+    "withdraw_release",
+]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_VERSION = re.compile(r"\d{1,6}\.\d{1,6}\.\d{1,6}")
+_TERMS_LIMIT = 20_000
+
+
+@dataclass(frozen=True)
+class ReleaseView:
+    """A release as one actor may see it.
+
+    Whoever is not an `insider` sees what was published and nothing that led to it. `reviews` holds
+    only the votes that the actor may see; `votes_cast` counts all of this round.
+    """
+
+    release: Release
+    is_insider: bool
+    reviews: list[Review]
+    votes_cast: int
+    has_accepted: bool
+
+
+def create_release(
+    uow: UnitOfWork,
+    actor: Actor,
+    *,
+    dataset_id: str,
+    audit_job_id: str,
+    name: str,
+    version: str = "1.0.0",
+    terms: str = "",
+) -> Release:
+    """Propose an audited candidate as a DRAFT.
+
+    Raises: InputRefused, Conflict if name and version are taken, NotFound, PermissionDenied.
+    """
+    permissions.check_may_create_release(actor)
+    dataset = permissions.check_may_change_dataset(
+        actor, uow.get(Dataset, dataset_id), asked=dataset_id
+    )
+    job = _audit_job(uow, actor, audit_job_id, dataset_id=dataset.id)
+    if not _NAME.fullmatch(name) or not _VERSION.fullmatch(version):
+        raise InputRefused(
+            f"The name {name[:80]!r} with version {version[:80]!r} was refused. Use lower-case "
+            "letters, digits and hyphens (63 at most), and a version such as 1.0.0.",
+        )
+    _check_terms(terms)
+    taken = sa.select(tables.releases.c.id).where(
+        tables.releases.c.tenant_id == actor.tenant_id,
+        tables.releases.c.name == name,
+        tables.releases.c.version == version,
+    )
+    if uow.session.execute(taken).first():
+        raise Conflict(f"A release {name} {version} exists already. Raise the version.")
+    release = Release(
+        id=new_id("rel"),
+        tenant_id=actor.tenant_id,
+        dataset_id=dataset.id,
+        audit_job_id=job.id,
+        name=name,
+        version=version,
+        terms=terms,
+        author_id=actor.user_id,
+        created_at=uow.now(),
+        tier=str(job.payload["tier"]),
+        verdict=str(job.result["verdict"]),
+    )
+    uow.session.add(release)
+    uow.trail(actor, TrailEvent.RELEASE_CREATE, release.id, audit=job.id)
+    return release
+
+
+def revise_release(
+    uow: UnitOfWork,
+    actor: Actor,
+    *,
+    release_id: str,
+    if_match: str | None,
+    audit_job_id: str | None = None,
+    terms: str | None = None,
+) -> Release:
+    """Change a DRAFT or RETURNED release: another candidate, or other terms."""
+    release = permissions.check_may_change_release(
+        actor, uow.get(Release, release_id, lock=True), asked=release_id
+    )
+    check_revision(release, if_match)
+    if release.state not in {ReleaseState.DRAFT, ReleaseState.RETURNED}:
+        raise IllegalTransition(
+            f"The change was refused: release {release.id} is {release.state.value}. Only a draft "
+            "or a returned release may be changed.",
+            state=release.state.value,
+        )
+    if audit_job_id is not None:
+        job = _audit_job(uow, actor, audit_job_id, dataset_id=release.dataset_id)
+        release.audit_job_id = job.id
+        release.tier, release.verdict = str(job.payload["tier"]), str(job.result["verdict"])
+    if terms is not None:
+        _check_terms(terms)
+        release.terms = terms
+    uow.trail(actor, TrailEvent.RELEASE_REVISE, release.id, audit=release.audit_job_id)
+    return release
+
+
+def get_release(uow: UnitOfWork, actor: Actor, *, release_id: str) -> ReleaseView:
+    """Return a release as the actor may see it. Other auditors' votes stay hidden until all voted.
+
+    Raises: NotFound for what the actor may not know of.
+    """
+    release = permissions.check_may_see_release(
+        actor, uow.get(Release, release_id), asked=release_id
+    )
+    insider = permissions.is_insider(actor, release)
+    votes = list(
+        uow.session.execute(
+            sa.select(Review)
+            .where(tables.reviews.c.release_id == release.id)
+            .order_by(tables.reviews.c.round, tables.reviews.c.created_at)
+        ).scalars()
+    )
+    cast = [vote for vote in votes if vote.round == release.round]
+    is_open = len(cast) < AUDITORS_NEEDED
+    shown = [
+        vote
+        for vote in votes
+        if insider and not (is_open and vote in cast and vote.auditor_id != actor.user_id)
+    ]
+    accepted = uow.get(Acceptance, (release.id, actor.user_id)) is not None
+    return ReleaseView(release, insider, shown, len(cast) if insider else 0, accepted)
+
+
+def list_releases(
+    uow: UnitOfWork,
+    actor: Actor,
+    *,
+    catalogue: bool = True,
+    state: ReleaseState | None = None,
+    dataset_id: str | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page[Release]:
+    """Return releases, newest first: the instance's catalogue, or all of the actor's tenant."""
+    visible = tables.releases.c.state.in_(list(IN_CATALOGUE))
+    if not catalogue:
+        permissions.check_may_list_datasets(actor)
+        visible = tables.releases.c.tenant_id == actor.tenant_id
+    statement = sa.select(Release).where(visible)
+    if state is not None:
+        statement = statement.where(tables.releases.c.state == state)
+    if dataset_id is not None:
+        statement = statement.where(
+            tables.releases.c.dataset_id == dataset_id,
+            tables.releases.c.tenant_id == actor.tenant_id,
+        )
+    return fetch_page(
+        uow.session, statement, id_column=tables.releases.c.id, cursor=cursor, limit=limit
+    )
+
+
+def list_trail(
+    uow: UnitOfWork, actor: Actor, *, release_id: str, after: int = 0, limit: int = 100
+) -> list[dict[str, Any]]:
+    """Return the trail of a release, oldest first; insiders see all, others its public moves.
+
+    Each row is the journal's document: seq, at, kind, subject, body, previous.
+    """
+    release = permissions.check_may_see_release(
+        actor, uow.get(Release, release_id), asked=release_id
+    )
+    documents = [
+        row.document
+        for row in journal.read_rows(uow.session, after=after, limit=limit, subject=release.id)
+    ]
+    if permissions.is_insider(actor, release):
+        return [document for document in documents if not _is_blind(document, uow, actor, release)]
+    return [document for document in documents if document["body"]["event"] in _PUBLIC_EVENTS]
+
+
+_PUBLIC_EVENTS = frozenset(
+    {
+        TrailEvent.RELEASE_PUBLISH.value,
+        TrailEvent.RELEASE_SUSPEND.value,
+        TrailEvent.RELEASE_REINSTATE.value,
+        TrailEvent.RELEASE_REVOKE.value,
+    }
+)
+
+
+def _is_blind(document: dict[str, Any], uow: UnitOfWork, actor: Actor, release: Release) -> bool:
+    """Tell whether a row would show a vote that is still hidden from the actor."""
+    body = document["body"]
+    if body["event"] != TrailEvent.RELEASE_REVIEW.value or body["actor"] == actor.user_id:
+        return False
+    if body["details"]["round"] != release.round:
+        return False
+    statement = sa.select(sa.func.count()).where(
+        tables.reviews.c.release_id == release.id, tables.reviews.c.round == release.round
+    )
+    return int(uow.session.execute(statement).scalar_one()) < AUDITORS_NEEDED
+
+
+def _audit_job(uow: UnitOfWork, actor: Actor, audit_job_id: str, *, dataset_id: str) -> Job:
+    job = uow.get(Job, audit_job_id)
+    job = permissions.check_may_read_report(actor, job, asked=audit_job_id)
+    if (
+        job.kind is not JobKind.AUDIT
+        or job.state is not JobState.SUCCEEDED
+        or job.dataset_id != dataset_id
+    ):
+        raise InputRefused(
+            f"The release was refused: job {audit_job_id} is not a finished audit of this dataset. "
+            "Name the AUDIT job of the candidate.",
+            value=audit_job_id,
+        )
+    return job
+
+
+def _check_terms(terms: str) -> None:
+    if len(terms) > _TERMS_LIMIT or "\x00" in terms:
+        raise InputRefused(
+            f"The terms were refused: {len(terms)} characters, the limit is {_TERMS_LIMIT}.",
+            value=len(terms),
+            limit=_TERMS_LIMIT,
+        )

@@ -1,0 +1,224 @@
+"""Withdraw a person: a new version without them, the old bytes deleted, what is affected listed.
+
+The person's id is turned into a keyed digest at once and stored nowhere. Spent epsilon stays spent.
+The digest stays in the cohort, marked as withdrawn: a later upload that holds the person again is
+refused with a sentence (dropping them silently would hide that the source still has them).
+"""
+
+import sqlalchemy as sa
+
+from privacy.manifests import DatasetManifest
+from privacy.mechanisms import UnitOfPrivacy
+from service.domain import permissions
+from service.domain.accounts import SYSTEM, Actor
+from service.domain.datasets import Dataset, DatasetVersion, VersionState
+from service.domain.errors import Conflict, InputRefused, NotFound
+from service.domain.identifiers import new_id
+from service.domain.jobs import TERMINAL, Job, JobKind
+from service.domain.releases import Release
+from service.domain.trail import TrailEvent
+from service.operations import fencing
+from service.operations.queueing import queue_job
+from service.operations.uploads import next_number
+from service.store import tables
+from service.store.objects import Bucket
+from service.store.unit_of_work import UnitOfWork
+
+_persons = tables.cohort_persons
+_versions = tables.dataset_versions
+
+
+def withdraw_person(uow: UnitOfWork, actor: Actor, *, dataset_id: str, patient_id: str) -> Job:
+    """Queue the ERASE job that makes a version without the person.
+
+    Raises: InputRefused if the unit is not the person, or nobody has this id; Conflict while the
+    dataset has an unfinished job, because that job may read the bytes that are to be deleted.
+    """
+    dataset = permissions.check_may_change_dataset(
+        actor, uow.get(Dataset, dataset_id, lock=True), asked=dataset_id
+    )
+    if dataset.schema.unit is not UnitOfPrivacy.PERSON:
+        raise InputRefused(
+            "The withdrawal was refused: this dataset protects single images and knows no "
+            "persons. Upload a dataset without the image."
+        )
+    digest = uow.keys.person_digest(dataset.tenant_id, patient_id.encode())
+    _check_known(uow, dataset, digest)
+    _check_idle(uow, dataset)
+    source = _newest_ready(uow, dataset.id)
+    version = DatasetVersion(
+        id=new_id("ver"),
+        tenant_id=dataset.tenant_id,
+        dataset_id=dataset.id,
+        number=next_number(uow, dataset.id),
+        created_by=actor.user_id,
+        created_at=uow.now(),
+        state=VersionState.INGESTING,
+    )
+    uow.session.add(version)
+    job = queue_job(
+        uow,
+        actor,
+        kind=JobKind.ERASE,
+        tenant_id=dataset.tenant_id,
+        dataset_id=dataset.id,
+        version_id=version.id,
+        payload={
+            "person_digest": digest.hex(),
+            "source_version_id": source.id,
+            "number": version.number,
+        },
+    )
+    uow.trail(actor, TrailEvent.PERSON_WITHDRAW, dataset.id, job=job.id)
+    return job
+
+
+def finish_erase(
+    uow: UnitOfWork, job_id: str, *, token: str, manifest: DatasetManifest
+) -> DatasetVersion:
+    """Make the version without the person READY and erase every older one of the dataset.
+
+    Releases that were trained on an erased version are listed in the trail and in the version's
+    ingest report. Repeating it after an interruption changes nothing.  Raises: LeaseLost.
+    """
+    job = fencing.check_token(uow, job_id, token=token)
+    version = uow.get(DatasetVersion, str(job.version_id), lock=True)
+    dataset = uow.get(Dataset, job.dataset_id)
+    if version is None or dataset is None:
+        raise NotFound(f"The dataset version of job {job_id} is missing.")
+    if version.state is VersionState.READY:
+        return version
+    old = _ready_versions(uow, dataset.id)
+    affected = _affected_releases(uow, [item.id for item in old])
+    version.manifest = manifest.model_dump(mode="json")
+    version.manifest_digest = manifest.digest()
+    version.ingest_report = {"affected_releases": affected}
+    version.move_to(VersionState.READY)
+    for item in old:
+        item.move_to(VersionState.ERASED)
+    digest = bytes.fromhex(job.payload["person_digest"])
+    uow.execute_update(
+        sa.update(_persons)
+        .where(_persons.c.tenant_id == dataset.tenant_id, _persons.c.person_digest == digest)
+        .values(withdrawn_at=uow.now())
+    )
+    uow.trail(
+        SYSTEM,
+        TrailEvent.PERSON_ERASE,
+        dataset.id,
+        job=job.id,
+        version=version.id,
+        erased_versions=[item.id for item in old],
+        affected_releases=affected,
+    )
+    return version
+
+
+def sweep_erasures(uow: UnitOfWork) -> int:
+    """Delete raw uploads and blobs that no state needs any more; return how many versions.
+
+    Runs after every ending and by the reaper, so an interruption only delays a deletion.
+    """
+    raw_due = sa.and_(
+        _versions.c.raw_key.is_not(None),
+        _versions.c.raw_erased_at.is_(None),
+        _versions.c.state.in_([VersionState.READY, VersionState.REFUSED, VersionState.ERASED]),
+    )
+    blobs_due = sa.and_(
+        _versions.c.blobs_erased_at.is_(None),
+        _versions.c.state.in_([VersionState.REFUSED, VersionState.ERASED]),
+    )
+    found = list(
+        uow.session.execute(sa.select(_versions.c.id).where(raw_due | blobs_due)).scalars()
+    )
+    return sum(sweep_version(uow, version_id) for version_id in found)
+
+
+def sweep_version(uow: UnitOfWork, version_id: str) -> int:
+    """Delete what one version no longer needs; commits before and after. Safe to repeat."""
+    if _has_unfinished_ingest(uow, version_id):
+        return 0  # the job may still need the raw bytes to be repeated
+    version = uow.get(DatasetVersion, version_id)
+    if version is None:
+        return 0
+    raw_key, prefix, state = version.raw_key, version.prefix, version.state
+    gone = state in {VersionState.REFUSED, VersionState.ERASED}
+    raw_due = raw_key is not None and version.raw_erased_at is None
+    raw_due = raw_due and state not in {VersionState.UPLOADING, VersionState.INGESTING}
+    uow.commit()  # deletions may take long; no lock is held meanwhile
+    if raw_due and raw_key is not None:
+        uow.objects.delete(Bucket.WORK, raw_key)
+    if gone:
+        uow.objects.delete_prefix(Bucket.WORK, prefix)
+    version = uow.get(DatasetVersion, version_id, lock=True)
+    if version is None:
+        return 0
+    if raw_due:
+        version.raw_erased_at = uow.now()
+        uow.trail(SYSTEM, TrailEvent.VERSION_ERASE_RAW, version.id)
+    if gone and version.blobs_erased_at is None:
+        version.blobs_erased_at = uow.now()
+        uow.trail(SYSTEM, TrailEvent.VERSION_ERASE, version.id)
+    uow.commit()
+    return 1
+
+
+def _has_unfinished_ingest(uow: UnitOfWork, version_id: str) -> bool:
+    statement = sa.select(tables.jobs.c.id).where(
+        tables.jobs.c.version_id == version_id,
+        tables.jobs.c.kind.in_([JobKind.INGEST, JobKind.ERASE]),
+        tables.jobs.c.state.not_in(list(TERMINAL)),
+    )
+    return uow.session.execute(statement).first() is not None
+
+
+def _check_known(uow: UnitOfWork, dataset: Dataset, digest: bytes) -> None:
+    # Somebody withdrawn before may still be in another dataset of the cohort, so that is no bar.
+    statement = sa.select(_persons.c.cohort_id).where(
+        _persons.c.tenant_id == dataset.tenant_id,
+        _persons.c.person_digest == digest,
+        _persons.c.cohort_id == dataset.cohort_id,
+    )
+    if uow.session.execute(statement).first() is None:
+        raise InputRefused(
+            "The withdrawal was refused: nobody in this dataset's cohort has this id. "
+            "Check the spelling, leading zeros included."
+        )
+
+
+def _check_idle(uow: UnitOfWork, dataset: Dataset) -> None:
+    statement = sa.select(tables.jobs.c.id).where(
+        tables.jobs.c.dataset_id == dataset.id, tables.jobs.c.state.not_in(list(TERMINAL))
+    )
+    busy = uow.session.execute(statement).scalars().first()
+    if busy is not None:
+        raise Conflict(
+            f"The withdrawal was refused: job {busy} still reads this dataset. "
+            "Cancel it, or wait until it ends."
+        )
+
+
+def _ready_versions(uow: UnitOfWork, dataset_id: str) -> list[DatasetVersion]:
+    statement = (
+        sa.select(DatasetVersion)
+        .where(_versions.c.dataset_id == dataset_id, _versions.c.state == VersionState.READY)
+        .order_by(_versions.c.number)
+    )
+    return list(uow.session.execute(statement).scalars())
+
+
+def _newest_ready(uow: UnitOfWork, dataset_id: str) -> DatasetVersion:
+    ready = _ready_versions(uow, dataset_id)
+    if not ready:
+        raise InputRefused("The withdrawal was refused: this dataset has no ready version.")
+    return ready[-1]
+
+
+def _affected_releases(uow: UnitOfWork, version_ids: list[str]) -> list[str]:
+    statement = (
+        sa.select(Release)
+        .join(tables.jobs, tables.jobs.c.id == tables.releases.c.audit_job_id)
+        .where(tables.jobs.c.version_id.in_(version_ids))
+        .order_by(tables.releases.c.id)
+    )
+    return [release.id for release in uow.session.execute(statement).scalars()]
