@@ -1,0 +1,1 @@
+"""Measurements behind the numbers in our documents; see README.md."""

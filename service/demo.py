@@ -170,7 +170,9 @@ def _with_stack(options: Options, request: Request, display: Display) -> int:
         verification: list[Verification] = []
         outcome = _outcome(lambda: verification.append(_walk(walk, actors)))
         actors.close()
-        _write_documents(walk, display)
+        if options.keep:
+            write_summary(options.out / "api_keys.json", actors.keys)
+        _write_documents(walk, display, public=options.data is None)
         summary = summarise(
             request,
             walk.record,
@@ -223,7 +225,7 @@ def _outcome(walk: Callable[[], None]) -> _Outcome:
     return _Outcome(EXIT_OK, "verified", sentence)
 
 
-def _write_documents(walk: Walkthrough, display: Display) -> None:
+def _write_documents(walk: Walkthrough, display: Display, *, public: bool) -> None:
     """Keep the report and draw the contact sheet, for the owner's eyes only."""
     if walk.record.report:
         path = walk.out / "report.json"
@@ -235,11 +237,11 @@ def _write_documents(walk: Walkthrough, display: Display) -> None:
     command = [sys.executable, "-m", "workers.contact_sheet", "--real", str(walk.request.upload)]
     command += ["--label", walk.request.declaration.schema.label]
     command += ["--synthetic", str(walk.record.bundle), "--out", str(sheet)]
+    if public:
+        command.append("--input-is-public")
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         display.say(f"The contact sheet was not drawn: {done.stderr.strip()[-500:]}")
-    else:
-        sheet.chmod(0o600)
 
 
 def _say_where(options: Options, display: Display, stack: Stack) -> None:
@@ -255,6 +257,9 @@ def _say_where(options: Options, display: Display, stack: Stack) -> None:
         if path.exists():
             display.say(f"  {name + ':':<46} {os.path.relpath(path)}")
     if options.keep:
+        display.say(
+            f"  {'API keys, to sign in with:':<46} {os.path.relpath(options.out / 'api_keys.json')}"
+        )
         display.say(
             f"The stack keeps running at {stack.web_url}. "
             f"Stop it: kill $(cat {os.path.relpath(stack.folder / 'supervisor.pid')})"

@@ -1,18 +1,22 @@
 """The five people of the walkthrough, each with an API key of their own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.client import KaimaClient
 
 
 @dataclass(frozen=True)
 class Actors:
-    """Connections that act for the operator, the data owner, two auditors and a collaborator."""
+    """Connections that act for the operator, the data owner, two auditors and a collaborator.
+
+    `keys` maps a person to their API key, for signing in by hand.
+    """
 
     operator: KaimaClient
     owner: KaimaClient
     auditors: tuple[KaimaClient, KaimaClient]
     collaborator: KaimaClient
+    keys: dict[str, str] = field(repr=False)
 
     def close(self) -> None:
         """Close every connection."""
@@ -25,13 +29,17 @@ def make_actors(url: str, operator_key: str) -> Actors:
     operator = KaimaClient(url, operator_key)
     hospital = operator.create_tenant("Phantom Hospital")
 
+    keys = {"operator": operator_key}
+
     def person(name: str, role: str) -> KaimaClient:
         user = operator.create_user(name, roles=[role], tenant_id=hospital.id)
-        return KaimaClient(url, operator.create_api_key(user.id, expires_in_days=1).token)
+        keys[name] = operator.create_api_key(user.id, expires_in_days=7).token
+        return KaimaClient(url, keys[name])
 
     return Actors(
         operator=operator,
         owner=person("Data owner", "data_owner"),
         auditors=(person("First auditor", "auditor"), person("Second auditor", "auditor")),
         collaborator=person("Collaborator", "collaborator"),
+        keys=keys,
     )
