@@ -47,7 +47,7 @@ _POLL_SECONDS = 0.02
 @click.option("--upload-mebibytes", type=click.IntRange(1), default=96, show_default=True)
 @click.option("--releases", type=click.IntRange(1), default=50, show_default=True)
 @click.option("--requests", type=click.IntRange(1), default=200, show_default=True)
-def main(
+def main(  # noqa: PLR0917 - click passes options by name
     out: Path,
     seed: int,
     device: str,
