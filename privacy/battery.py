@@ -5,6 +5,7 @@ one search of samples against records, shared by audits and self-test alike.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
@@ -27,7 +28,7 @@ from privacy.policy import (
     verdict_of,
 )
 from privacy.report import AuditReport, Gate
-from privacy.self_test import examine
+from privacy.self_test import Examination, Terms, examine
 from privacy.specimens import Materials, choose_materials
 from privacy.statements import disclaimers, not_tested
 
@@ -55,79 +56,89 @@ class Meter:
             self._progress(text, int(self._done), 1000)
 
 
+@dataclass(frozen=True)
+class Order:
+    """What was asked for: policy, tier and attempt, and what the caller knows of provenance."""
+
+    policy: Policy
+    tier: str
+    attempt: int
+    provenance: Mapping[str, str]
+    problems: Sequence[str]
+
+
 def run(
     audits: Mapping[str, ModuleType],
     evidence: Evidence,
     *,
-    policy: Policy,
-    tier: str,
-    attempt: int,
+    order: Order,
     rng: np.random.Generator,
-    progress: Progress | None = None,
-    provenance: Mapping[str, str] | None = None,
-    problems: Sequence[str] = (),
+    progress: Progress | None,
 ) -> AuditReport:
-    """Audit one candidate. `problems` found outside (a broken commitment, say) make it INVALID.
-
-    Raises: EvidenceMissing where shapes disagree or there is nothing to look at.
-    """
+    """Audit one candidate and its specimens; see `privacy.audits.run_battery`."""
     check_shapes(evidence)
-    limits, meter = policy.tier(tier), Meter(progress)
+    policy, meter = order.policy, Meter(progress)
+    settings = membership_settings(evidence, policy, order.attempt)
+    terms = Terms(policy, policy.tier(order.tier), settings)
     population = population_of(evidence)
     materials = choose_materials(population, rng=rng)
     keep = materials.keep if isinstance(materials, Materials) else np.empty(0, dtype=np.int64)
     seen = survey(evidence, keep=keep, population=population, progress=_search_progress(meter))
-    settings = membership_settings(evidence, policy, attempt)
-    config = CopyConfig(permutations=policy.grid.permutations)
     detector = Detector(
-        population, seen.calibration, sample_count=len(evidence.samples), config=config, rng=rng
-    )
-    findings: dict[str, Finding] = {}
-    for name in wanted(policy, evidence):
-        findings[name] = audits[name].run(
-            evidence, seen, settings=settings, detector=detector, rng=rng
-        )
-    results, detection, reason = examine(
-        evidence,
-        seen,
-        materials,
-        detector,
-        policy=policy,
-        tier=limits,
-        settings=settings,
+        population,
+        seen.calibration,
+        sample_count=len(evidence.samples),
+        config=CopyConfig(permutations=policy.grid.permutations),
         rng=rng,
-        show=meter.show,
     )
-    ceiling = ceilings(privacy_curve(evidence.target, evidence.mechanisms), policy.grid.fpr)
+    findings = {
+        name: audits[name].run(evidence, seen, settings=settings, detector=detector, rng=rng)
+        for name in wanted(policy, evidence)
+    }
+    examination = examine(
+        evidence, seen, materials, detector, terms=terms, rng=rng, show=meter.show
+    )
+    report = _report(evidence, population, order, terms, findings=findings, examined=examination)
+    meter.show("limit", "report", share=1.0)
+    return report
+
+
+def _report(
+    evidence: Evidence,
+    population: Population,
+    order: Order,
+    terms: Terms,
+    *,
+    findings: Mapping[str, Finding],
+    examined: Examination,
+) -> AuditReport:
+    """Judge the findings and write everything down."""
+    policy = order.policy
+    curve = privacy_curve(evidence.target, evidence.mechanisms)
+    ceiling = ceilings(curve, policy.grid.fpr)
     claimed = claimed_epsilon(evidence)
     bound, certifiable, why_none = epsilon_of(findings)
-    gates: list[Gate] = []
-    for name, finding in findings.items():
-        if name == "near_copies":
-            gates += judge_near_copies(finding, detection, policy=policy, tier=limits)
-        else:
-            gates += judge_membership(finding, policy=policy, tier=limits, ceiling=ceiling)
+    gates = _audit_gates(findings, examined, terms, ceiling)
     by_audit = {n: verdict_of([g for g in gates if g.audit == n]) for n in findings}
-    gates += judge_epsilon(lower_bound=bound, claimed=claimed, tier=limits, reason=why_none)
-    gates.append(judge_self_test(results, reason))
-    verdict, sentence = decide(gates, problems)
-    meter.show("limit", "report", share=1.0)
+    gates += judge_epsilon(lower_bound=bound, claimed=claimed, tier=terms.tier, reason=why_none)
+    gates.append(judge_self_test(examined.results, examined.reason))
+    verdict, sentence = decide(gates, order.problems)
     return AuditReport(
         modality=evidence.modality,
         unit=evidence.unit,
-        tier=tier,
+        tier=order.tier,
         policy_version=policy.version,
         policy_digest=policy.digest,
-        attempt=attempt,
+        attempt=order.attempt,
         verdict=verdict,
         verdict_reason=sentence,
         verdicts=by_audit,
         gates=tuple(gates),
         findings=tuple(findings.values()),
-        self_test=results,
-        self_test_passed=all(r.passed for r in results) if results else None,
-        leaky_specimen=results[0] if results else None,
-        limit_of_detection=detection,
+        self_test=examined.results,
+        self_test_passed=all(r.passed for r in examined.results) if examined.results else None,
+        leaky_specimen=examined.results[0] if examined.results else None,
+        limit_of_detection=examined.limits,
         epsilon_claimed=claimed,
         delta=evidence.target.delta if evidence.target else None,
         epsilon_lower_bound=bound,
@@ -135,13 +146,33 @@ def run(
         epsilon_reason=why_none,
         epsilon_confidence=1 - policy.errors.epsilon,
         ceiling=ceiling,
+        privacy_curve=curve,
         mechanisms=evidence.mechanisms,
         units=_units(evidence),
         records=_records(evidence, population),
-        provenance=dict(provenance or {}),
+        provenance=dict(order.provenance),
         not_tested=not_tested(evidence, tuple(findings)),
         disclaimers=disclaimers(evidence.unit),
     )
+
+
+def _audit_gates(
+    findings: Mapping[str, Finding],
+    examined: Examination,
+    terms: Terms,
+    ceiling: Mapping[str, float],
+) -> list[Gate]:
+    gates: list[Gate] = []
+    for name, finding in findings.items():
+        if name == "near_copies":
+            gates += judge_near_copies(
+                finding, examined.limits, policy=terms.policy, tier=terms.tier
+            )
+        else:
+            gates += judge_membership(
+                finding, policy=terms.policy, tier=terms.tier, ceiling=ceiling
+            )
+    return gates
 
 
 def check_shapes(evidence: Evidence) -> None:

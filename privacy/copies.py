@@ -153,13 +153,13 @@ def _truncated_exponent(mean_log: float, span: float) -> float:
     """Return the maximum-likelihood rate of an exponential cut off at `span`, by bisection."""
 
     def expected(rate: float) -> float:
-        return 1 / rate - span / np.expm1(min(rate * span, 700.0))
+        return float(1 / rate - span / np.expm1(min(rate * span, 700.0)))
 
     low, high = 1e-3, 1e4
     for _ in range(100):
-        middle = np.sqrt(low * high)
+        middle = float(np.sqrt(low * high))
         low, high = (middle, high) if expected(middle) > mean_log else (low, middle)
-    return float(low)
+    return low
 
 
 class Detector:
@@ -184,15 +184,15 @@ class Detector:
         rows = np.tile(held_out, (config.permutations + 1, 1))
         rows[1:] = rng.permuted(rows[1:], axis=1)
         self._shuffles = rows
-        self.laws = {
+        fitted = {
             name: fit_power_law(calibration[name].ratios)
             for name in calibration
             if name in _RATIO_SPACES
         }
+        self.laws = {name: law for name, law in fitted.items() if law is not None}
         self.thresholds = {
             name: law.threshold(config.chance_matches / max(1, sample_count))
             for name, law in self.laws.items()
-            if law is not None
         }
 
     def inspect(
@@ -223,8 +223,7 @@ class Detector:
         for name, nearest_in_space in near.items():
             distance = nearest_in_space.to_samples[self._judged]
             gaps = self._calibration[name].gaps
-            gaps = gaps if len(gaps) >= MIN_ARM else None
-            if gaps is None:  # no reference persons: the pooled distances, blind to arms
+            if len(gaps) < MIN_ARM:  # no reference persons: the pooled distances, blind to arms
                 gaps = distance
             columns += [distance <= cut for cut in np.quantile(gaps, _QUANTILES)]
             own = self._calibration[name].to_reference[self._judged]
@@ -255,8 +254,7 @@ class Detector:
         flagged = np.zeros(len(verbatim.person), dtype=bool)
         smallest = 1.0
         for name, threshold in self.thresholds.items():
-            space, law = near[name], self.laws[name]
-            assert law is not None
+            space = near[name]
             below = space.ratio < threshold
             inside = np.unique(space.first[below & trained[space.first]])
             # A copy of a held-out person is no generator's doing, so it says nothing about chance.
@@ -264,7 +262,7 @@ class Detector:
             by_control = len(outside) * trained.sum() / max(1, (~trained).sum())
             expected = max(
                 self.config.chance_matches,
-                self.sample_count * law.natural_rate(threshold),
+                self.sample_count * self.laws[name].natural_rate(threshold),
                 float(by_control),
             )
             if len(inside) >= self.config.min_persons:

@@ -70,7 +70,8 @@ def pooling_matrix(size: int, cells: int, *, shift: float, flip: bool) -> Floats
     low, high = np.maximum(edges[:-1, None], left), np.minimum(edges[1:, None], right)
     weights = np.clip(high - low, 0, None)
     weights /= weights.sum(axis=1, keepdims=True)
-    return (weights[:, ::-1] if flip else weights).astype(np.float32)
+    pooled: Floats = (weights[:, ::-1] if flip else weights).astype(np.float32)
+    return pooled
 
 
 def _pooled(
@@ -175,13 +176,12 @@ class Gallery:
     def _distances(self, queries: NDArray[np.generic]) -> Floats:
         views = self.space.views(queries)
         next(views)  # the records' own description
-        best: Floats | None = None
+        best = np.full((len(queries), len(self._parts[0])), -np.inf, dtype=np.float32)
         for parts in views:
             closeness = parts[0] @ self._parts[0].T
             for mine, theirs in zip(parts[1:], self._parts[1:], strict=True):
                 np.minimum(closeness, mine @ theirs.T, out=closeness)
-            best = closeness if best is None else np.maximum(best, closeness, out=best)
-        assert best is not None
+            np.maximum(best, closeness, out=best)
         by_person = np.maximum.reduceat(best, self._starts, axis=1)
         distances: Floats = np.sqrt(np.maximum(-2.0 * by_person, 0.0))
         return distances

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from privacy.evidence import Arm, Finding, Metric
 from privacy.neighbourhoods import Population, Survey
@@ -24,6 +25,7 @@ from privacy.statistics import (
 
 Floats = NDArray[np.floating]
 MIN_PER_CELL = 20
+UNFAIR = 1e-6  # arms this uneven were not made by fair coins
 SMALLEST = 1e-6  # keeps the logarithm of a distance of zero finite
 _ROC_POINTS = 200
 
@@ -121,28 +123,15 @@ def measure(
     if reason:
         return _not_measured(audit, reason, settings, missing)
     area, chosen = cross_selected_auc(complete, pool.coins, pool.folds, error=settings.bound_error)
-    bound = epsilon_lower_bound(
-        complete,
-        pool.coins,
-        delta=settings.delta,
-        grid=settings.guesses,
-        error=settings.epsilon_error,
-        rng=rng,
-    )
     p_value = max_statistic_test(
         complete, pool.coins, pool.strata, repeats=settings.permutations, rng=rng
     )
+    epsilon = _epsilon(complete, pool, settings, rng)
     metrics = [
         _metric("auc", area, settings.bound_error, baseline=0.5),
         *(_tpr_metric(complete, pool, fpr, settings.bound_error) for fpr in settings.fpr),
         Metric(name="leak_p_value", value=p_value, direction="lower_is_riskier", n=len(pool.coins)),
-        Metric(
-            name="epsilon_lower_bound",
-            value=bound.value,
-            confidence=1 - settings.epsilon_error,
-            n=bound.persons,
-        ),
-        Metric(name="epsilon_max_certifiable", value=bound.max_certifiable, direction="context"),
+        *epsilon.metrics,
         *_unusual_metric(complete, chosen[0], pool, unusual, settings.bound_error),
         *(
             _metric(
@@ -159,14 +148,55 @@ def measure(
         "attacks": sorted(complete),
         "attacks_without_scores": missing,
         "chosen_on_fold": {"1": chosen[0], "2": chosen[1]},
-        "epsilon_attack": bound.attack,
-        "epsilon_guesses": bound.guesses,
-        "epsilon_correct": bound.correct,
+        **epsilon.details,
         "members": int(pool.coins.sum()),
         "non_members": int((1 - pool.coins).sum()),
         "roc": {name: _roc(values, pool.coins) for name, values in complete.items()},
     }
     return Finding(audit=audit, metrics=tuple(metrics), details=details)
+
+
+def _epsilon(
+    scores: Mapping[str, Floats], pool: Pool, settings: Settings, rng: np.random.Generator
+) -> Finding:
+    """Return the one-run bound, or no number where the arms cannot be fair independent coins."""
+    coins = int(pool.coins.sum())
+    if stats.binomtest(coins, len(pool.coins), 0.5).pvalue < UNFAIR:
+        reason = (
+            f"{coins} of {len(pool.coins)} units of the pool were trained on: no fair coin was "
+            "tossed for them, and a bound from one run needs that"
+        )
+        names = ("epsilon_lower_bound", "epsilon_max_certifiable")
+        return Finding(
+            audit="epsilon", metrics=tuple(Metric(name=n, value=None, reason=reason) for n in names)
+        )
+    bound = epsilon_lower_bound(
+        scores,
+        pool.coins,
+        delta=settings.delta,
+        grid=settings.guesses,
+        error=settings.epsilon_error,
+        rng=rng,
+    )
+    return Finding(
+        audit="epsilon",
+        metrics=(
+            Metric(
+                name="epsilon_lower_bound",
+                value=bound.value,
+                confidence=1 - settings.epsilon_error,
+                n=bound.persons,
+            ),
+            Metric(
+                name="epsilon_max_certifiable", value=bound.max_certifiable, direction="context"
+            ),
+        ),
+        details={
+            "epsilon_attack": bound.attack,
+            "epsilon_guesses": bound.guesses,
+            "epsilon_correct": bound.correct,
+        },
+    )
 
 
 def _not_measured(audit: str, reason: str, settings: Settings, missing: list[str]) -> Finding:

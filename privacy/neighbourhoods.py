@@ -6,6 +6,7 @@ self-test swaps the samples for specimens and takes their distances from the sam
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,9 +171,7 @@ def survey(evidence: Evidence, *, keep: Ints, population: Population, progress: 
             gallery,
             evidence.samples,
             population,
-            progress=lambda done, total, name=space.name: progress(
-                f"synthetic against real: {name}", done, total
-            ),
+            progress=partial(progress, f"synthetic against real: {space.name}"),
         )
         calibration[space.name], kept[space.name] = _calibrate(
             gallery, population, keep, progress=progress
@@ -185,7 +184,7 @@ def nearest(
     queries: NDArray[np.generic],
     population: Population,
     *,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Nearest:
     """Search `queries` among the present persons."""
     parts: list[tuple[Ints, Floats, Floats]] = []
@@ -198,7 +197,8 @@ def nearest(
         to_samples[better] = values[better]
         nearest_sample[better] = rows.start + closest[better]
         parts.append(two_nearest(distances, population.present))
-        progress(rows.stop, len(queries))
+        if progress is not None:
+            progress(rows.stop, len(queries))
     first, one, two = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Nearest(to_samples, nearest_sample, first, one, two)
 
@@ -250,7 +250,7 @@ def _calibrate(
         kept |= {int(r): distances[i].copy() for i, r in enumerate(here) if int(r) in keep_set}
         own = population.persons[here]
         distances[np.arange(len(here)), own] = np.inf
-        first, one, two = two_nearest(distances, population.present)
+        _, one, two = two_nearest(distances, population.present)
         ratios.append(np.where(two > 0, one / np.where(two > 0, two, 1.0), 1.0))
         is_reference = reference[own]
         if is_reference.any():

@@ -180,9 +180,18 @@ def judge_epsilon(
 ) -> tuple[Gate, ...]:
     """Return the gates on the claim: it fits the tier, and the evidence does not refute it."""
     if claimed is None:
-        none = dict(value=lower_bound, bound=None, tolerance=None, reason="no epsilon is claimed")
-        status = GateStatus.NOT_APPLICABLE
-        return (Gate(name="epsilon_refuted", audit="claim", title=_REFUTED, status=status, **none),)
+        return (
+            Gate(
+                name="epsilon_refuted",
+                audit="claim",
+                title=_REFUTED,
+                status=GateStatus.NOT_APPLICABLE,
+                value=lower_bound,
+                bound=None,
+                tolerance=None,
+                reason="no epsilon is claimed",
+            ),
+        )
     fits = claimed <= tier.epsilon
     if lower_bound is None:
         verdict = GateStatus.INCONCLUSIVE
@@ -300,7 +309,8 @@ def _below(
     else:
         status = GateStatus.PASS
     proven = ceiling is not None and ceiling <= tolerance
-    if proven and status is GateStatus.PASS:
+    # What the accountant proves needs no small interval; a measured violation still counts.
+    if proven and metric.value is not None and status is not GateStatus.FAIL:
         status = GateStatus.PROVEN
     why = (
         "the claimed epsilon alone keeps this below tolerance"

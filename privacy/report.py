@@ -22,8 +22,8 @@ class Verdict(StrEnum):
     INVALID = "INVALID"
     FAIL = "FAIL"
     INCONCLUSIVE = "INCONCLUSIVE"
-    PASS_PROVEN = "PASS-PROVEN"
-    PASS_EMPIRICAL = "PASS-EMPIRICAL"
+    PASS_PROVEN = "PASS-PROVEN"  # noqa: S105
+    PASS_EMPIRICAL = "PASS-EMPIRICAL"  # noqa: S105
 
     @property
     def passed(self) -> bool:
@@ -36,7 +36,7 @@ class GateStatus(StrEnum):
 
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"
-    PASS = "pass"
+    PASS = "pass"  # noqa: S105
     PROVEN = "proven"
     NOT_APPLICABLE = "not_applicable"
 
@@ -116,6 +116,7 @@ class AuditReport(Document):
     epsilon_reason: str | None = Field(description="why no bound was computed, if none was")
     epsilon_confidence: float
     ceiling: dict[str, float] = Field(description="highest AUC and TPR that the claim permits")
+    privacy_curve: tuple[tuple[float, float], ...] = Field(description="(epsilon, delta) pairs")
     mechanisms: tuple[Mechanism, ...]
     units: dict[str, int] = Field(description="persons (or images) per arm, and excluded")
     records: dict[str, int] = Field(description="records per arm, and synthetic")

@@ -1,12 +1,12 @@
 """Judge planted specimens by the code that judges candidates, and find the limit of detection."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 
 from privacy.copies import (
-    Config,
     Detector,
     copy_metrics,
     match_verbatim,
@@ -27,6 +27,24 @@ LEAKS: tuple[Literal["verbatim", "jittered"], ...] = ("verbatim", "jittered")
 _SPECIMENS = 6
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What was fixed beforehand: the policy, the tier asked for, what to measure."""
+
+    policy: Policy
+    tier: Tier
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Examination:
+    """How the audit did on specimens, the limits it reached, and why it could not run (or None)."""
+
+    results: tuple[SpecimenResult, ...]
+    limits: tuple[DetectionLimit, ...]
+    reason: str | None
+
+
 class Show(Protocol):
     """Where progress goes: a stage, a sentence, and the share of the stage that is done."""
 
@@ -40,23 +58,21 @@ def examine(
     materials: Materials | str,
     detector: Detector,
     *,
-    policy: Policy,
-    tier: Tier,
-    settings: Settings,
+    terms: Terms,
     rng: np.random.Generator,
     show: Show,
-) -> tuple[tuple[SpecimenResult, ...], tuple[DetectionLimit, ...], str | None]:
-    """Return specimens' results, limits of detection, and why there are none (or None).
+) -> Examination:
+    """Judge every specimen and find the limits of detection.
 
     `detector` is the candidate's own; specimens get one for a population without their persons.
     """
     if isinstance(materials, str):
         limits = tuple(DetectionLimit(leak=k, fraction=None, reason=materials) for k in LEAKS)
-        return (), limits, materials
+        return Examination((), limits, materials)
     unique = unique_records(evidence, survey.population)
     rate = natural_match_rate(evidence)
     bench = Bench(evidence, survey, materials, unique=unique, natural_rate=rate, rng=rng)
-    judge = _Judge(bench, detector.config, policy, tier, settings, len(evidence.samples), rng)
+    judge = _Judge(bench, terms, like=detector, rng=rng)
     results: list[SpecimenResult] = []
     for specimen in bench.specimens():
         results.append(judge.result(specimen))
@@ -74,33 +90,29 @@ def examine(
                 leak,
                 bench,
                 detector,
-                candidate=survey.samples,
-                verbatim=verbatim,
-                level=policy.errors.near_copies,
-                repeats=policy.grid.self_test_repeats,
+                candidate=(survey.samples, verbatim),
+                level=terms.policy.errors.near_copies,
+                repeats=terms.policy.grid.self_test_repeats,
                 rng=rng,
                 progress=progress,
             )
         )
-    return tuple(results), tuple(found), None
+    return Examination(tuple(results), tuple(found), None)
 
 
 class _Judge:
     """Measures and judges one specimen after another against the same population."""
 
     def __init__(
-        self,
-        bench: Bench,
-        config: Config,
-        policy: Policy,
-        tier: Tier,
-        settings: Settings,
-        sample_count: int,
-        rng: np.random.Generator,
+        self, bench: Bench, terms: Terms, *, like: Detector, rng: np.random.Generator
     ) -> None:
-        self._policy, self._tier, self._settings, self._rng = policy, tier, settings, rng
+        self._terms, self._rng = terms, rng
         self._detector = Detector(
-            bench.population, bench.calibration, sample_count=sample_count, config=config, rng=rng
+            bench.population,
+            bench.calibration,
+            sample_count=like.sample_count,
+            config=like.config,
+            rng=rng,
         )
 
     def result(self, specimen: Specimen) -> SpecimenResult:
@@ -122,20 +134,24 @@ class _Judge:
         )
 
     def _copies(self, specimen: Specimen) -> Sequence[Gate]:
-        policy = self._policy
+        policy = self._terms.policy
         if not specimen.leaky:
             errors = policy.errors.model_copy(update={"near_copies": INNOCENT_LEVEL})
             policy = policy.model_copy(update={"errors": errors})
         copies = self._detector.inspect(specimen.survey.samples, specimen.verbatim)
-        error = self._settings.bound_error
+        error = self._terms.settings.bound_error
         metrics = copy_metrics(copies, detector=self._detector, error=error, unit="units")
         finding = Finding(audit="near_copies", metrics=metrics)
-        return judge_near_copies(finding, None, policy=policy, tier=self._tier)
+        return judge_near_copies(finding, None, policy=policy, tier=self._terms.tier)
 
     def _membership(self, specimen: Specimen) -> Sequence[Gate]:
         pool = pool_of(specimen.survey.population)
         if pool.too_small():
             return ()
         scores = distance_scores(specimen.survey, pool)
-        finding = measure("sample_membership", scores, pool, settings=self._settings, rng=self._rng)
-        return judge_membership(finding, policy=self._policy, tier=self._tier, ceiling={})
+        finding = measure(
+            "sample_membership", scores, pool, settings=self._terms.settings, rng=self._rng
+        )
+        return judge_membership(
+            finding, policy=self._terms.policy, tier=self._terms.tier, ceiling={}
+        )

@@ -262,18 +262,18 @@ def detection_limit(
     bench: Bench,
     detector: Detector,
     *,
-    candidate: Mapping[str, Nearest],
-    verbatim: Verbatim,
+    candidate: tuple[Mapping[str, Nearest], Verbatim],
     level: float,
     repeats: int,
     rng: np.random.Generator,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None],
 ) -> DetectionLimit:
     """Plant copies among the candidate's own samples, and see how few are still found.
 
     A share counts as found where at least 95 % of `repeats` were flagged below `level`.
     """
-    if detector.inspect(candidate, verbatim).p_value < level:
+    found_near, verbatim = candidate
+    if detector.inspect(found_near, verbatim).p_value < level:
         return DetectionLimit(
             leak=leak, fraction=None, reason="the candidate is flagged without any planted copy"
         )
@@ -288,7 +288,7 @@ def detection_limit(
         for _ in range(repeats):
             picked = rng.choice(bench.planted_count, count, replace=False)
             near, matches = bench.planted(leak, picked, population=detector.population)
-            both = {name: joined(candidate[name], near[name]) for name in near}
+            both = {name: joined(found_near[name], near[name]) for name in near}
             person = np.concatenate([verbatim.person, matches.person])
             copies = detector.inspect(both, Verbatim(person, verbatim.natural_rate), enough=level)
             found += copies.p_value < level
@@ -344,5 +344,6 @@ def _like(values: Floats, records: NDArray[np.generic]) -> NDArray[np.generic]:
     """Return values in the number type of `records`, rounded and clipped where it is whole."""
     if not np.issubdtype(records.dtype, np.integer):
         return values.astype(records.dtype)
-    limits = np.iinfo(records.dtype)
-    return np.clip(np.rint(values), limits.min, limits.max).astype(records.dtype)
+    limits = np.iinfo(str(records.dtype))
+    whole: NDArray[np.generic] = np.clip(np.rint(values), limits.min, limits.max)
+    return whole.astype(records.dtype)

@@ -41,12 +41,10 @@ def disclaimers(unit: UnitOfPrivacy) -> tuple[str, ...]:
     """Return what a reader must know before using a number of this report."""
     word = unit_word(unit)
     return (
-        "This report is computed from private records and is not differentially private. It stays "
-        "with the data owner and the auditors.",
+        "This report is computed from private records and is not differentially private: it stays inside.",
         f"Every number is per {word}, and about the attacks named here; a stronger one may exist.",
-        "Lower bounds on epsilon from one run are loose: compare them with the most that this audit "
-        "could have certified, never with zero.",
-        "A pass means that upper confidence bounds stayed below tolerances fixed beforehand. It "
-        "does not mean that nothing leaks: differential privacy permits some leakage, up to epsilon.",
-        "Verdicts, and choosing between candidates by them, use evidence that epsilon does not cover.",
+        "Lower bounds on epsilon from one run are loose: compare them with the most that could be certified.",
+        "A pass means that upper confidence bounds stayed below tolerances fixed beforehand.",
+        "It does not mean that nothing leaks: differential privacy permits some leakage, up to epsilon.",
+        "Choosing between candidates by their verdicts uses evidence that epsilon does not cover.",
     )

@@ -180,9 +180,11 @@ def max_statistic_test(
     for values in scores.values():
         columns.append(stats.rankdata(values))
         order = np.lexsort((rng.random(len(values)), -values))
-        for k in TOP_K:
-            if k <= len(values) // 2:
-                columns.append(np.isin(np.arange(len(values)), order[:k]).astype(float))
+        columns += [
+            np.isin(np.arange(len(values)), order[:k]).astype(float)
+            for k in TOP_K
+            if k <= len(values) // 2
+        ]
     statistics = rows @ np.stack(columns, axis=1)
     spread = statistics.std(axis=0)
     standard = (statistics - statistics.mean(axis=0)) / np.where(spread > 0, spread, np.inf)

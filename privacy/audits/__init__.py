@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable, Mapping
 from types import ModuleType
 
+import numpy as np
+
 from privacy import battery, discovery
 from privacy.evidence import Evidence
 from privacy.policy import Policy
 from privacy.report import AuditReport
-
-import numpy as np
 
 REQUIRED = ("THREAT_MODEL", "NEEDS", "Config", "run")
 
@@ -48,14 +48,6 @@ def run_battery(
 
     Raises: EvidenceMissing where arrays disagree; InvalidParameter for an unknown tier.
     """
-    return battery.run(
-        {name: load(name) for name in available()},
-        evidence,
-        policy=policy,
-        tier=tier,
-        attempt=attempt,
-        rng=rng,
-        progress=progress,
-        provenance=provenance,
-        problems=problems,
-    )
+    order = battery.Order(policy, tier, attempt, provenance or {}, problems)
+    modules = {name: load(name) for name in available()}
+    return battery.run(modules, evidence, order=order, rng=rng, progress=progress)

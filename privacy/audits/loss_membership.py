@@ -39,9 +39,9 @@ def run(
     survey: Survey,
     *,
     settings: Settings,
-    detector: Detector,
+    detector: Detector,  # noqa: ARG001 - part of the contract
     rng: np.random.Generator,
-    config: Config | None = None,
+    config: Config | None = None,  # noqa: ARG001 - part of the contract
 ) -> Finding:
     """Aggregate the generator's scores per person and measure how well they tell the coins."""
     population = survey.population

@@ -59,7 +59,7 @@ def run(
     *,
     settings: Settings,
     detector: Detector,
-    rng: np.random.Generator,
+    rng: np.random.Generator,  # noqa: ARG001 - part of the contract
     config: Config | None = None,
 ) -> Finding:
     """Look for near-copies of trained-on persons among the samples."""
@@ -82,7 +82,7 @@ def run(
             "control_units": population.original[copies.controls].tolist(),
             "flagged_samples": np.flatnonzero(copies.flagged).tolist(),
             "ratio_thresholds": {k: float(v) for k, v in copies.ratio_thresholds.items()},
-            "ratio_exponents": {k: law.exponent for k, law in detector.laws.items() if law},
+            "ratio_exponents": {k: law.exponent for k, law in detector.laws.items()},
             "natural_match_rate": verbatim.natural_rate,
             "pairs": suspicious_pairs(evidence, survey, copies, limit=config.pairs),
         },
@@ -130,10 +130,14 @@ def suspicious_pairs(
 def _nearest_records(survey: Survey, queries: NDArray[np.generic], rows: Ints) -> Nearest:
     """Search a few queries among single records (each taken as a person of its own)."""
     count = len(rows)
+    none = np.zeros(count, dtype=np.int64)
     alone = Population(
-        *(np.zeros(count, dtype=np.int64) for _ in range(4)),
+        arms=none,
+        folds=none,
+        strata=none,
+        original=none,
         records=survey.population.records[rows],
-        labels=np.zeros(count, dtype=np.int64),
+        labels=none,
         persons=np.arange(count),
         rows=rows,
     )

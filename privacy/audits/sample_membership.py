@@ -103,7 +103,7 @@ def run(
     survey: Survey,
     *,
     settings: Settings,
-    detector: Detector,
+    detector: Detector,  # noqa: ARG001 - part of the contract
     rng: np.random.Generator,
     config: Config | None = None,
 ) -> Finding:
