@@ -121,8 +121,8 @@ class KaimaClient:
         *,
         purpose: str,
         declared: DatasetSchema,
-        epsilon: float,
-        delta: float = 1e-5,
+        epsilon: float | None = None,
+        delta: float | None = None,
         rule: str = "basic",
         join_dataset_id: str | None = None,
     ) -> r.Dataset:
@@ -235,11 +235,9 @@ class KaimaClient:
         )
         return self._post(r.Job, "/v1/jobs", body, idempotency_key=idempotency_key or _new_key())
 
-    def jobs(
-        self, *, dataset_id: str | None = None, parent_id: str | None = None
-    ) -> Iterator[r.Job]:
+    def jobs(self, *, dataset_id: str | None = None) -> Iterator[r.Job]:
         """Yield jobs, newest first."""
-        return self._pages(r.JobPage, "/v1/jobs", dataset_id=dataset_id, parent_id=parent_id)
+        return self._pages(r.JobPage, "/v1/jobs", dataset_id=dataset_id)
 
     def job(self, job_id: str) -> r.Job:
         """Return a job."""
@@ -297,7 +295,7 @@ class KaimaClient:
             )
             if job.kind == "audit":
                 return job
-            job_id = self._wait_for_child(job.id, poll_seconds).id
+            job_id = self._wait_for_child(job, poll_seconds).id
 
     def sample_grid(self, job_id: str) -> bytes:
         """Return the newest grid of synthetic images of a running job, as PNG."""
@@ -336,9 +334,9 @@ class KaimaClient:
             r.Release, "/v1/releases", body, idempotency_key=idempotency_key or _new_key()
         )
 
-    def releases(self) -> Iterator[r.Release]:
-        """Yield the releases that the actor may see, newest first."""
-        return self._pages(r.ReleasePage, "/v1/releases")
+    def releases(self, *, mine: bool = False) -> Iterator[r.Release]:
+        """Yield the catalogue, or with `mine` every release of the actor's tenant, newest first."""
+        return self._pages(r.ReleasePage, "/v1/releases", mine="true" if mine else None)
 
     def release(self, release_id: str) -> r.Release:
         """Return a release."""
@@ -346,38 +344,67 @@ class KaimaClient:
 
     def submit_release(self, release_id: str, *, revision: int | None = None) -> r.Release:
         """Freeze the evidence and hand the release to the auditors."""
-        return self._act(release_id, "submit", revision=self._revision(release_id, revision))
+        return self._act(release_id, "submit", revision=revision)
 
     def review_release(
         self, release_id: str, *, decision: str, reason: str, revision: int | None = None
     ) -> r.Release:
         """Vote on a release: approve, return or reject, with a reason (auditor)."""
         body = r.NewReview.model_validate({"decision": decision, "reason": reason})
-        return self._act(release_id, "reviews", body, revision=self._revision(release_id, revision))
+        return self._act(release_id, "reviews", body, revision=revision)
 
-    def publish_release(self, release_id: str, *, idempotency_key: str | None = None) -> r.Job:
+    def revise_release(
+        self,
+        release_id: str,
+        *,
+        audit_job_id: str | None = None,
+        terms: str | None = None,
+        revision: int | None = None,
+    ) -> r.Release:
+        """Change a draft or returned release: another candidate, or other terms."""
+        body = r.RevisedRelease(audit_job_id=audit_job_id, terms=terms)
+        response = self._send(
+            "PATCH",
+            f"/v1/releases/{release_id}",
+            json=body.model_dump(mode="json"),
+            headers={"If-Match": self._etag(release_id, revision)},
+        )
+        return r.Release.model_validate_json(response.content)
+
+    def publish_release(
+        self, release_id: str, *, revision: int | None = None, idempotency_key: str | None = None
+    ) -> r.Job:
         """Package and publish an approved release; return the PACKAGE job."""
         return self._post(
             r.Job,
             f"/v1/releases/{release_id}/publish",
             idempotency_key=idempotency_key or _new_key(),
+            headers={"If-Match": self._etag(release_id, revision)},
         )
 
-    def suspend_release(self, release_id: str, *, reason: str) -> r.Release:
+    def suspend_release(
+        self, release_id: str, *, reason: str, revision: int | None = None
+    ) -> r.Release:
         """Take a published release away for now; leaves a tombstone."""
-        return self._act(release_id, "suspend", r.Reason(reason=reason))
+        return self._act(release_id, "suspend", r.Reason(reason=reason), revision=revision)
 
-    def reinstate_release(self, release_id: str, *, reason: str) -> r.Release:
+    def reinstate_release(
+        self, release_id: str, *, reason: str, revision: int | None = None
+    ) -> r.Release:
         """Bring a suspended release back."""
-        return self._act(release_id, "reinstate", r.Reason(reason=reason))
+        return self._act(release_id, "reinstate", r.Reason(reason=reason), revision=revision)
 
-    def revoke_release(self, release_id: str, *, reason: str) -> r.Release:
+    def revoke_release(
+        self, release_id: str, *, reason: str, revision: int | None = None
+    ) -> r.Release:
         """Take a published release away for good; leaves a tombstone."""
-        return self._act(release_id, "revoke", r.Reason(reason=reason))
+        return self._act(release_id, "revoke", r.Reason(reason=reason), revision=revision)
 
-    def withdraw_release(self, release_id: str, *, reason: str) -> r.Release:
+    def withdraw_release(
+        self, release_id: str, *, reason: str, revision: int | None = None
+    ) -> r.Release:
         """Take a release back before it is published."""
-        return self._act(release_id, "withdraw", r.Reason(reason=reason))
+        return self._act(release_id, "withdraw", r.Reason(reason=reason), revision=revision)
 
     def accept_terms(self, release_id: str) -> r.Acceptance:
         """Accept the terms of a release (collaborator)."""
@@ -440,11 +467,14 @@ class KaimaClient:
         *,
         revision: int | None = None,
     ) -> r.Release:
-        headers = {} if revision is None else {"If-Match": f'"{revision}"'}
+        headers = {"If-Match": self._etag(release_id, revision)}
         return self._post(r.Release, f"/v1/releases/{release_id}/{action}", body, headers=headers)
 
-    def _revision(self, release_id: str, given: int | None) -> int:
-        return self.release(release_id).revision if given is None else given
+    def _etag(self, release_id: str, revision: int | None) -> str:
+        """Return the ETag of the revision that was read; without one, of the current revision."""
+        if revision is None:
+            revision = self.release(release_id).revision
+        return f'"{revision}"'
 
     def _pages(self, model: type[Any], path: str, **query: str | None) -> Iterator[Any]:
         parameters = {name: value for name, value in query.items() if value is not None}
@@ -454,17 +484,17 @@ class KaimaClient:
             yield from page.items
             if page.next_cursor is None:
                 return
-            parameters["cursor"] = page.next_cursor
+            parameters["cursor"] = str(page.next_cursor)
 
-    def _wait_for_child(self, job_id: str, poll_seconds: float) -> r.Job:
+    def _wait_for_child(self, job: r.Job, poll_seconds: float) -> r.Job:
         # The next job is queued in the transaction that ends this one; the loop only covers a
         # reader that looks at a replica.
         for _ in range(30):
-            children = list(self.jobs(parent_id=job_id))
-            if children:
-                return children[0]
+            for other in self.jobs(dataset_id=job.dataset_id):
+                if other.parent_id == job.id:
+                    return other
             time.sleep(poll_seconds)
-        raise TimeoutError(f"No job followed job {job_id}; ask the operator to look at the trail.")
+        raise TimeoutError(f"No job followed job {job.id}; ask the operator to look at the trail.")
 
     def _storage_answers(self, version_id: str) -> bool:
         """Say whether object storage can be reached from here at all."""

@@ -117,8 +117,10 @@ class NewDataset(Body):
     name: Name
     purpose: Prose
     declared: DatasetSchema
-    epsilon: float = Field(gt=0, le=100, description="the budget of the dataset's cohort")
-    delta: float = Field(default=1e-5, gt=0, lt=1)
+    epsilon: float | None = Field(
+        default=None, gt=0, le=100, description="of the budget; left out when joining another"
+    )
+    delta: float | None = Field(default=None, gt=0, lt=1, description="of the budget")
     rule: Literal["basic", "renyi"] = "basic"
     join_dataset_id: Identifier | None = Field(
         default=None, description="share the cohort, and the budget, of this dataset"
@@ -146,33 +148,45 @@ class Version(Resource):
     state: str
     record_count: int | None = None
     person_count: int | None = None
+    manifest_digest: str | None = None
     created_at: datetime | None = None
-    details: dict[str, Any] = {}
+    raw_erased_at: datetime | None = None
+    ingest_report: dict[str, Any] = {}
+    problem: dict[str, Any] | None = None
 
 
 class BudgetEntry(Resource):
-    """What one job holds or has spent of the budget."""
+    """What one job holds or has cost; `epsilon` is its cost once it is closed."""
 
     job_id: str
     state: str
+    open: bool
+    generator: str | None = None
     epsilon_reserved: float
-    epsilon_spent: float
+    epsilon: float
     delta: float
+    mechanisms: list[dict[str, Any]] = []
+    charged_steps: list[int] = []
 
 
 class Budget(Resource):
     """The budget of a dataset's cohort. Epsilon is derived from the recorded mechanisms."""
 
     dataset_id: str
+    cohort_id: str
     rule: str
+    relation: str = "add_or_remove_one"
+    unit: str
     epsilon: float
-    delta: float
     epsilon_reserved: float
     epsilon_spent: float
     epsilon_remaining: float
+    delta: float
+    delta_reserved: float
+    delta_spent: float
     delta_remaining: float
-    relation: str = "add_or_remove_one"
-    unit: str
+    candidates_trained: int
+    audits_attempted: int
     entries: list[BudgetEntry] = []
 
 
@@ -234,21 +248,31 @@ class NewWithdrawal(Body):
 # Jobs -------------------------------------------------------------------------------------------
 
 
+class Generators(Resource):
+    """Name to title, documentation, JSON Schema of the config, defaults and stages."""
+
+    generators: dict[str, Any]
+
+
 class NewTrainingPlan(Body):
     """A training run to be costed; nothing is reserved."""
 
     generator: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
     config: dict[str, Any] = Field(default_factory=dict)
     target: PrivacyTarget
+    tier: TierName = "registered"
+    samples: int = Field(default=6000, ge=1, le=200_000, description="synthetic images to draw")
 
 
 class TrainingPlan(Resource):
     """The mechanisms a run would reserve, their epsilon, and why it would be refused."""
 
     mechanisms: list[dict[str, Any]] = []
+    config: dict[str, Any] = {}
     epsilon: float | None = None
     delta: float
     epsilon_remaining: float | None = None
+    delta_remaining: float | None = None
     accepted: bool
     refusal: str | None = None
 
@@ -257,8 +281,6 @@ class NewJob(NewTrainingPlan):
     """A training run: its mechanisms are reserved in the budget before this is answered."""
 
     version_id: Identifier
-    tier: TierName = "registered"
-    samples: int = Field(default=6000, ge=1, le=200_000, description="synthetic images to draw")
 
 
 class Job(Resource):
@@ -303,6 +325,13 @@ class NewRelease(Body):
     terms: Prose
 
 
+class RevisedRelease(Body):
+    """What may change while a release is a draft or was returned."""
+
+    audit_job_id: Identifier | None = None
+    terms: Prose | None = None
+
+
 class NewReview(Body):
     """An auditor's vote; hidden from the other auditor until both have voted."""
 
@@ -322,37 +351,46 @@ class Review(Resource):
     auditor_id: str
     decision: str
     reason: str
+    round: int
     created_at: datetime | None = None
 
 
 class Release(Resource):
-    """A release. What is measured on real records is not in it."""
+    """A release. What is measured on real records is not in it.
+
+    Fields of the candidate (`dataset_id`, `audit_job_id`, `author_id`, `reviews`, `votes`) are
+    shown inside the tenant only.
+    """
 
     id: str
     name: str
     version: str
     state: str
     revision: int
-    dataset_id: str | None = None
-    audit_job_id: str | None = None
-    author_id: str | None = None
     tier: str | None = None
+    verdict: str | None = None
     unit: str | None = None
     relation: str = "add_or_remove_one"
-    epsilon: float | None = None
+    epsilon: float | None = Field(default=None, description="stated once published")
     delta: float | None = None
-    verdict: str | None = None
+    cohort_epsilon: float | None = Field(default=None, description="at publication")
     terms: str | None = None
+    has_accepted: bool = False
     labels: list[str] = []
+    image_count: int | None = None
     height: int | None = None
     width: int | None = None
     size_bytes: int | None = None
     sha256: str | None = None
-    reviews: list[Review] = []
-    votes: int = 0
-    tombstone: str | None = None
+    tombstone: dict[str, Any] | None = None
     created_at: datetime | None = None
     published_at: datetime | None = None
+    dataset_id: str | None = None
+    audit_job_id: str | None = None
+    package_job_id: str | None = None
+    author_id: str | None = None
+    reviews: list[Review] = []
+    votes: int = 0
 
 
 class Acceptance(Resource):
@@ -377,11 +415,13 @@ class TrailEvent(Resource):
     """Who did what to which thing, when."""
 
     sequence: int
-    happened_at: datetime | None = None
+    happened_at: datetime
+    kind: str
     actor_id: str | None = None
     action: str
-    subject_id: str | None = None
+    subject_id: str
     details: dict[str, Any] = {}
+    digest: str | None = None
 
 
 # Lists ------------------------------------------------------------------------------------------
@@ -411,9 +451,10 @@ class ReleasePage(Page):
     items: list[Release]
 
 
-class TrailPage(Page):
-    """Events, oldest first."""
+class TrailPage(Resource):
+    """Events, oldest first; `next_cursor` is the position of the last one."""
 
+    next_cursor: int | None = None
     items: list[TrailEvent]
 
 

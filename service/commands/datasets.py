@@ -35,8 +35,8 @@ def dataset() -> None:
 @click.option("--bit-depth", type=click.Choice(["8", "16"]), default="8", show_default=True)
 @click.option("--label", required=True, help="Name of the label column.")
 @click.option("--labels", required=True, help="Every label, with commas between: 0,1,2,3,4")
-@click.option("--epsilon", type=float, required=True, help="The budget's epsilon.")
-@click.option("--delta", type=float, default=1e-5, show_default=True, help="The budget's delta.")
+@click.option("--epsilon", type=float, help="The budget's epsilon (left out with --join).")
+@click.option("--delta", type=float, help="The budget's delta; 1e-5 if left out.")
 @click.option("--rule", type=click.Choice(["basic", "renyi"]), default="basic", show_default=True)
 @click.option("--join", "join_dataset_id", help="Share the budget of this dataset.")
 @with_client
@@ -53,8 +53,8 @@ def create(
     bit_depth: str,
     label: str,
     labels: str,
-    epsilon: float,
-    delta: float,
+    epsilon: float | None,
+    delta: float | None,
     rule: str,
     join_dataset_id: str | None,
 ) -> None:
@@ -166,8 +166,18 @@ def budget(session: Session, client: KaimaClient, dataset_id: str) -> None:
         "epsilon_spent",
         "epsilon_remaining",
         "delta",
+        "delta_spent",
         "delta_remaining",
+        "candidates_trained",
+        "audits_attempted",
     )
     session.show_table(
-        found.entries, "job_id", "state", "epsilon_reserved", "epsilon_spent", "delta"
+        found.entries,
+        "job_id",
+        "generator",
+        "state",
+        "open",
+        "epsilon_reserved",
+        "epsilon",
+        "delta",
     )

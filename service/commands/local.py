@@ -48,3 +48,39 @@ def create_first_operator(state: str, *, tenant_name: str, user_name: str) -> di
             "api_key_id": api_key.id,
             "api_key": token,
         }
+
+
+def verify_journal(state: str) -> list[str]:
+    """Return one sentence per problem of the journal."""
+    from service.operations import journal
+
+    with open_application(state).uow(read_only=True) as uow:
+        return journal.verify(uow)
+
+
+def replay_journal(state: str) -> str:
+    """Put back what object storage holds and the database lost; return what was done."""
+    from service.domain.accounts import BOOTSTRAP
+    from service.operations import journal
+
+    with open_application(state).uow() as uow:
+        report = journal.replay(uow, BOOTSTRAP)
+    return (
+        f"{report.restored_rows} rows were restored and {report.reattached_rows} written again; "
+        f"cohorts reopened: {', '.join(report.reopened_cohorts) or 'none'}; "
+        f"reservations closed: {', '.join(report.closed_reservations) or 'none'}."
+    )
+
+
+def openapi_document() -> dict[str, Any]:
+    """Return the OpenAPI document. It depends on no database, key or bucket of an instance."""
+    import tempfile
+
+    from service.app import create_app
+    from service.config import Settings
+    from service.wiring import build
+
+    with tempfile.TemporaryDirectory() as folder:
+        application = build(Settings(state=Path(folder), s3_access_key="-", s3_secret_key="-"))
+        document: dict[str, Any] = create_app(application).api_doc
+    return document

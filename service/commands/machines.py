@@ -51,8 +51,7 @@ def verify(state: str) -> None:
 @local.state_option
 def replay(state: str) -> None:
     """Put back the rows that object storage holds and the database lost; re-applies charges."""
-    count = local.replay_journal(state)
-    click.echo(f"{count} journal rows were put back.")
+    click.echo(local.replay_journal(state))
 
 
 @click.command()

@@ -52,11 +52,20 @@ def create(
 
 
 @release.command("list")
+@click.option("--mine", is_flag=True, help="All of your tenant's, drafts included.")
 @with_client
-def list_(session: Session, client: KaimaClient) -> None:
-    """List the releases you may see."""
+def list_(session: Session, client: KaimaClient, *, mine: bool) -> None:
+    """List the catalogue, or your tenant's releases."""
     session.show_table(
-        client.releases(), "id", "name", "version", "state", "unit", "epsilon", "delta", "tier"
+        client.releases(mine=mine),
+        "id",
+        "name",
+        "version",
+        "state",
+        "unit",
+        "epsilon",
+        "delta",
+        "tier",
     )
 
 
@@ -73,9 +82,24 @@ def show(session: Session, client: KaimaClient, release_id: str) -> None:
 @with_client
 def trail(session: Session, client: KaimaClient, release_id: str) -> None:
     """Show who did what to a release, and when."""
-    session.show_table(
-        client.trail(release_id), "sequence", "happened_at", "actor_id", "action", "details"
-    )
+    session.show_table(client.trail(release_id), "sequence", "happened_at", "actor_id", "action")
+
+
+@release.command()
+@click.argument("release_id")
+@click.option("--audit-job", "audit_job_id", help="Another candidate's audit job.")
+@click.option("--terms", help="Other terms.")
+@with_client
+def revise(
+    session: Session,
+    client: KaimaClient,
+    release_id: str,
+    audit_job_id: str | None,
+    terms: str | None,
+) -> None:
+    """Change a draft or returned release."""
+    revised = client.revise_release(release_id, audit_job_id=audit_job_id, terms=terms)
+    session.show(revised, *_SHOWN)
 
 
 @release.command()

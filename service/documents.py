@@ -1,0 +1,60 @@
+"""Read the documents that a job has stored: audit reports and grids of synthetic images."""
+
+from typing import Literal
+
+from flask import Response
+
+from service.domain.accounts import Actor
+from service.domain.errors import NotFound
+from service.operations import jobs
+from service.store.objects import Bucket, ObjectMissing
+from service.store.unit_of_work import UnitOfWork
+
+REPORT_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox; "
+    "frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
+)
+"""A report is a page of its own: no script, no request, no access to the service's cookies."""
+
+
+def read_report(
+    uow: UnitOfWork, actor: Actor, *, audit_job_id: str, form: Literal["report", "report_html"]
+) -> bytes:
+    """Return an audit report as JSON or as HTML; the reading is in the trail.
+
+    Raises: NotFound, PermissionDenied.
+    """
+    job = jobs.get_report(uow, actor, audit_job_id=audit_job_id)
+    return _read(uow, str(job.result[form]), f"No report of job {audit_job_id!r} was found.")
+
+
+def read_sample_grid(uow: UnitOfWork, actor: Actor, *, job_id: str) -> bytes:
+    """Return the newest grid of synthetic images that a job has drawn, as PNG.
+
+    Raises: NotFound, PermissionDenied.
+    """
+    job = jobs.get_job(uow, actor, job_id=job_id)
+    return _read(
+        uow,
+        grid_key(job.id),
+        f"Job {job_id!r} has drawn no grid yet. Look again when it has trained for a while.",
+    )
+
+
+def grid_key(job_id: str) -> str:
+    """Return where a job's worker stores its newest grid."""
+    return f"candidate/{job_id}/grid.png"
+
+
+def page_response(content: bytes) -> Response:
+    """Return an HTML report under a policy that lets it do nothing."""
+    response = Response(content, content_type="text/html; charset=utf-8")
+    response.headers["Content-Security-Policy"] = REPORT_POLICY
+    return response
+
+
+def _read(uow: UnitOfWork, key: str, missing: str) -> bytes:
+    try:
+        return uow.objects.get_bytes(Bucket.WORK, key)
+    except ObjectMissing as error:
+        raise NotFound(missing) from error

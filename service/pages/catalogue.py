@@ -1,0 +1,82 @@
+"""The release list and a release's page; the tombstone of one that was taken away."""
+
+from flask import redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
+
+from service.domain.accounts import Role
+from service.domain.datasets import Dataset
+from service.domain.errors import DomainError
+from service.domain.releases import Release
+from service.operations import releases
+from service.pages.session import actor, blueprint
+from service.store.unit_of_work import UnitOfWork
+from service.web import application
+
+_INSIDE = frozenset({Role.DATA_OWNER, Role.AUDITOR})
+
+
+@blueprint.get("/")
+def start() -> Response:
+    """Start at the release list."""
+    return redirect(url_for("pages.list_releases"))
+
+
+@blueprint.get("/releases")
+def list_releases() -> str:
+    """List the catalogue; for data owners and auditors, their tenant's releases before it."""
+    cursor = request.args.get("cursor")
+    with application().uow(read_only=True) as uow:
+        page = releases.list_releases(uow, actor(), cursor=cursor)
+        mine: list[Release] = []
+        if actor().roles & _INSIDE and cursor is None:
+            mine = releases.list_releases(uow, actor(), catalogue=False).items
+            mine = [found for found in mine if found not in page.items]
+        return render_template(
+            "releases.html",
+            nav="releases",
+            mine=[(found, _unit(uow, found)) for found in mine],
+            releases=[(found, _unit(uow, found)) for found in page.items],
+            next_cursor=page.next_cursor,
+        )
+
+
+@blueprint.get("/releases/<string:release_id>")
+def show_release(release_id: str) -> str:
+    """Show a release: its guarantee first."""
+    with application().uow(read_only=True) as uow:
+        view = releases.get_release(uow, actor(), release_id=release_id)
+        return render_template(
+            "release.html",
+            nav="releases",
+            release=view.release,
+            view=view,
+            certificate=view.release.certificate,
+            unit=_unit(uow, view.release),
+            trail=releases.list_trail(uow, actor(), release_id=release_id, limit=200),
+        )
+
+
+@blueprint.get("/problems/<string:slug>")
+def explain_problem(slug: str) -> tuple[str, int] | str:
+    """Say what a problem type means; the address is the `type` of problem+json."""
+    meanings = {kind.slug: kind for kind in _kinds(DomainError)}
+    kind = meanings.get(slug)
+    return render_template(
+        "problem.html",
+        title=slug.replace("-", " ").capitalize(),
+        status=kind.status if kind else "",
+        meaning=(kind.__doc__ or "").strip() if kind else "",
+    )
+
+
+def _unit(uow: UnitOfWork, release: Release) -> str | None:
+    """Return whose presence is hidden: stated by the certificate, before it by the dataset."""
+    if release.certificate:
+        return str(release.certificate["unit"])
+    dataset = uow.get(Dataset, release.dataset_id)
+    return dataset.schema.unit.value if dataset else None
+
+
+def _kinds(parent: type[DomainError]) -> list[type[DomainError]]:
+    found = parent.__subclasses__()
+    return [parent, *(kind for child in found for kind in _kinds(child))]
