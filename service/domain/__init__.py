@@ -1,0 +1,1 @@
+"""What the service is about: plain classes, tables of states, permissions. No framework."""

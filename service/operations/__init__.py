@@ -1,0 +1,1 @@
+"""The use cases, and the only writers: `verb_noun(uow, actor, *, ...)`."""

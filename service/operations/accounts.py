@@ -68,7 +68,7 @@ def create_api_key(
         raise NotFound(f"No user {user_id!r} was found. Check the identifier.")
     expires_at = None
     if lifetime_days is not None:
-        if not 1 <= lifetime_days <= 3650:  # noqa: PLR2004 - ten years
+        if not 1 <= lifetime_days <= 3650:
             raise InputRefused(
                 f"A lifetime of {lifetime_days} days was refused. Choose 1 to 3650.",
                 value=lifetime_days,

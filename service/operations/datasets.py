@@ -54,7 +54,7 @@ _NAME_LIMIT, _PURPOSE_LIMIT = 200, 5000
 _SAFETY_FACTOR = 10
 
 
-def create_dataset(
+def create_dataset(  # noqa: PLR0913 - what an owner declares
     uow: UnitOfWork,
     actor: Actor,
     *,

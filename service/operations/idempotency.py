@@ -46,12 +46,13 @@ def begin(
             value=len(key),
             limit=_KEY_LIMIT,
         )
-    mine = _mine(actor, key, method, path)
+    names = {"user_id": actor.user_id, "key": key, "method": method, "path": path}
+    mine = _mine(names)
     expired = uow.now() - timedelta(seconds=uow.settings.idempotency_seconds)
     uow.execute_update(sa.delete(_keys).where(*mine, _keys.c.created_at < expired))
     digest = hashlib.sha256(request).hexdigest()
     found = uow.session.execute(sa.select(_keys).where(*mine)).first()
-    if found is None and _take(uow, actor, key, method, path, digest):
+    if found is None and _take(uow, names, digest):
         return None
     found = found or uow.session.execute(sa.select(_keys).where(*mine)).first()
     if found is None or found.status is None:
@@ -74,29 +75,21 @@ def finish(
     path: str,
     status: int,
     headers: dict[str, str],
-    body: Any,  # noqa: ANN401 - any JSON
+    body: Any,
 ) -> None:
     """Store the answer beside the effect; both are committed, or neither."""
     uow.execute_update(
         sa.update(_keys)
-        .where(*_mine(actor, key, method, path))
+        .where(*_mine({"user_id": actor.user_id, "key": key, "method": method, "path": path}))
         .values(status=status, headers=headers, body=body)
     )
 
 
-def _take(uow: UnitOfWork, actor: Actor, key: str, method: str, path: str, digest: str) -> bool:
+def _take(uow: UnitOfWork, mine: dict[str, str], digest: str) -> bool:
     """Insert the key's row; return False if somebody else's became visible meanwhile."""
     if uow.session.get_bind().dialect.name == "postgresql":
         uow.session.execute(sa.text(f"SET LOCAL lock_timeout = {_WAIT_MILLISECONDS}"))
-    row = {
-        "user_id": actor.user_id,
-        "key": key,
-        "method": method,
-        "path": path,
-        "request_digest": digest,
-        "created_at": uow.now(),
-        "headers": {},
-    }
+    row = {**mine, "request_digest": digest, "created_at": uow.now(), "headers": {}}
     try:
         with uow.session.begin_nested():
             uow.session.execute(sa.insert(_keys).values(**row))
@@ -110,13 +103,8 @@ def _take(uow: UnitOfWork, actor: Actor, key: str, method: str, path: str, diges
     return True
 
 
-def _mine(actor: Actor, key: str, method: str, path: str) -> list[sa.ColumnElement[bool]]:
-    return [
-        _keys.c.user_id == actor.user_id,
-        _keys.c.key == key,
-        _keys.c.method == method,
-        _keys.c.path == path,
-    ]
+def _mine(names: dict[str, str]) -> list[sa.ColumnElement[bool]]:
+    return [_keys.c[name] == value for name, value in names.items()]
 
 
 def _in_flight() -> Conflict:

@@ -13,7 +13,7 @@ from service.store import tables
 from service.store.unit_of_work import UnitOfWork
 
 
-def queue_job(
+def queue_job(  # noqa: PLR0913 - the columns of a job
     uow: UnitOfWork,
     actor: Actor,
     *,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
@@ -64,7 +65,7 @@ def _unsent(uow: UnitOfWork) -> list[str]:
     return _ids(uow, statement)
 
 
-def _ids(uow: UnitOfWork, statement: sa.Select[tuple[str]]) -> list[str]:
+def _ids(uow: UnitOfWork, statement: sa.Select[Any]) -> list[str]:
     found = list(uow.session.execute(statement.order_by(_jobs.c.id)).scalars())
     uow.commit()  # ends the reading transaction
     return found

@@ -198,7 +198,7 @@ def list_releases(
     limit: int = 50,
 ) -> Page[Release]:
     """Return releases, newest first: the instance's catalogue, or all of the actor's tenant."""
-    visible = tables.releases.c.state.in_(list(IN_CATALOGUE))
+    visible: sa.ColumnElement[bool] = tables.releases.c.state.in_(list(IN_CATALOGUE))
     if not catalogue:
         permissions.check_may_list_datasets(actor)
         visible = tables.releases.c.tenant_id == actor.tenant_id

@@ -149,7 +149,7 @@ def _withhold(
 
 def _checked(reason: str) -> str:
     reason = reason.strip()
-    if not 1 <= len(reason) <= 4000:  # noqa: PLR2004 - one page
+    if not 1 <= len(reason) <= 4000:
         raise InputRefused(
             "The change was refused: give a reason of 1 to 4000 characters; it stays on the "
             "release's page.",

@@ -25,7 +25,7 @@ def connect(url: str) -> sa.Engine:
     return engine
 
 
-def _set_up_sqlite(connection: Any, record: object) -> None:  # noqa: ANN401 - DBAPI object
+def _set_up_sqlite(connection: Any, record: object) -> None:
     del record
     connection.isolation_level = None  # or the driver would send BEGIN itself
     cursor = connection.cursor()

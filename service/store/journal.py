@@ -220,7 +220,7 @@ def digest_at(session: Session, seq: int) -> str:
     """Return the digest of the row at `seq`; before the first row there is GENESIS."""
     if seq == 0:
         return GENESIS
-    return session.execute(sa.select(_rows.c.digest).where(_rows.c.seq == seq)).scalar_one()
+    return str(session.execute(sa.select(_rows.c.digest).where(_rows.c.seq == seq)).scalar_one())
 
 
 def start(session: Session) -> None:

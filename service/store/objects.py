@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 import structlog
@@ -135,9 +135,7 @@ class ObjectStore:
         total = 0
         try:
             for number, part in enumerate(_in_parts(chunks, self._settings.part_bytes), start=1):
-                total += len(part)
-                if total > limit_bytes:
-                    raise ValueError(f"more than {limit_bytes} bytes came")
+                total = _added(total, len(part), limit_bytes)
                 answer = self._client.upload_part(
                     Bucket=name, Key=key, UploadId=upload_id, PartNumber=number, Body=part
                 )
@@ -339,7 +337,7 @@ class ObjectStore:
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, as hex."""
     with path.open("rb") as file:
-        return hashlib.file_digest(cast("BinaryIO", file), "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _connect(settings: Settings, endpoint: str) -> "S3Client":
@@ -377,6 +375,12 @@ def _in_parts(chunks: Iterable[bytes], part_bytes: int) -> Iterator[bytes]:
             buffer.write(whole[part_bytes:])
     if buffer.tell() or not sent:
         yield buffer.getvalue()
+
+
+def _added(total: int, more: int, limit: int) -> int:
+    if total + more > limit:
+        raise ValueError(f"more than {limit} bytes came")
+    return total + more
 
 
 def _translated(error: ClientError, key: str) -> Exception:

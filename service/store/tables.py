@@ -29,7 +29,7 @@ class Instant(sa.types.TypeDecorator[datetime]):
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """Refuse a moment without a time zone."""
         if value is None:
             return None
@@ -37,11 +37,12 @@ class Instant(sa.types.TypeDecorator[datetime]):
             raise ValueError("a moment without a time zone was refused; use UTC")
         return value.astimezone(UTC)
 
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """Put UTC back."""
         if value is None:
             return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        moment: datetime = value
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 class Exact(sa.types.TypeDecorator[Decimal]):
@@ -50,11 +51,11 @@ class Exact(sa.types.TypeDecorator[Decimal]):
     impl = sa.String(64)
     cache_ok = True
 
-    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> str | None:
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> str | None:  # noqa: ARG002
         """Write the digits."""
         return None if value is None else format(value, "f")
 
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> Decimal | None:
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> Decimal | None:  # noqa: ARG002
         """Read the digits."""
         return None if value is None else Decimal(value)
 

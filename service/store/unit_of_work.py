@@ -5,7 +5,6 @@ must be durable before it returns (a charge) calls `commit()` itself. A unit of 
 something without recording who did it refuses to commit.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,6 +32,11 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
+def utc_now() -> datetime:
+    """Return the present moment in UTC."""
+    return datetime.now(UTC)
+
+
 class SendsJobs(Protocol):
     """What a unit of work needs of a dispatcher."""
 
@@ -50,7 +54,7 @@ class Parts:
     keys: Keys
     policy: Policy
     catalogue: dict[str, Any]
-    clock: Callable[[], datetime] = functools.partial(datetime.now, UTC)
+    clock: Callable[[], datetime] = utc_now
 
 
 class UnitOfWork:
@@ -150,12 +154,12 @@ class UnitOfWork:
             self.rollback()
             raise
         self._entries.clear()
-        self._changed = False
         to_send, self._to_send = self._to_send, []
         try:
             if anchored:
                 journal.anchor(self.session, self.objects, settings=self.settings)
         finally:
+            self._changed = False
             for kind, job_id in to_send:  # the job is committed, whatever the store says
                 self.parts.dispatcher.send(kind, job_id)
 
@@ -181,6 +185,9 @@ class UnitOfWork:
             if kind is None and not self._read_only:
                 self.commit()
             else:
+                if kind is None:
+                    self._check_trail()
+                self.session.expunge_all()  # or the rollback would empty what was read
                 self.rollback()
         finally:
             self.session.close()

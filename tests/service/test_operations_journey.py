@@ -1,0 +1,26 @@
+"""The whole walk through the operations, on both databases."""
+
+from service.domain.jobs import JobKind
+from service.domain.releases import ReleaseState
+from service.operations import datasets, journal
+from tests.factories import Walk
+
+
+def test_a_dataset_becomes_a_download_and_the_journal_is_whole(walk: Walk) -> None:
+    release = walk.release(ReleaseState.PUBLISHED)
+    ticket = walk.downloaded(release)
+    assert ticket.sha256 == release.bundle_sha256
+    with walk.application.uow(read_only=True) as uow:
+        budget = datasets.get_budget(uow, walk.owner, dataset_id=release.dataset_id)
+        assert journal.verify(uow) == []
+    assert budget.epsilon.reserved == 0
+    assert 0 < budget.epsilon.spent <= 1
+    assert (budget.candidates_trained, budget.audits_attempted) == (1, 1)
+    kinds = [kind for kind, _ in walk.application.dispatcher.sent]  # type: ignore[attr-defined]
+    assert kinds == [
+        JobKind.INGEST,
+        JobKind.TRAIN,
+        JobKind.SAMPLE,
+        JobKind.AUDIT,
+        JobKind.PACKAGE,
+    ]
