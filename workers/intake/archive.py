@@ -31,6 +31,16 @@ _DIRECTORY_BYTES_PER_ENTRY = 160
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _FLAG_ENCRYPTED = 0x1
 _LOCAL_HEADER_BYTES = 30
+# What zipfile raises over a directory that contradicts itself.
+_BROKEN = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    OverflowError,
+    ValueError,
+    EOFError,
+    OSError,
+    struct.error,
+)
 
 
 class Archive:
@@ -90,7 +100,7 @@ def open_archive(path: Path, limits: Limits) -> Iterator[Archive]:
     _check_directory_size(path, limits)
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, ValueError, EOFError, struct.error, UnicodeDecodeError) as error:
+    except _BROKEN as error:
         raise _broken_zip(type(error).__name__) from None
     with archive:
         entries = archive.infolist()
@@ -264,6 +274,8 @@ def _check_layout(entries: list[zipfile.ZipInfo], path: Path, directory_at: int)
     with path.open("rb") as stream:
         free_from = 0
         for entry in sorted(entries, key=lambda each: each.header_offset):
+            if entry.header_offset < 0:
+                raise _broken_zip("an entry that starts before the file")
             stream.seek(entry.header_offset)
             header = stream.read(_LOCAL_HEADER_BYTES)
             if len(header) < _LOCAL_HEADER_BYTES or not header.startswith(_LOCAL_HEADER):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import UnitOfPrivacy
+from service.domain.errors import InputRefused
 from workers.intake.archive import Archive
 from workers.intake.image import Pixels, check_size
 from workers.intake.limits import Limits
@@ -116,6 +117,8 @@ def read_split(archive: Archive, split: Split, schema: DatasetSchema) -> Iterato
         for start in range(0, split.count, slab):
             count = min(slab, split.count - start)
             content = stream.read(count * image_bytes)
+            if len(content) != count * image_bytes:
+                raise EOFError  # the zip ends early: told as such by Archive.open
             images = np.frombuffer(content, header.dtype).reshape(-1, schema.height, schema.width)
             images = images.astype(header.dtype.newbyteorder("="), copy=False)
             for offset, pixels in enumerate(images):
@@ -185,7 +188,10 @@ def _read_header(stream: IO[bytes], name: str) -> _Header:
         version = npy.read_magic(stream)
         reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran_order, dtype = reader(stream)
-    except (ValueError, SyntaxError, TypeError, EOFError, RecursionError) as error:
+    except (InputRefused, MemoryError):
+        raise
+    # numpy parses the header as Python text and fails in as many ways as that can.
+    except Exception as error:  # noqa: BLE001
         raise refused(
             "it is no npy array",
             file=name,
