@@ -9,7 +9,6 @@ enter, because no function here is given a private document.
 import csv
 import json
 import re
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,8 +19,6 @@ from PIL import Image
 from privacy.manifests import DatasetSchema, ReleaseCertificate
 
 _PLAIN_LABEL = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: equal inputs give equal bytes
-_MODE = 0o644 << 16
 
 Progress = Callable[[int, int], None]
 
@@ -143,20 +140,6 @@ nothing about how common a label is among patients.
 
 {terms}
 """
-
-
-def write_zip(folder: Path, path: Path) -> None:
-    """Pack the folder so that equal files give an equal zip: sorted, stored, one fixed date."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        for file in sorted(folder.rglob("*")):
-            if not file.is_file():
-                continue
-            entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), date_time=_EPOCH)
-            entry.external_attr = _MODE
-            entry.create_system = 3  # Unix, on every machine
-            with file.open("rb") as source, archive.open(entry, "w", force_zip64=False) as target:
-                while chunk := source.read(1 << 20):
-                    target.write(chunk)
 
 
 def _size_category(count: int) -> str:

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 GRACE_SECONDS = 5.0
 """How long a child may take to end after SIGTERM, before SIGKILL."""
@@ -25,7 +25,9 @@ MAX_LINE_BYTES = 1 << 20
 class Child:
     """A running `python -m workers.job`, in its own process group."""
 
-    def __init__(self, job_id: str, *, token: str, scratch: Path, environment: Mapping[str, str]):
+    def __init__(
+        self, job_id: str, *, token: str, scratch: Path, environment: Mapping[str, str]
+    ) -> None:
         """Start the process. The token goes through the pipe, never through argv or environ."""
         self._messages: dict[str, Any] = {}
         self._lock = threading.Lock()
@@ -52,7 +54,7 @@ class Child:
         except subprocess.TimeoutExpired:
             return None
 
-    def last(self, kind: str) -> Any | None:  # noqa: ANN401 - a JSON value
+    def last(self, kind: str) -> Any | None:
         """Return the last message of a kind (progress, result, problem), or None."""
         with self._lock:
             return self._messages.get(kind)
@@ -87,16 +89,16 @@ class Child:
             self._process.send_signal(number)
 
     def _send(self, message: Mapping[str, object]) -> None:
-        assert self._process.stdin is not None
+        pipe = _present(self._process.stdin)
         try:
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-            self._process.stdin.flush()
+            pipe.write(json.dumps(message).encode() + b"\n")
+            pipe.flush()
         except BrokenPipeError:  # it died at once; wait() will tell how
             return
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in iter(lambda: self._process.stdout.readline(MAX_LINE_BYTES), b""):
+        pipe = _present(self._process.stdout)
+        for line in iter(lambda: pipe.readline(MAX_LINE_BYTES), b""):
             try:
                 message = json.loads(line)
             except ValueError:
@@ -104,3 +106,9 @@ class Child:
             if isinstance(message, dict):
                 with self._lock:
                     self._messages.update(message)
+
+
+def _present(pipe: IO[bytes] | None) -> IO[bytes]:
+    if pipe is None:
+        raise RuntimeError("the child was started without pipes")
+    return pipe

@@ -1,6 +1,7 @@
 """A stored dataset version, fetched into scratch and verified against its manifest."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,9 @@ from service.domain.datasets import Dataset, DatasetVersion
 from service.domain.errors import NotFound
 from workers.context import JobContext
 from workers.workspace import fetch_arrays
+
+COPIED_AT_A_TIME = 4096
+"""Records; so that no dataset is ever in memory as a whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +38,7 @@ def load_version(context: JobContext, version_id: str | None) -> tuple[Dataset, 
     """Return a version and its dataset, as the database has them."""
     with context.application.uow(read_only=True) as uow:
         version = uow.get(DatasetVersion, version_id)
-        dataset = version and uow.get(Dataset, version.dataset_id)
-        uow.session.expunge_all()  # otherwise the end of the transaction empties them
+        dataset = None if version is None else uow.get(Dataset, version.dataset_id)
     if version is None or dataset is None:
         raise NotFound(f"The dataset version {version_id} is gone; upload it again.")
     return dataset, version
@@ -52,3 +55,24 @@ def fetch_dataset(context: JobContext, version_id: str | None) -> StoredDataset:
     folder.mkdir(mode=0o700)
     arrays = fetch_arrays(context, version.prefix, blobs=manifest.blobs, folder=folder)
     return StoredDataset(manifest=manifest, cohort_id=dataset.cohort_id, **arrays)
+
+
+def copy_records(
+    images: NDArray[np.integer], chosen: NDArray[np.integer], *, to: Path
+) -> NDArray[np.integer]:
+    """Copy the chosen records to a file of their own, a few at a time, and map it.
+
+    Shapes: images (records, height, width), chosen (n,) indices -> (n, height, width).
+    """
+    shape = (len(chosen), *images.shape[1:])
+    if len(chosen) == 0:  # an empty array cannot be mapped
+        empty = np.empty(shape, dtype=images.dtype)
+        np.save(to, empty, allow_pickle=False)
+        return empty
+    copy = np.lib.format.open_memmap(to, mode="w+", dtype=images.dtype, shape=shape)
+    for start in range(0, len(chosen), COPIED_AT_A_TIME):
+        rows = chosen[start : start + COPIED_AT_A_TIME]
+        copy[start : start + len(rows)] = images[rows]
+    copy.flush()
+    mapped: NDArray[np.integer] = np.load(to, mmap_mode="r", allow_pickle=False)
+    return mapped

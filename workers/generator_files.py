@@ -45,9 +45,7 @@ def fetch_generator(context: JobContext, training: Job) -> tuple[GeneratorManife
 def fetch_samples(context: JobContext, sampling: Job) -> StoredSamples:
     """Fetch the synthetic set that a SAMPLE job made.  Raises: DigestMismatch."""
     key: str = sampling.result["samples_manifest"]
-    manifest = fetch_document(
-        context, key, kind=SamplesManifest, digest=sampling.result["digest"]
-    )
+    manifest = fetch_document(context, key, kind=SamplesManifest, digest=sampling.result["digest"])
     folder = context.scratch / "samples"
     folder.mkdir(exist_ok=True)
     prefix = key.rpartition("/")[0] + "/"

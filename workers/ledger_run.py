@@ -55,7 +55,7 @@ class LedgerRun:
         with self._context.application.uow() as uow:
             jobs.charge_steps(
                 uow,
-                job_id=self._context.job.id,
+                self._context.job.id,
                 token=self._context.token,
                 index=index,
                 steps=steps,
@@ -159,7 +159,9 @@ def grid_png(images: NDArray[np.generic], labels: NDArray[np.integer]) -> bytes:
         grid = (grid >> 8).astype(np.uint8)
     factor = max(1, GRID_MIN_SIDE_PIXELS // images.shape[1])
     picture = Image.fromarray(grid.astype(np.uint8))
-    picture = picture.resize((grid.shape[1] * factor, grid.shape[0] * factor), Image.Resampling.NEAREST)
+    picture = picture.resize(
+        (grid.shape[1] * factor, grid.shape[0] * factor), Image.Resampling.NEAREST
+    )
     stream = io.BytesIO()
     picture.save(stream, format="PNG")
     return stream.getvalue()

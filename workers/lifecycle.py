@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.domain.errors import DomainError, JournalBehind, LeaseLost
 from service.domain.jobs import Job, JobKind
 from service.operations import jobs
+from service.store.journal import check_not_behind
 from service.wiring import Application
 from workers.child import Child
 from workers.job import Exit
@@ -32,10 +33,6 @@ KILLED = (
     "machine ran out of memory. Choose a smaller batch or image size, or ask the operator for a "
     "larger worker."
 )
-
-
-class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
-    """The child was ended from outside: cancelled, or the worker is shutting down."""
 
 
 @dataclass
@@ -60,10 +57,10 @@ class Lease:
             with self.application.uow() as uow:
                 is_cancelled = jobs.heartbeat(
                     uow,
-                    job_id=self.job.id,
+                    self.job.id,
                     token=self.token,
                     lease_seconds=self.seconds,
-                    progress=progress or {},
+                    progress=progress,
                 )
         except SQLAlchemyError as error:
             if time.monotonic() > self.held_until:
@@ -100,7 +97,9 @@ def _claim(application: Application, job_id: str) -> Lease | None:
     started = time.monotonic()
     try:
         with application.uow() as uow:
-            job = jobs.claim_job(uow, job_id=job_id, token=token, lease_seconds=seconds)
+            # A database that was restored from a backup must not spend a second time.
+            check_not_behind(uow.session, application.objects)
+            job = jobs.claim_job(uow, job_id, token=token, lease_seconds=seconds)
     except JournalBehind as error:
         # The job stays queued: it is sent again until an operator has replayed the journal.
         logger.error("No job is claimed: the journal is behind", sentence=error.sentence)
@@ -157,16 +156,14 @@ def _ending(lease: Lease, child: Child, code: int, *, is_cancelled: bool) -> End
         return cancelled
     if code in (Exit.HELD, Exit.ORPHANED):
         return released
-    if code < 0 or problem is None:
-        return _killed(lease, code)
-    return failed(problem)
-
-
-def _killed(lease: Lease, code: int) -> Ending:
-    """Resume a training within its attempts; fail anything else with a sentence."""
+    may_try_again = lease.job.attempt < lease.application.settings.max_attempts
+    if code == Exit.UNAVAILABLE and may_try_again:
+        return released
+    if code >= 0 and problem is not None:
+        return failed(problem)
     logger.warning("The child was killed", job_id=lease.job.id, exit_code=code)
-    attempts = lease.application.settings.max_attempts
-    if lease.job.kind is JobKind.TRAIN and lease.job.attempt < attempts:
+    # A training that was killed goes on from its checkpoint; other work would be killed again.
+    if lease.job.kind is JobKind.TRAIN and may_try_again:
         return released
     return failed({"type": "killed", "detail": KILLED.format(signal=-code)})
 
@@ -176,7 +173,7 @@ def succeeded(result: dict[str, Any]) -> Ending:
 
     def write(lease: Lease) -> None:
         with lease.application.uow() as uow:
-            jobs.succeed_job(uow, job_id=lease.job.id, token=lease.token, result=result)
+            jobs.succeed_job(uow, lease.job.id, token=lease.token, result=result)
 
     return _named(write, "succeeded")
 
@@ -186,7 +183,7 @@ def failed(problem: dict[str, Any]) -> Ending:
 
     def write(lease: Lease) -> None:
         with lease.application.uow() as uow:
-            jobs.fail_job(uow, job_id=lease.job.id, token=lease.token, problem=problem)
+            jobs.fail_job(uow, lease.job.id, token=lease.token, problem=problem)
 
     return _named(write, "failed")
 
@@ -194,13 +191,13 @@ def failed(problem: dict[str, Any]) -> Ending:
 def cancelled(lease: Lease) -> None:
     """Write that the work has stopped because its owner asked for it."""
     with lease.application.uow() as uow:
-        jobs.cancel_finished(uow, job_id=lease.job.id, token=lease.token)
+        jobs.cancel_finished(uow, lease.job.id, token=lease.token)
 
 
 def released(lease: Lease) -> None:
     """Hand the job back to the queue, so that another worker need not wait for the lease."""
     with lease.application.uow() as uow:
-        jobs.release_job(uow, job_id=lease.job.id, token=lease.token)
+        jobs.requeue_job(uow, lease.job.id, token=lease.token)
 
 
 def _named(write: Callable[[Lease], None], name: str) -> Ending:

@@ -93,6 +93,7 @@ def fetch_arrays(
 
 def _map(path: Path) -> NDArray[Any]:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError:  # an empty array cannot be mapped
-        return np.load(path, allow_pickle=False)
+        mapped = np.load(path, allow_pickle=False)
+    return mapped

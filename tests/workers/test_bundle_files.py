@@ -1,8 +1,6 @@
 """The files of a bundle."""
 
 import csv
-import io
-import zipfile
 
 import numpy as np
 import pytest
@@ -51,21 +49,6 @@ def test_images_come_back_from_png_as_they_were(tmp_path, bit_depth):
     for row, image in zip(rows, images, strict=True):
         with Image.open(tmp_path / row["file_name"]) as picture:
             np.testing.assert_array_equal(np.asarray(picture), image)
-
-
-def test_equal_folders_give_equal_zips_whatever_their_dates_and_modes(tmp_path):
-    packed = []
-    for name in ("one", "two"):
-        folder = tmp_path / name
-        (folder / "images").mkdir(parents=True)
-        (folder / "images" / "a.png").write_bytes(b"a" * 100_000)
-        (folder / "README.md").write_text("text", encoding="utf-8")
-        (folder / "README.md").chmod(0o600 if name == "one" else 0o644)
-        bundle_files.write_zip(folder, tmp_path / f"{name}.zip")
-        packed.append((tmp_path / f"{name}.zip").read_bytes())
-    assert packed[0] == packed[1]
-    with zipfile.ZipFile(io.BytesIO(packed[0])) as archive:
-        assert archive.namelist() == ["README.md", "images/a.png"]
 
 
 def test_the_npz_reads_without_pickle_and_has_one_column_of_labels(tmp_path):

@@ -1,0 +1,171 @@
+"""AUDIT: measure what a synthetic set gives away about who was trained on, and write the report.
+
+The arms are drawn again from the keys, and the commitment made before the run must open to the
+plan, keys and policy that are used here: a split chosen after training would make every attack
+look weak. The battery, its self-test on a leaky specimen, and the verdict are `privacy.audits`'.
+Evidence and report hold values measured on real records: they stay inside.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from privacy.audits import run_battery
+from privacy.errors import DigestMismatch
+from privacy.evidence import Evidence
+from privacy.manifests import GeneratorManifest
+from privacy.report import AuditReport
+from service.domain.jobs import Job
+from service.store.objects import Bucket
+from training.generators import Fitted
+from workers.context import JobContext
+from workers.dataset_files import StoredDataset, fetch_dataset
+from workers.generator_files import StoredSamples, fetch_generator, fetch_samples
+from workers.ledger_run import Pace
+from workers.provenance import check_plan, load_job, seed_of
+from workers.report.render import render_report
+from workers.split import draw_split
+
+STAGE = "auditing"
+
+
+def run(context: JobContext) -> dict[str, object]:
+    """Gather the evidence, run the battery, store the report, and summarise it in the result."""
+    job = context.job
+    training = load_job(context, job.payload["train_job_id"])
+    sampling = load_job(context, job.payload["sample_job_id"])
+    context.report("fetching")
+    dataset = fetch_dataset(context, training.version_id)
+    problems = provenance_problems(context, training, dataset)
+    generator, fitted = fetch_generator(context, training)
+    samples = fetch_samples(context, sampling)
+    context.report("scoring")
+    evidence = gather_evidence(
+        context, training, dataset, generator=generator, fitted=fitted, samples=samples
+    )
+    report = run_battery(
+        evidence,
+        policy=context.application.policy,
+        tier=training.payload["tier"],
+        attempt=job.payload["attempt"],
+        rng=np.random.default_rng(seed_of(job)),
+        progress=_progress(context),
+        provenance={
+            "dataset": dataset.manifest.digest(),
+            "generator": generator.digest(),
+            "samples": samples.manifest.digest(),
+            "plan_commitment": training.payload["commitment"],
+        },
+        problems=problems,
+    )
+    context.report("storing")
+    return _store(context, training, report, evidence)
+
+
+def provenance_problems(
+    context: JobContext, training: Job, dataset: StoredDataset
+) -> tuple[str, ...]:
+    """Return what is wrong with the commitment made before the run; anything makes it INVALID."""
+    try:
+        check_plan(context, training, dataset)
+    except DigestMismatch as error:
+        return (str(error),)
+    return ()
+
+
+def _progress(context: JobContext) -> Callable[[str, int, int], None]:
+    pace = Pace()
+
+    def show(sentence: str, step: int, total: int) -> None:
+        # One bar runs over the whole battery, so one pace does as well.
+        eta_seconds = pace.eta_seconds(STAGE, step, total)
+        context.report(f"{STAGE}: {sentence}", step, total, eta_seconds=eta_seconds)
+
+    return show
+
+
+def gather_evidence(
+    context: JobContext,
+    training: Job,
+    dataset: StoredDataset,
+    *,
+    generator: GeneratorManifest,
+    fitted: Fitted,
+    samples: StoredSamples,
+) -> Evidence:
+    """Return everything that the battery may look at, the generator's own scores included."""
+    split = draw_split(
+        context.application,
+        training,
+        cohort_id=dataset.cohort_id,
+        person_digests=dataset.person_digests,
+    )
+    return Evidence(
+        modality="image",
+        unit=dataset.schema.unit,
+        records=dataset.images,
+        labels=dataset.labels,
+        persons=dataset.persons,
+        arms=split.arms,
+        folds=split.folds,
+        # Their twin may stand in another arm; leaving them out looks at no coin.
+        excluded=np.asarray(dataset.duplicated_persons),
+        samples=samples.images,
+        sample_labels=samples.labels,
+        target=generator.target,
+        mechanisms=generator.mechanisms,
+        record_scores=fitted.score(
+            dataset.images, np.asarray(dataset.labels), seed=seed_of(context.job)
+        ),
+    )
+
+
+def _store(
+    context: JobContext, training: Job, report: AuditReport, evidence: Evidence
+) -> dict[str, object]:
+    objects = context.application.objects
+    json_key, html_key = context.candidate_key("report.json"), context.candidate_key("report.html")
+    page = render_report(report, evidence=evidence, context=page_context(context.job, training))
+    digest = objects.put_bytes(Bucket.WORK, json_key, body=report.canonical())
+    html_digest = objects.put_bytes(
+        Bucket.WORK, html_key, body=page.encode(), content_type="text/html; charset=utf-8"
+    )
+    return {
+        "report": json_key,
+        "report_html": html_key,
+        "digest": digest,
+        "html_digest": html_digest,
+        "verdict": report.verdict.value,
+        "summary": summary(report),
+    }
+
+
+def page_context(job: Job, training: Job) -> dict[str, object]:
+    """Return what the page shows beside the report: which run it is about."""
+    payload = training.payload
+    return {
+        "job_id": job.id,
+        "training_id": training.id,
+        "dataset_id": job.dataset_id,
+        "generator": payload["generator"],
+        "config": payload["config"],
+        "tier": payload["tier"],
+        "created_at": job.created_at.isoformat(timespec="seconds"),
+    }
+
+
+def summary(report: AuditReport) -> dict[str, object]:
+    """Return the lines of a report that lists show, to data owners and auditors only."""
+    leaky = report.leaky_specimen
+    return {
+        "verdict": report.verdict.value,
+        "verdict_reason": report.verdict_reason,
+        "verdicts": {name: verdict.value for name, verdict in report.verdicts.items()},
+        "tier": report.tier,
+        "attempt": report.attempt,
+        "epsilon_claimed": report.epsilon_claimed,
+        "epsilon_lower_bound": report.epsilon_lower_bound,
+        "epsilon_max_certifiable": report.epsilon_max_certifiable,
+        "self_test_passed": report.self_test_passed,
+        "leaky_specimen": None if leaky is None else leaky.verdict.value,
+    }

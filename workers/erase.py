@@ -1,0 +1,77 @@
+"""ERASE: a person is withdrawn. A new version without them; the old versions' bytes are deleted.
+
+Epsilon that was spent on the person's records stays spent, and releases that were trained on them
+are listed (`operations.datasets.finish_erase`). The reaper deletes the old blobs.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.domain.errors import NotFound
+from service.operations import datasets
+from service.store.objects import file_sha256
+from workers.context import JobContext
+from workers.dataset_files import StoredDataset, copy_records, fetch_dataset, load_version
+from workers.ingest import store_version
+
+
+def run(context: JobContext) -> dict[str, object]:
+    """Write every blob again without the person, store them, and retire the older versions."""
+    payload = context.job.payload
+    _, version = load_version(context, context.job.version_id)
+    context.report("fetching")
+    source = fetch_dataset(context, payload["source_version_id"])
+    person = find_person(source, bytes.fromhex(payload["person_digest"]))
+    context.report("erasing")
+    out = context.scratch / "version"
+    out.mkdir(mode=0o700)
+    kept_records = np.flatnonzero(source.persons != person)
+    write_without(source, person, kept_records, out=out)
+    manifest = source.manifest.model_copy(
+        update={
+            "version_number": version.number,
+            "record_count": len(kept_records),
+            "person_count": source.manifest.person_count - 1,
+            "duplicated_person_count": int(
+                np.load(out / "duplicated_persons.npy", allow_pickle=False).sum()
+            ),
+            "blobs": {name: file_sha256(out / name) for name in source.manifest.blobs},
+        }
+    )
+    context.report("storing")
+    store_version(context, version, manifest, folder=out)
+    with context.application.uow() as uow:
+        datasets.finish_erase(uow, context.job.id, token=context.token, manifest=manifest)
+    return {"version_id": version.id, "digest": manifest.digest()}
+
+
+def find_person(source: StoredDataset, digest: bytes) -> int:
+    """Return the index of a person.  Raises: NotFound."""
+    wanted = np.frombuffer(digest, dtype=np.uint8)
+    found = np.flatnonzero((np.asarray(source.person_digests) == wanted).all(axis=1))
+    if len(found) != 1:
+        raise NotFound(
+            "The withdrawal was refused: nobody in the newest version has this id. "
+            "Check the spelling, leading zeros included."
+        )
+    return int(found[0])
+
+
+def write_without(
+    source: StoredDataset, person: int, kept: NDArray[np.integer], *, out: Path
+) -> None:
+    """Write every blob without one person; persons after them move up by one.
+
+    A twin of the withdrawn person keeps its mark as a duplicate: whom it resembled is not stored.
+    """
+    np.save(out / "labels.npy", np.asarray(source.labels)[kept], allow_pickle=False)
+    persons = np.asarray(source.persons)[kept]
+    persons = persons - (persons > person)
+    np.save(out / "persons.npy", persons.astype(np.int32), allow_pickle=False)
+    for name in ("person_digests", "duplicated_persons"):
+        array: NDArray[Any] = np.asarray(getattr(source, name))
+        np.save(out / f"{name}.npy", np.delete(array, person, axis=0), allow_pickle=False)
+    copy_records(source.images, kept, to=out / "images.npy")

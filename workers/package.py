@@ -1,0 +1,188 @@
+"""PACKAGE: an approved synthetic set becomes a signed bundle in the released bucket.
+
+What enters the bundle is a whitelist (`workers.bundle_files`). Documents that stay inside appear
+only as commitments salted with a secret of their own, derived from the master key: an unsalted
+digest of anything private would be a membership oracle. Equal inputs give an equal bundle, so a
+second attempt stores the same bytes.
+"""
+
+from datetime import UTC
+from pathlib import Path
+
+from privacy import bundle, inclusion, signing
+from privacy.errors import DigestMismatch
+from privacy.manifests import DatasetManifest, GeneratorManifest, ReleaseCertificate
+from privacy.policy import Policy
+from privacy.report import AuditReport
+from service.domain.datasets import StoredReservation
+from service.operations import jobs, releases
+from service.operations.releases import PublicationFacts
+from service.store.objects import Bucket
+from workers import bundle_files
+from workers.context import JobContext
+from workers.generator_files import StoredSamples, fetch_generator_manifest, fetch_samples
+from workers.ledger_run import Pace
+from workers.statements import statements
+from workers.workspace import fetch_document
+
+STAGE = "writing images"
+
+
+def run(context: JobContext) -> dict[str, object]:
+    """Write, sign and store the bundle, and make the release published."""
+    with context.application.uow() as uow:
+        facts = releases.publication_facts(uow, context.job.id, token=context.token)
+        spent = jobs.load_reservation(uow, facts.train.id)
+    context.report("fetching")
+    samples = fetch_samples(context, facts.sample)
+    certificate = certify(context, facts, samples, spent=spent)
+    folder = context.scratch / "bundle"
+    folder.mkdir(mode=0o755)
+    write_bundle(context, facts, samples, certificate=certificate, folder=folder)
+    context.report("storing")
+    archive = context.scratch / "bundle.zip"
+    bundle.write_zip(folder, archive)
+    sha256 = context.application.objects.put_file(
+        Bucket.RELEASED, facts.bundle_key, path=archive, content_type="application/zip"
+    )
+    size = archive.stat().st_size
+    with context.application.uow() as uow:
+        releases.finish_publication(
+            uow,
+            context.job.id,
+            token=context.token,
+            bundle_key=facts.bundle_key,
+            sha256=sha256,
+            size=size,
+            certificate=certificate.model_dump(mode="json"),
+        )
+    return {
+        "bundle_key": facts.bundle_key,
+        "sha256": sha256,
+        "size": size,
+        "certificate": certificate.model_dump(mode="json"),
+    }
+
+
+def certify(
+    context: JobContext,
+    facts: PublicationFacts,
+    samples: StoredSamples,
+    *,
+    spent: StoredReservation,
+) -> ReleaseCertificate:
+    """Return the certificate: what is declared, charged, decided and committed to."""
+    generator = fetch_generator_manifest(context, facts.train)
+    report = fetch_document(
+        context, facts.audit.result["report"], kind=AuditReport, digest=facts.audit.result["digest"]
+    )
+    declared = generator.declared
+    counts = dict.fromkeys(declared.labels, 0)
+    for label in samples.labels:
+        counts[declared.labels[int(label)]] += 1
+    return ReleaseCertificate(
+        release_id=facts.release.id,
+        name=facts.release.name,
+        version=facts.release.version,
+        publisher=facts.publisher,
+        # When publication was asked for: a second attempt must state the same moment.
+        published_at=context.job.created_at.astimezone(UTC).isoformat(timespec="seconds"),
+        unit=declared.unit,
+        declared=declared,
+        generator=generator.generator,
+        epsilon=float(spent.epsilon),
+        delta=float(spent.delta),
+        mechanisms=generator.mechanisms,
+        cohort_epsilon=float(facts.cohort_epsilon),
+        cohort_delta=float(facts.cohort_delta),
+        composition=facts.composition,
+        candidates_trained=facts.candidates_trained,
+        audits_attempted=facts.audits_attempted,
+        tier=report.tier,
+        policy_version=report.policy_version,
+        policy_digest=report.policy_digest,
+        verdict=report.verdict.value,
+        verdicts={name: verdict.value for name, verdict in report.verdicts.items()},
+        thresholds=thresholds(context.application.policy, report),
+        approvers_count=facts.approvers_count,
+        image_count=len(samples.images),
+        labels=counts,
+        commitments=commitments(
+            context, facts, generator=generator, samples=samples, report=report
+        ),
+        statements=statements(declared.unit),
+        signed_by=signing.fingerprint(context.application.signing_key()),
+    )
+
+
+def thresholds(policy: Policy, report: AuditReport) -> dict[str, float | str]:
+    """Return the tolerances that the tier had fixed before the run; nothing measured.
+
+    Raises: DigestMismatch if another policy is in force than the one that judged the candidate.
+    """
+    if policy.digest != report.policy_digest:
+        raise DigestMismatch(
+            "Packaging was refused: the policy in force is not the one that judged this candidate. "
+            "Train and audit a candidate under the policy in force."
+        )
+    tier = policy.tier(report.tier)
+    return {
+        "epsilon": tier.epsilon,
+        "auc": tier.auc,
+        "copy_rate": tier.copy_rate,
+        "limit_of_detection": tier.limit_of_detection,
+        **{f"tpr_at_fpr_{fpr}": tolerance for fpr, tolerance in tier.tpr.items()},
+    }
+
+
+def commitments(
+    context: JobContext,
+    facts: PublicationFacts,
+    *,
+    generator: GeneratorManifest,
+    samples: StoredSamples,
+    report: AuditReport,
+) -> dict[str, str]:
+    """Return a commitment to each document that stays inside, each under a salt of its own."""
+    dataset = DatasetManifest.model_validate(facts.version.manifest)
+    inside = {
+        "dataset": dataset,
+        "generator": generator,
+        "samples": samples.manifest,
+        "audit_report": report,
+    }
+    made = {
+        name: inclusion.commit_bytes(
+            document.canonical(),
+            salt=context.application.keys.commitment_salt(f"{facts.release.id}/{name}"),
+        )
+        for name, document in inside.items()
+    }
+    return {**made, "plan": facts.train.payload["commitment"]}
+
+
+def write_bundle(
+    context: JobContext,
+    facts: PublicationFacts,
+    samples: StoredSamples,
+    *,
+    certificate: ReleaseCertificate,
+    folder: Path,
+) -> None:
+    """Write every file of the bundle, its checksums and its signature."""
+    pace = Pace()
+
+    def show(step: int, total: int) -> None:
+        context.report(STAGE, step, total, eta_seconds=pace.eta_seconds(STAGE, step, total))
+
+    schema, key = certificate.declared, context.application.signing_key()
+    bundle_files.write_images(folder, samples.images, samples.labels, schema=schema, progress=show)
+    bundle_files.write_npz(
+        folder / f"{certificate.name}.npz", samples.images, samples.labels, schema=schema
+    )
+    card = bundle_files.dataset_card(certificate, terms=facts.release.terms)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    (folder / bundle.CERTIFICATE).write_bytes(certificate.canonical())
+    (folder / bundle.PUBLIC_KEY).write_bytes(signing.public_key_pem(key))
+    bundle.write_checksums(folder)
+    bundle.sign_bundle(folder, key)
