@@ -214,7 +214,8 @@ def _outcome(walk: Callable[[], None]) -> _Outcome:
     except JobFailed as error:
         refused = error.job.kind == "ingest" and (error.job.problem or {}).get("status") != 500
         code, reason = (EXIT_REFUSED, "input_refused") if refused else (EXIT_FAILED, "job_failed")
-        return _Outcome(code, reason, f"[red]Refused:[/red] {error}")
+        word = "Refused" if refused else "Failed"
+        return _Outcome(code, reason, f"[red]{word}:[/red] {error}")
     except ProblemError as error:
         refused = error.status in _REFUSALS
         code, reason = (EXIT_REFUSED, "input_refused") if refused else (EXIT_FAILED, error.slug)

@@ -21,7 +21,7 @@ TERMS = (
 )
 _JOB_TITLES = {
     "ingest": "Worker: checking and ingesting",
-    "train": "Worker: training with DP-SGD",
+    "train": "Worker: training the generator",
     "sample": "Worker: drawing the synthetic set",
     "audit": "Worker: attacking the synthetic set",
     "package": "Worker: packaging and signing",
@@ -104,14 +104,17 @@ class Walkthrough:
             tier=request.tier,
             samples=request.samples,
         )
-        self.record.reserved = owner.budget(version.dataset_id)
-        with self.display.jobs(_JOB_TITLES) as look:
-            audit = owner.wait_for_audit(job.id, progress=look, poll_seconds=POLL_SECONDS)
-        self.record.train = owner.job(job.id)
+        self.record.train = job
+        self.record.reserved = self.record.budget = owner.budget(version.dataset_id)
+        try:
+            with self.display.jobs(_JOB_TITLES) as look:
+                audit = owner.wait_for_audit(job.id, progress=look, poll_seconds=POLL_SECONDS)
+        finally:  # a failed run has its price, too
+            self.record.train = owner.job(job.id)
+            self.record.budget = owner.budget(version.dataset_id)
         self.record.audit = audit
         if audit.parent_id is not None:
             self.record.sample = owner.job(audit.parent_id)
-        self.record.budget = owner.budget(version.dataset_id)
         self.record.report = owner.report(audit.id)
         self._keep_report(owner, audit.id)
 
