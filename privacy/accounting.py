@@ -34,8 +34,9 @@ MAX_MECHANISMS = 256
 
 # Above this RDP epsilon nobody can hold a budget, and the PLD grid would need gigabytes.
 _LARGEST_PLD_EPSILON = 200.0
-# (largest RDP epsilon, grid width of the privacy loss): a coarser grid only raises the answer.
-_GRIDS = ((20.0, 1e-4), (_LARGEST_PLD_EPSILON, 1e-3))
+# (largest RDP epsilon, grid width of the privacy loss). A coarser grid is ten times quicker and
+# only raises the answer: by 0.0006 after 3,000 steps.
+_GRIDS = ((4.0, 1e-4), (_LARGEST_PLD_EPSILON, 1e-3))
 
 # The FFT inside the PLD accountant loses about 1e-17 of probability per step (measured against
 # the Gaussian closed form: 5e-13 after 100,000 steps), and sometimes *lowers* epsilon. The target
