@@ -15,6 +15,7 @@ from service.domain.datasets import Dataset, DatasetVersion, VersionState
 from service.domain.errors import Conflict, InputRefused, NotFound
 from service.domain.identifiers import new_id
 from service.domain.jobs import TERMINAL, Job, JobKind
+from service.domain.persons import canonical_person
 from service.domain.releases import Release
 from service.domain.trail import TrailEvent
 from service.operations import fencing
@@ -42,7 +43,7 @@ def withdraw_person(uow: UnitOfWork, actor: Actor, *, dataset_id: str, patient_i
             "The withdrawal was refused: this dataset protects single images and knows no "
             "persons. Upload a dataset without the image."
         )
-    digest = uow.keys.person_digest(dataset.tenant_id, patient_id.encode())
+    digest = uow.keys.person_digest(dataset.tenant_id, canonical_person(patient_id))
     _check_known(uow, dataset, digest)
     _check_idle(uow, dataset)
     source = _newest_ready(uow, dataset.id)
@@ -136,11 +137,9 @@ def sweep_erasures(uow: UnitOfWork) -> int:
 
 def sweep_version(uow: UnitOfWork, version_id: str) -> int:
     """Delete what one version no longer needs; commits before and after. Safe to repeat."""
-    if _has_unfinished_ingest(uow, version_id):
-        return 0  # the job may still need the raw bytes to be repeated
     version = uow.get(DatasetVersion, version_id)
-    if version is None:
-        return 0
+    if version is None or _has_unfinished_ingest(uow, version.dataset_id):
+        return 0  # an interrupted job may still need these bytes to be repeated
     raw_key, prefix, state = version.raw_key, version.prefix, version.state
     gone = state in {VersionState.REFUSED, VersionState.ERASED}
     raw_due = raw_key is not None and version.raw_erased_at is None
@@ -163,9 +162,9 @@ def sweep_version(uow: UnitOfWork, version_id: str) -> int:
     return 1
 
 
-def _has_unfinished_ingest(uow: UnitOfWork, version_id: str) -> bool:
+def _has_unfinished_ingest(uow: UnitOfWork, dataset_id: str) -> bool:
     statement = sa.select(tables.jobs.c.id).where(
-        tables.jobs.c.version_id == version_id,
+        tables.jobs.c.dataset_id == dataset_id,
         tables.jobs.c.kind.in_([JobKind.INGEST, JobKind.ERASE]),
         tables.jobs.c.state.not_in(list(TERMINAL)),
     )

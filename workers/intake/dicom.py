@@ -23,6 +23,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from privacy.manifests import DatasetSchema
 from service.domain.errors import InputRefused
+from service.domain.persons import is_missing
 from workers.intake.image import Pixels, check_size
 from workers.intake.limits import Limits
 from workers.intake.refusal import refused
@@ -212,7 +213,7 @@ def _read_person(header: Dataset, file: str, limits: Limits) -> str | None:
             limit=f"{limits.cell_characters} characters",
             remedy="Use the short id of the person.",
         )
-    return person or None
+    return None if is_missing(person) else person
 
 
 def _dropped(header: Dataset) -> frozenset[str]:

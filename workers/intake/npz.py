@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import UnitOfPrivacy
 from service.domain.errors import InputRefused
+from service.domain.persons import is_missing
 from workers.intake.archive import Archive
 from workers.intake.image import Pixels, check_size
 from workers.intake.limits import Limits
@@ -288,4 +289,4 @@ def _read_labels(archive: Archive, split: Split, schema: DatasetSchema) -> NDArr
 
 def _read_persons(archive: Archive, name: str) -> list[str | None]:
     column = _read_column(archive, name)
-    return [str(value).strip() or None for value in column]
+    return [None if is_missing(str(value)) else str(value) for value in column]

@@ -7,19 +7,19 @@ digests: the number says nothing about the order of the upload.
 
 import hashlib
 import hmac
-import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.domain.persons import canonical_person
+
 DIGEST_BYTES = 32
 
 
 def person_digest(tenant_key: bytes, patient_id: str) -> bytes:
-    """Return HMAC-SHA256(tenant key, patient id): stripped, Unicode NFC, UTF-8."""
-    text = unicodedata.normalize("NFC", patient_id.strip())
-    return hmac.digest(tenant_key, text.encode(), hashlib.sha256)
+    """Return HMAC-SHA256(tenant key, canonical patient id)."""
+    return hmac.digest(tenant_key, canonical_person(patient_id), hashlib.sha256)
 
 
 def record_digest(tenant_key: bytes, pixels: NDArray[np.generic], *, occurrence: int) -> bytes:

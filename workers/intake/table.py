@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from privacy.manifests import DatasetSchema
+from service.domain.persons import is_missing
 from workers.intake.archive import check_name
 from workers.intake.limits import Limits
 from workers.intake.refusal import refused
@@ -20,7 +21,6 @@ FILE_COLUMN = "file"
 PERSON_COLUMN = "patient_id"
 SPLIT_COLUMN = "split"
 
-_MISSING = frozenset({"", "nan", "na", "n/a", "#n/a", "null", "none", "nil", "inf", "-inf", "?"})
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 # In ignored columns -3.5 and +1 are numbers; these two never start one.
 _CERTAIN_FORMULA_STARTS = ("=", "@")
@@ -221,7 +221,7 @@ def _read_row(reading: _Reading, line: int, cells: list[str]) -> Row:
     return Row(
         file=posixpath.normpath(posixpath.join(posixpath.dirname(name), file)),
         label=label,
-        patient_id=None if person is None else cells[person].strip() or None,
+        patient_id=None if person is None else _text_or_none(cells[person]),
         split=None if split is None else cells[split].strip() or None,
         line=line,
     )
@@ -246,7 +246,7 @@ def _check_cells(reading: _Reading, line: int, cells: list[str]) -> None:
             )
         if column == reading.schema.label and text in reading.schema.labels:
             continue  # a declared label may be called '-1' or 'none'
-        if text.lower() in _MISSING and reading.is_required(column):
+        if is_missing(text) and reading.is_required(column):
             raise refused(
                 f"line {line} has no value in column '{column}'",
                 file=reading.name,
@@ -256,6 +256,10 @@ def _check_cells(reading: _Reading, line: int, cells: list[str]) -> None:
             )
         if cell.startswith(_FORMULA_STARTS) or text.startswith(_FORMULA_STARTS):
             raise _formula(f"'{column}'", line, reading.name)
+
+
+def _text_or_none(cell: str) -> str | None:
+    return None if is_missing(cell) else cell.strip()
 
 
 def _formula(column: str, line: int, name: str) -> Exception:

@@ -884,7 +884,7 @@ def npz_in_fortran_order(folder):
 
 @case("nothing says whose image it is", file="train_images[0]")
 def npz_with_an_empty_person(folder):
-    return with_arrays(folder, train_patient_ids=np.full(PERSONS, " "))
+    return with_arrays(folder, train_patient_ids=np.full(PERSONS, "nan"))
 
 
 @case("its person is in two splits", file="test_images[0]")
