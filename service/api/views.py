@@ -193,13 +193,13 @@ def _certified(certificate: dict[str, Any]) -> dict[str, Any]:
     """Return what the certificate states; nothing before there is one."""
     if not certificate:
         return {}
-    declared = certificate["declared"]
+    declared = certificate.get("declared", {})
     return {
-        **{name: certificate[name] for name in _CERTIFIED},
-        "relation": certificate["neighbouring_relation"],
-        "labels": list(certificate["labels"]),
-        "height": declared["height"],
-        "width": declared["width"],
+        **{name: certificate.get(name) for name in _CERTIFIED},
+        "relation": certificate.get("neighbouring_relation", "add_or_remove_one"),
+        "labels": list(certificate.get("labels", ())),
+        "height": declared.get("height"),
+        "width": declared.get("width"),
     }
 
 

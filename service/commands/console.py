@@ -24,7 +24,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from privacy.errors import PrivacyError
 from service.client import JobFailed, JobProgress, KaimaClient, ProblemError
+from service.domain.errors import DomainError
 from service.profile import PinChanged, Profile
 from service.resources import Job
 from service.transfers import ByteProgress, TransferRefused
@@ -154,7 +156,7 @@ def run_command(command: click.Command) -> None:
         said = str(error)
         sentence = said if remedy is None or remedy in said else f"{said} {remedy}"
         fail(sentence, code=EXIT_REFUSED if error.status < 500 else EXIT_FAILED)
-    except TransferRefused as error:
+    except (TransferRefused, PrivacyError, DomainError) as error:
         fail(str(error), code=EXIT_REFUSED)
     except JobFailed as error:
         fail(str(error), code=EXIT_REFUSED if error.job.kind == "ingest" else EXIT_FAILED)

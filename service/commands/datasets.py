@@ -40,7 +40,7 @@ def dataset() -> None:
 @click.option("--rule", type=click.Choice(["basic", "renyi"]), default="basic", show_default=True)
 @click.option("--join", "join_dataset_id", help="Share the budget of this dataset.")
 @with_client
-def create(
+def create(  # noqa: PLR0913 - one option of the command line each
     session: Session,
     client: KaimaClient,
     *,

@@ -96,7 +96,7 @@ def plan(
 @click.option("--samples", type=click.IntRange(1, 200_000), default=6000, show_default=True)
 @click.option("--wait", is_flag=True, help="Wait for training, sampling and audit.")
 @with_client
-def request(
+def request(  # noqa: PLR0913 - one option of the command line each
     session: Session,
     client: KaimaClient,
     *,

@@ -1,5 +1,7 @@
 """`kaima serve`, `demo`, `journal` and `openapi`: run an instance and look after it."""
 
+# ruff: noqa: PLC0415 - the base install lacks what these commands import, so they import it late
+
 import json
 import sys
 from pathlib import Path

@@ -1,0 +1,131 @@
+"""The web app over real components, with a client for each role."""
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from flask.testing import FlaskClient
+
+from service.app import create_app
+from service.client import KaimaClient
+from service.config import Settings
+from service.domain.accounts import BOOTSTRAP, Actor
+from service.domain.datasets import Dataset, DatasetVersion
+from service.embedded import pick_port, stop_process, wait_for_http
+from service.operations import accounts
+from service.wiring import Application
+from tests.components import ObjectStoreServer
+from tests.factories import Walk, application_for, settings_for
+
+
+@pytest.fixture(scope="module")
+def web_settings(
+    tmp_path_factory: pytest.TempPathFactory, object_store: ObjectStoreServer, valkey_url: str
+) -> Settings:
+    """Return settings on SQLite, a real object store and a real broker, one set per module."""
+    return settings_for(tmp_path_factory.mktemp("web"), object_store, redis_url=valkey_url)
+
+
+@pytest.fixture(scope="module")
+def web_application(web_settings: Settings) -> Iterator[Application]:
+    """Yield the application of a module's tests."""
+    application = application_for(web_settings)
+    yield application
+    application.close()
+
+
+class ManyCohorts(Walk):
+    """A walk whose every version is about somebody else, so that each dataset has its budget."""
+
+    def version(self, dataset: Dataset, *, persons: Iterable[str] = ()) -> DatasetVersion:
+        """Upload and ingest a version."""
+        return super().version(dataset, persons=tuple(persons) or (secrets.token_hex(8),))
+
+
+@pytest.fixture(scope="module")
+def people(web_application: Application) -> Walk:
+    """Return a tenant with its people."""
+    return ManyCohorts(web_application)
+
+
+@pytest.fixture(scope="module")
+def others(web_application: Application) -> Walk:
+    """Return another tenant with its people."""
+    return ManyCohorts(web_application)
+
+
+@pytest.fixture(scope="module")
+def token_of(web_application: Application) -> Callable[[Actor], str]:
+    """Return what makes an API key for an actor."""
+    made: dict[str, str] = {}
+
+    def make(actor: Actor) -> str:
+        if actor.user_id not in made:
+            with web_application.uow() as uow:
+                _, made[actor.user_id] = accounts.create_api_key(
+                    uow, BOOTSTRAP, user_id=actor.user_id
+                )
+        return made[actor.user_id]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def web(web_application: Application) -> Iterator[FlaskClient]:
+    """Yield a bare HTTP client of the app, without any credential."""
+    app = create_app(web_application)
+    with app.test_client(use_cookies=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client_of(web: FlaskClient, token_of: Callable[[Actor], str]) -> Callable[[Actor], KaimaClient]:
+    """Return what makes a `KaimaClient` that talks to the app in process."""
+
+    def make(actor: Actor) -> KaimaClient:
+        transport = httpx.WSGITransport(app=web.application)
+        return KaimaClient("http://kaima.test", token_of(actor), transport=transport)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def live_url(
+    web_settings: Settings, web_application: Application, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Yield the address of the app under gunicorn, on the module's components."""
+    port = pick_port()
+    url = f"http://127.0.0.1:{port}"
+    environment = os.environ | {
+        "KAIMA_STATE": str(web_settings.state),
+        "REDIS_URL": web_settings.redis_url,
+        "S3_ENDPOINT_URL": web_settings.s3_endpoint_url,
+        "S3_ACCESS_KEY": web_settings.s3_access_key,
+        "S3_SECRET_KEY": web_settings.s3_secret_key,
+        "S3_BUCKET_PREFIX": web_settings.s3_bucket_prefix,
+        "KAIMA_CATALOGUE_FILE": str(web_settings.catalogue_file),
+        "KAIMA_PUBLIC_URL": url,
+    }
+    log = tmp_path_factory.mktemp("gunicorn") / "log"
+    command = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--threads", "8"]
+    command += ["--bind", f"127.0.0.1:{port}", "--no-control-socket", "service.app:create_app()"]
+    with log.open("wb") as stream:
+        process = subprocess.Popen(  # noqa: S603 - our own module
+            command,
+            env=environment,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            cwd=Path(__file__).resolve().parents[3],
+            start_new_session=True,
+        )
+    try:
+        wait_for_http(f"{url}/healthz", process=process, timeout_seconds=60)
+        yield url
+    finally:
+        stop_process(process, grace_seconds=5)
+    assert "Traceback" not in log.read_text(encoding="utf-8")
