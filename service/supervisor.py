@@ -37,6 +37,7 @@ READY_SECONDS = 60.0
 CHECK_SECONDS = 0.5
 FIRST_BACK_OFF_SECONDS = 0.5
 LONGEST_BACK_OFF_SECONDS = 30.0
+LEFTOVER_SECONDS = 3.0
 STEADY_SECONDS = 60.0
 """A process that ran this long before it ended is restarted without waiting."""
 
@@ -225,13 +226,26 @@ def running_supervisor(state: Path) -> int | None:
 
 
 def _end_leftovers(record: Path) -> None:
-    """Kill the process groups of a supervisor that was killed; a reused process id is let be."""
+    """Kill the process groups of a supervisor that was killed; a reused process id is let be.
+
+    While a group has members, its id is given to no new process: if the leader is gone, what is
+    left of the group (gunicorn's workers, say) is ours.
+    """
     if not record.exists():
         return
     for entry in json.loads(record.read_text(encoding="utf-8")).values():
-        if entry["created"] is not None and _created(entry["pid"]) == entry["created"]:
-            kill_group(entry["pid"])
+        if _created(entry["pid"]) in (None, entry["created"]):
+            _kill_and_wait(entry["pid"])
     record.unlink()
+
+
+def _kill_and_wait(group: int) -> None:
+    """Kill a process group and wait until it has let go of its ports."""
+    deadline = time.monotonic() + LEFTOVER_SECONDS
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(group, signal.SIGKILL)
+            time.sleep(CHECK_SECONDS)
 
 
 def _created(pid: int) -> float | None:
