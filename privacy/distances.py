@@ -103,8 +103,8 @@ def _augment(features: Floats, *, as_query: bool) -> Floats:
 
 
 def _movements(images: NDArray[np.generic]) -> Iterator[tuple[float, float, bool]]:
-    # Three steps of 4/3 pixel at 64 cover shifts of up to two pixels with 2/3 of one to spare.
-    step = min(images.shape[1:]) / 48
+    # At 64 pixels, steps of 4/3 cover shifts of up to two pixels with 2/3 of one to spare.
+    step = max(1.0, min(images.shape[1:]) / 48)
     for flip in (False, True):
         for down in (0.0, -step, step):
             for right in (0.0, -step, step):

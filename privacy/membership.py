@@ -44,17 +44,34 @@ class Settings:
 
 @dataclass(frozen=True)
 class Pool:
-    """The audit pool: who may be scored. All arrays are (persons in the pool,)."""
+    """Who is scored: the audit pool, and reference half b beside it. All arrays are (scored,).
+
+    Everybody's arm is an independent draw, so persons of half b are fair non-members for an AUC.
+    No coin was `tossed` for them in this run, so thresholds, permutations and epsilon leave them out.
+    """
 
     persons: NDArray[np.integer]
     coins: NDArray[np.integer]
     folds: NDArray[np.integer]
     strata: NDArray[np.integer]
+    tossed: NDArray[np.bool_]
+
+    @property
+    def coin_pool(self) -> "Pool":
+        """Return the persons whose coin was tossed for this run."""
+        where = self.tossed
+        return Pool(
+            self.persons[where],
+            self.coins[where],
+            self.folds[where],
+            self.strata[where],
+            self.tossed[where],
+        )
 
     def too_small(self) -> str | None:
         """Return why nothing can be measured, or None."""
         smallest = min(
-            int(((self.coins == coin) & (self.folds == fold)).sum())
+            int(((self.coins == coin) & (self.folds == fold) & self.tossed).sum())
             for coin in (0, 1)
             for fold in (1, 2)
         )
@@ -67,13 +84,15 @@ class Pool:
 
 
 def pool_of(population: Population) -> Pool:
-    """Return the persons whose coin was tossed for this run."""
-    persons = np.flatnonzero(np.isin(population.arms, (Arm.AUDIT_IN, Arm.AUDIT_OUT)))
+    """Return the persons that membership audits score."""
+    arms = (Arm.AUDIT_IN, Arm.AUDIT_OUT, Arm.REFERENCE_B)
+    persons = np.flatnonzero(np.isin(population.arms, arms))
     return Pool(
         persons=persons,
         coins=(population.arms[persons] == Arm.AUDIT_IN).astype(np.int64),
         folds=population.folds[persons],
         strata=population.strata[persons],
+        tossed=population.arms[persons] != Arm.REFERENCE_B,
     )
 
 
@@ -123,14 +142,18 @@ def measure(
     if reason:
         return _not_measured(audit, reason, settings, missing)
     area, chosen = cross_selected_auc(complete, pool.coins, pool.folds, error=settings.bound_error)
+    coin_pool = pool.coin_pool
+    in_pool = {name: values[pool.tossed] for name, values in complete.items()}
     p_value = max_statistic_test(
-        complete, pool.coins, pool.strata, repeats=settings.permutations, rng=rng
+        in_pool, coin_pool.coins, coin_pool.strata, repeats=settings.permutations, rng=rng
     )
-    epsilon = _epsilon(complete, pool, settings, rng)
+    epsilon = _epsilon(in_pool, coin_pool, settings, rng)
     metrics = [
         _metric("auc", area, settings.bound_error, baseline=0.5),
-        *(_tpr_metric(complete, pool, fpr, settings.bound_error) for fpr in settings.fpr),
-        Metric(name="leak_p_value", value=p_value, direction="lower_is_riskier", n=len(pool.coins)),
+        *(_tpr_metric(in_pool, coin_pool, fpr, settings.bound_error) for fpr in settings.fpr),
+        Metric(
+            name="leak_p_value", value=p_value, direction="lower_is_riskier", n=len(coin_pool.coins)
+        ),
         *epsilon.metrics,
         *_unusual_metric(complete, chosen[0], pool, unusual, settings.bound_error),
         *(

@@ -1,0 +1,117 @@
+"""Say verdicts, gates and metrics in words for somebody who is not a statistician."""
+
+from privacy.evidence import Metric
+from privacy.report import AuditReport, Gate, GateStatus, Verdict
+from privacy.statements import unit_word
+
+HEADLINES = {
+    Verdict.PASS_PROVEN: "Passed. The privacy guarantee itself keeps the risk low enough.",
+    Verdict.PASS_EMPIRICAL: "Passed. No attack that was tried got further than allowed.",
+    Verdict.INCONCLUSIVE: "Undecided. There is too little evidence to call this release safe.",
+    Verdict.FAIL: "Blocked. This release gives away {units} that it was made from.",
+    Verdict.INVALID: "Void. The audit did not work, so it says nothing about this release.",
+}
+TONES = {
+    Verdict.PASS_PROVEN: "good",
+    Verdict.PASS_EMPIRICAL: "good",
+    Verdict.INCONCLUSIVE: "wait",
+    Verdict.FAIL: "bad",
+    Verdict.INVALID: "bad",
+}
+STATUS_WORDS = {
+    GateStatus.PASS: ("passed", "good"),
+    GateStatus.PROVEN: ("proven", "good"),
+    GateStatus.INCONCLUSIVE: ("undecided", "wait"),
+    GateStatus.FAIL: ("failed", "bad"),
+    GateStatus.NOT_APPLICABLE: ("not asked", "calm"),
+}
+AUDIT_TITLES = {
+    "near_copies": "Near-copies",
+    "sample_membership": "Membership, from the samples alone",
+    "loss_membership": "Membership, from the generator itself",
+    "claim": "The claimed epsilon",
+    "self_test": "The audit itself",
+}
+METRIC_TITLES = {
+    "p_value": "Chance of this if nothing leaks, all detectors together",
+    "copy_rate": "Samples that copy a trained-on {unit}",
+    "copied_units": "Trained-on {units} copied",
+    "p_arms": "Chance of it: trained-on {units} nearer than held-out ones",
+    "p_ratio": "Chance of it: far nearer to one {unit} than to the next",
+    "p_verbatim": "Chance of it: equal, pixel by pixel",
+    "auc": "Pairs told apart (AUC), strongest attack",
+    "leak_p_value": "Chance of this if nothing leaks, all attacks together",
+    "epsilon_lower_bound": "Epsilon is at least",
+    "epsilon_max_certifiable": "Most that this test could have shown",
+    "auc_unusual": "AUC among the most unusual tenth",
+}
+
+
+def headline(report: AuditReport) -> str:
+    """Return the first sentence of the page."""
+    failed = {gate.name for gate in report.gates if gate.status is GateStatus.FAIL}
+    if report.verdict is Verdict.FAIL and failed == {"epsilon_claimed"}:
+        return "Blocked. The claimed epsilon is larger than this tier allows."
+    return HEADLINES[report.verdict].format(units=unit_word(report.unit) + "s")
+
+
+def metric_title(metric: Metric, unit: str) -> str:
+    """Return what a metric measures, in words."""
+    known = METRIC_TITLES.get(metric.name)
+    if known is not None:
+        return known.format(unit=unit, units=unit + "s")
+    if metric.name.startswith("tpr_at_"):
+        share = float(metric.name.removeprefix("tpr_at_"))
+        return f"Trained-on {unit}s recognised while accusing {share:.0%} of others"
+    if metric.name.startswith("auc_"):
+        return f"AUC of the attack “{metric.name.removeprefix('auc_')}” alone"
+    return metric.name.replace("_", " ")
+
+
+def number(value: float | None, *, name: str = "") -> str:
+    """Return a number as people write it: shares as percent, tiny chances as a bound."""
+    if value is None:
+        return "not computed"
+    if name.startswith(("tpr_at_", "copy_rate", "limit_of_detection")) or name.endswith("_tpr"):
+        return f"{value:.2%}" if value < 0.0995 else f"{value:.1%}"
+    if name.startswith(("p_", "leak_p")) or name in {"p_value", "near_copy_test"}:
+        return "below 0.0001" if value < 1e-4 else f"{value:.2g}"
+    if value == int(value) and name in {"copied_units", "self_test"}:
+        return f"{int(value):,}"
+    return f"{value:.3f}" if "auc" in name else f"{value:.2f}"
+
+
+def gate_title(gate: Gate, unit: str) -> str:
+    """Return a gate's title with the right unit."""
+    return gate.title.replace("units", unit + "s").replace("unit", unit)
+
+
+def gate_sentence(gate: Gate, unit: str) -> str:
+    """Return one sentence that says what was seen, what is allowed, and hence the result."""
+    if gate.value is None:
+        return f"Not computed: {gate.reason}."
+    value, bound = number(gate.value, name=gate.name), number(gate.bound, name=gate.name)
+    allowed = number(gate.tolerance, name=gate.name)
+    if gate.name == "near_copy_test":
+        return f"Chance alone would do this with probability {value}. Below {allowed} is a finding."
+    if gate.name == "copy_rate":
+        return f"{value} of samples; with confidence at most {bound}. Allowed: {allowed}."
+    if gate.name.startswith("limit_of_detection"):
+        return (
+            f"Copies of {value} of trained-on {unit}s would have been noticed. "
+            f"Needed: {allowed} or less."
+        )
+    if gate.name.endswith("_auc"):
+        return (
+            f"Guesses are right in {gate.value:.1%} of pairs, coin tossing in 50 %; with confidence "
+            f"at most {gate.bound or 0:.1%}. Allowed: {gate.tolerance or 0:.0%}."
+        )
+    if gate.name.endswith("_tpr"):
+        return f"{value} recognised; with confidence at most {bound}. Allowed: {allowed}."
+    if gate.name == "epsilon_claimed":
+        return f"Epsilon {value} is claimed. This tier allows {allowed}."
+    if gate.name == "epsilon_refuted":
+        return f"Evidence shows at least {value}; claimed is {allowed}."
+    if gate.name == "self_test":
+        return f"{value} of {allowed} specimens judged rightly: {gate.reason}."
+    return gate.reason
