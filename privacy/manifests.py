@@ -10,9 +10,11 @@ from typing import Any, Literal, Self
 import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from privacy.errors import InvalidParameter
 from privacy.mechanisms import Mechanism, NeighbouringRelation, PrivacyTarget, UnitOfPrivacy
 
-_FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+# By default NaN would be written as null, and two different documents would share a digest.
+_FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
 
 
 class Document(BaseModel):
@@ -21,8 +23,17 @@ class Document(BaseModel):
     model_config = _FROZEN
 
     def canonical(self) -> bytes:
-        """Return the RFC 8785 bytes that digests and signatures are taken over."""
-        return rfc8785.dumps(self.model_dump(mode="json"))
+        """Return the RFC 8785 bytes that digests and signatures are taken over.
+
+        Raises: InvalidParameter for a number that JSON cannot carry exactly.
+        """
+        try:
+            return rfc8785.dumps(self.model_dump(mode="json"))
+        except rfc8785.CanonicalizationError as error:
+            raise InvalidParameter(
+                f"The {type(self).__name__} was refused: {error}. Whole numbers must lie within "
+                "2**53 of zero, and no number may be NaN or infinite."
+            ) from error
 
     def digest(self) -> str:
         """Return the SHA-256 of the canonical bytes, as lower-case hex."""

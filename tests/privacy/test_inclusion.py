@@ -29,9 +29,7 @@ def people(count: int, start: int = 0) -> np.ndarray:
 
 
 def arms_of(digests: np.ndarray, *, run_key: bytes = RUN_KEY, rates: Rates = RATES) -> np.ndarray:
-    return inclusion.assign_arms(
-        digests, reference_key=REFERENCE_KEY, run_key=run_key, rates=rates
-    )
+    return inclusion.assign_arms(digests, reference_key=REFERENCE_KEY, run_key=run_key, rates=rates)
 
 
 def in_reference(arms: np.ndarray) -> np.ndarray:
@@ -96,9 +94,7 @@ def test_nobodys_arm_depends_on_anybody_else(crowd):
     for missing in range(0, 500, 25):
         rest = np.delete(some, missing, axis=0)
         assert (arms_of(rest) == np.delete(arms, missing)).all()
-        assert (
-            inclusion.assign_folds(rest, run_key=RUN_KEY) == np.delete(folds, missing)
-        ).all()
+        assert (inclusion.assign_folds(rest, run_key=RUN_KEY) == np.delete(folds, missing)).all()
     shuffled = np.random.default_rng(0).permutation(500)
     assert (arms_of(some[shuffled]) == arms[shuffled]).all()
 
@@ -127,9 +123,7 @@ def test_a_person_once_in_the_reference_set_is_never_trained_on(crowd):
 
 def test_another_cohort_key_draws_another_reference_set(crowd):
     """False alarm 1e-6."""
-    other = inclusion.assign_arms(
-        crowd, reference_key=b"x" * 32, run_key=RUN_KEY, rates=RATES
-    )
+    other = inclusion.assign_arms(crowd, reference_key=b"x" * 32, run_key=RUN_KEY, rates=RATES)
     both = int((in_reference(arms_of(crowd)) & in_reference(other)).sum())
     assert stats.binomtest(both, len(crowd), 0.15 * 0.15).pvalue > FALSE_ALARM
 
@@ -193,9 +187,7 @@ def test_a_count_below_one_is_refused():
 )
 def test_weak_or_equal_keys_are_refused(reference_key, run_key, sentence):
     with pytest.raises(InvalidParameter, match=sentence):
-        inclusion.assign_arms(
-            people(3), reference_key=reference_key, run_key=run_key, rates=RATES
-        )
+        inclusion.assign_arms(people(3), reference_key=reference_key, run_key=run_key, rates=RATES)
 
 
 @pytest.mark.parametrize(
