@@ -142,7 +142,7 @@ def draw_knees(persons: int, rng: np.random.Generator) -> Knees:
         exposure=exposed(1.0, 0.09, 0.75, 1.3),
         contrast=exposed(1.0, 0.12, 0.7, 1.4),
         trabeculae=exposed(0.060, 0.025, 0.015, 0.13),
-        sharpness=exposed(0.9, 0.3, 0.2, 1.8),
+        sharpness=exposed(0.6, 0.2, 0.1, 1.2),
         noise=exposed(0.012, 0.004, 0.003, 0.03),
     )
 

@@ -1,0 +1,168 @@
+"""Phantom knees: the prior is visible in the pictures, persons have two knees, seeds repeat."""
+
+import csv
+import io
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+
+from training.phantoms import GRADES, make_cohort
+from training.phantoms.anatomy import GRADE_PRIOR, draw_knees
+from training.phantoms.radiograph import FIELD_OF_VIEW_MM
+from training.phantoms.upload import write_upload
+
+PERSONS = 400
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    return make_cohort(PERSONS, seed=3)
+
+
+def band(cohort):
+    """Return the rows around the joint in the middle of the worse compartment; (knees, 24)."""
+    images = cohort.images.astype(np.float32)
+    images[cohort.knees.is_right] = images[cohort.knees.is_right, :, ::-1]
+    medial_is_worse = cohort.knees.sclerosis_medial >= cohort.knees.sclerosis_lateral
+    images[~medial_is_worse] = images[~medial_is_worse, :, ::-1]
+    columns = images[:, :, 14:24].mean(2)  # the middle of the left compartment
+    return columns[:, 22:46]
+
+
+def test_every_person_has_a_left_and_a_right_knee(cohort):
+    assert cohort.persons.tolist() == np.repeat(np.arange(PERSONS), 2).tolist()
+    assert cohort.knees.is_right.tolist() == [False, True] * PERSONS
+
+
+def test_the_two_knees_of_a_person_have_related_but_not_always_equal_grades(cohort):
+    pairs = cohort.grades.reshape(-1, 2)
+    different = (pairs[:, 0] != pairs[:, 1]).mean()
+    assert 0.3 < different < 0.7
+    assert np.corrcoef(pairs.T)[0, 1] > 0.5
+
+
+def test_the_two_knees_of_a_person_share_their_anatomy(cohort):
+    sizes = cohort.knees.half_width.reshape(-1, 2)
+    assert np.corrcoef(sizes.T)[0, 1] > 0.8
+
+
+def test_grades_follow_the_stated_prior():
+    knees = draw_knees(20_000, np.random.default_rng(5))
+    shares = np.bincount(knees.grade, minlength=len(GRADES)) / len(knees)
+    np.testing.assert_allclose(shares, GRADE_PRIOR, atol=0.015)
+
+
+def test_joint_space_narrows_and_osteophytes_and_sclerosis_grow_with_the_grade(cohort):
+    knees = cohort.knees
+    space = np.minimum(knees.medial_joint_space, knees.lateral_joint_space)
+    osteophytes = np.maximum(knees.osteophyte_medial, knees.osteophyte_lateral)
+    sclerosis = np.maximum(knees.sclerosis_medial, knees.sclerosis_lateral)
+    by_grade = [cohort.grades == grade for grade in range(5)]
+    assert np.all(np.diff([space[of].mean() for of in by_grade]) < -0.3)
+    assert np.all(np.diff([osteophytes[of].mean() for of in by_grade]) > 0.3)
+    assert np.all(np.diff([sclerosis[of].mean() for of in by_grade]) > 0.05)
+
+
+def test_the_joint_space_in_the_pictures_narrows_with_the_grade(cohort):
+    """Count the dark rows of the worse compartment in each picture; the mean falls with grade."""
+    rows = band(cohort)
+    threshold = 0.75 * np.median(rows, 1)
+    widths = (rows < threshold[:, None]).sum(1) * FIELD_OF_VIEW_MM / 64
+    means = [widths[cohort.grades == grade].mean() for grade in range(5)]
+    assert np.all(np.diff(means) < -0.2)
+    assert means[0] - means[3] > 1.5  # mm
+    assert means[4] < 1.0
+
+
+def test_the_joint_space_in_the_mean_picture_brightens_with_the_grade(cohort):
+    rows = band(cohort)
+    means = [rows[cohort.grades == grade].mean(0) for grade in range(5)]
+    brightness = [np.sort(mean)[:4].mean() / np.median(mean) for mean in means]
+    assert np.all(np.diff(brightness) > 0.01)
+    assert brightness[4] > brightness[0] + 0.3
+
+
+def test_pictures_use_the_range_of_grey_without_clipping_much(cohort):
+    clipped = np.isin(cohort.images, (0, 255)).mean()
+    assert clipped < 0.02
+    assert 60 < cohort.images.mean() < 170
+
+
+def test_no_two_pictures_are_equal(cohort):
+    assert len({image.tobytes() for image in cohort.images}) == len(cohort.images)
+
+
+def test_a_right_knee_shows_its_fibula_on_the_left(cohort):
+    images = cohort.images.astype(np.float32)
+    corner = images[:, 52:, 2:12].mean((1, 2)) - images[:, 52:, -12:-2].mean((1, 2))
+    assert corner[cohort.knees.is_right].mean() > 5
+    assert corner[~cohort.knees.is_right].mean() < -5
+
+
+def test_a_seed_gives_the_same_pictures_again_and_another_seed_others():
+    first, again, other = (make_cohort(5, pixels=32, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.images, again.images)
+    np.testing.assert_array_equal(first.grades, again.grades)
+    assert not np.array_equal(first.images, other.images)
+
+
+@pytest.mark.parametrize("pixels", [16, 28, 100, 256])
+def test_other_sizes_show_the_same_field_of_view(pixels):
+    images = make_cohort(3, pixels=pixels, seed=1).images
+    assert images.shape == (6, pixels, pixels)
+    assert images.dtype == np.uint8
+    assert images.std() > 10
+
+
+@pytest.mark.parametrize(("persons", "pixels"), [(0, 64), (5, 15)])
+def test_impossible_cohorts_are_refused(persons, pixels):
+    with pytest.raises(ValueError, match="refused"):
+        make_cohort(persons, pixels=pixels)
+
+
+def test_dicom_opens_in_pydicom_and_carries_identifiers_to_drop(tmp_path):
+    cohort = make_cohort(3, seed=1)
+    write_upload(cohort, tmp_path / "upload.zip")
+    with zipfile.ZipFile(tmp_path / "upload.zip") as archive:
+        rows = list(csv.DictReader(io.StringIO(archive.read("labels.csv").decode())))
+        files = [pydicom.dcmread(io.BytesIO(archive.read(row["file"]))) for row in rows]
+    for knee, (row, file) in enumerate(zip(rows, files, strict=True)):
+        assert row["kl_grade"] == str(cohort.grades[knee])
+        np.testing.assert_array_equal(file.pixel_array, cohort.images[knee])
+        assert file.PhotometricInterpretation == "MONOCHROME2"
+        assert file.ImageLaterality == ("R" if cohort.knees.is_right[knee] else "L")
+    assert [file.PatientID for file in files[:3]] == ["PHANTOM-000000"] * 2 + ["PHANTOM-000001"]
+    assert files[0].PatientName
+    assert files[0].AccessionNumber
+    assert len({file.SOPInstanceUID for file in files}) == 6
+    assert set(rows[0]) == {"file", "kl_grade"}
+
+
+def test_png_uploads_name_the_person_in_the_csv(tmp_path):
+    cohort = make_cohort(2, seed=1)
+    write_upload(cohort, tmp_path / "upload.zip", upload_format="png")
+    with zipfile.ZipFile(tmp_path / "upload.zip") as archive:
+        rows = list(csv.DictReader(io.StringIO(archive.read("labels.csv").decode())))
+        image = np.asarray(Image.open(io.BytesIO(archive.read(rows[3]["file"]))))
+    np.testing.assert_array_equal(image, cohort.images[3])
+    assert [row["patient_id"] for row in rows] == ["PHANTOM-000000"] * 2 + ["PHANTOM-000001"] * 2
+
+
+def test_the_same_command_writes_the_same_bytes_without_torch(tmp_path):
+    script = (
+        "import sys; from training.phantoms.__main__ import main; "
+        "main(sys.argv[1:], standalone_mode=False); assert 'torch' not in sys.modules"
+    )
+    contents = []
+    for name in ("a.zip", "b.zip"):
+        out = tmp_path / name
+        command = [sys.executable, "-c", script, "--persons", "4", "--out", str(out), "--seed", "9"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert "8 radiographs of 4 phantom persons" in done.stdout
+        contents.append(out.read_bytes())
+    assert contents[0] == contents[1]
