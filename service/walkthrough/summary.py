@@ -94,9 +94,10 @@ def _persons(request: Request, record: Record) -> dict[str, int | None]:
 
 def _images(record: Record) -> dict[str, int | None]:
     images = record.report.get("records", {})
+    train = images.get("train")
     return {
         "total": record.version.record_count if record.version else None,
-        "train": images.get("train"),
+        "train": None if train is None else train + images.get("audit_in", 0),
         "synthetic": images.get("synthetic"),
     }
 

@@ -39,6 +39,7 @@ def verify_and_tamper(bundle: Path, *, public_key: Path, scratch: Path) -> Verif
         refused.append(tampered_code == 1 and any(Path(name).name == changed for name in files))
         named = named or next((name for name in files if Path(name).name == changed), None)
     shutil.rmtree(scratch / "tampered", ignore_errors=True)
+    (scratch / "tampered.json").unlink(missing_ok=True)
     return Verification(
         answer=answer,
         accepted=code == 0 and answer.get("accepted") is True,
