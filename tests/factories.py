@@ -381,3 +381,15 @@ _PATHS: dict[ReleaseState, tuple[str, ...]] = {
     ReleaseState.SUSPENDED: ("submit", "vote", "approve", "publish", "suspend"),
     ReleaseState.REVOKED: ("submit", "vote", "approve", "publish", "revoke"),
 }
+
+
+def remove_buckets(application: Application) -> None:
+    """Delete an application's buckets: every bucket holds volumes, and a server has few of them."""
+    client = application.objects._client  # noqa: SLF001 - the service itself never deletes a bucket
+    for bucket in Bucket:
+        name = application.objects.bucket(bucket)
+        pages = client.get_paginator("list_object_versions").paginate(Bucket=name)
+        for page in pages:
+            for version in page.get("Versions", []) + page.get("DeleteMarkers", []):
+                client.delete_object(Bucket=name, Key=version["Key"], VersionId=version["VersionId"])
+        client.delete_bucket(Bucket=name)

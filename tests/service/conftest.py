@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from service.wiring import Application
 from tests.components import ObjectStoreServer
-from tests.factories import Walk, application_for, settings_for
+from tests.factories import Walk, application_for, remove_buckets, settings_for
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -54,6 +54,7 @@ def application(
     app = application_for(settings_for(tmp_path, object_store, database_url=database_url))
     yield app
     app.close()
+    remove_buckets(app)
 
 
 @pytest.fixture
@@ -62,6 +63,7 @@ def sqlite_application(tmp_path: Path, object_store: ObjectStoreServer) -> Itera
     app = application_for(settings_for(tmp_path, object_store))
     yield app
     app.close()
+    remove_buckets(app)
 
 
 @pytest.fixture
