@@ -8,8 +8,9 @@ import secrets
 import time
 
 import structlog
-from flask import Response, g, request
-from flask_openapi3 import Info, OpenAPI
+from flask import Response, g, jsonify, request
+from flask_openapi3.models.info import Info
+from flask_openapi3.openapi import OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from service import refusals
@@ -58,7 +59,7 @@ def create_app(application: Application | None = None) -> OpenAPI:
         ),
         security_schemes={"apiKey": {"type": "http", "scheme": "bearer"}},
         validation_error_callback=refuse_validation,
-        doc_ui=False,  # its pages load scripts from elsewhere
+        doc_ui=False,  # its pages would load scripts from elsewhere
         template_folder="templates",
         static_folder="static",
     )
@@ -94,6 +95,7 @@ def create_app(application: Application | None = None) -> OpenAPI:
     ):
         app.register_api(blueprint)
     app.register_blueprint(session.blueprint)
+    app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(app.api_doc))
     return app
 
 

@@ -7,7 +7,8 @@ decorators: without it a stranger could tell a valid body from an invalid one.
 import json
 
 from flask import Response, g, request
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
 from werkzeug.exceptions import BadRequest
 
 from service.api.problems import EVERY_ENDPOINT

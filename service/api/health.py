@@ -6,7 +6,8 @@ import redis
 import sqlalchemy as sa
 import structlog
 from flask import Response, jsonify
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
 
 from privacy import signing
 from service import resources as r

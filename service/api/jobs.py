@@ -1,5 +1,8 @@
 """Generators, training plans, jobs and audit reports: JSON in, operation, JSON out."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from flask import Response
 
 from service import documents
@@ -19,7 +22,10 @@ from service.api.auth import actor, make_blueprint
 from service.api.idempotency import answer_once
 from service.operations import catalogue, jobs
 from service.resources import Identifier
+from service.store.unit_of_work import UnitOfWork
 from service.web import application
+
+T = TypeVar("T")
 
 blueprint = make_blueprint("jobs", about="What machines do: training, audits, reports.")
 
@@ -61,22 +67,27 @@ def plan_training(path: VersionPath, body: r.NewTrainingPlan) -> Response:
 @blueprint.post("/jobs", summary="Request training", responses={202: r.Job})
 def request_training(body: r.NewJob, header: IdempotencyHeader) -> Response:
     """Reserve the run's mechanisms in the budget and queue it; refused if they do not fit."""
-    request = {
-        "version_id": body.version_id,
-        "generator": body.generator,
-        "config": body.config,
-        "target": body.target,
-        "tier": body.tier,
-        "samples": body.samples,
-    }
+
+    def run(operation: Callable[..., T], uow: UnitOfWork) -> T:
+        return operation(
+            uow,
+            actor(),
+            version_id=body.version_id,
+            generator=body.generator,
+            config=body.config,
+            target=body.target,
+            tier=body.tier,
+            samples=body.samples,
+        )
+
     with application().uow(read_only=True) as uow:
         # Seconds of accounting at a first request: done before the budget is locked, remembered.
-        jobs.plan_training(uow, actor(), **request)
+        run(jobs.plan_training, uow)
     with application().uow() as uow:
         return answer_once(
             uow,
             header.idempotency_key,
-            lambda: answer_job(views.job(jobs.request_training(uow, actor(), **request))),
+            lambda: answer_job(views.job(run(jobs.request_training, uow))),
         )
 
 

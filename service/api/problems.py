@@ -1,9 +1,9 @@
 """Refusals as RFC 9457 problem+json, and how the OpenAPI document describes them."""
 
 import json
-from typing import Any
 
 from flask import Response, g
+from flask_openapi3.types import ResponseDict
 from pydantic import ValidationError
 
 from service.refusals import Refusal, from_validation_error
@@ -35,7 +35,7 @@ def refuse_validation(error: ValidationError) -> Response:
     return problem(from_validation_error(error))
 
 
-def documented(*statuses: int) -> dict[int, dict[str, Any]]:
+def documented(*statuses: int) -> ResponseDict:
     """Return the problem responses of an endpoint for its OpenAPI description."""
     schema = Problem.model_json_schema()
     return {
