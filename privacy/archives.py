@@ -61,17 +61,22 @@ def open_folder(path: Path) -> OpenBundle:
     pending = [""]
     while pending:
         prefix = pending.pop()
-        with os.scandir(path / prefix) as entries:
-            for entry in sorted(entries, key=lambda item: item.name):
-                name = f"{prefix}{entry.name}"
-                reason = name_problem(name) or _entry_problem(entry)
-                if reason:
-                    problems.append(Problem(printable(name), reason))
-                elif entry.is_dir(follow_symlinks=False):
-                    folders.add(name)
-                    pending.append(f"{name}/")
-                else:
-                    files.add(name)
+        try:
+            with os.scandir(path / prefix) as scan:
+                entries = sorted(scan, key=lambda item: item.name)
+        except OSError as error:
+            problems.append(Problem(printable(prefix), f"cannot be listed ({error.strerror})"))
+            continue
+        for entry in entries:
+            name = f"{prefix}{entry.name}"
+            reason = name_problem(name) or _entry_problem(entry)
+            if reason:
+                problems.append(Problem(printable(name), reason))
+            elif entry.is_dir(follow_symlinks=False):
+                folders.add(name)
+                pending.append(f"{name}/")
+            else:
+                files.add(name)
 
     def read(name: str) -> Iterator[bytes]:
         return _read_plain_file(path / name)

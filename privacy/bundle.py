@@ -173,14 +173,15 @@ class _Check:
             reason="the bundle's certificate is not authenticated",
         )
         if certificate is not None:
+            epsilon = self._epsilon(certificate)
             attested = {
                 "release_id": certificate.release_id,
                 "epsilon_stated": certificate.epsilon,
-                "epsilon_rederived": self._epsilon(certificate),
+                "epsilon_rederived": epsilon,
                 "delta": certificate.delta,
                 "relation": certificate.neighbouring_relation.value,
                 "unit": certificate.unit.value,
-                "reason": None,
+                "reason": "its mechanisms have no epsilon" if epsilon is None else None,
             }
             result = result.model_copy(update=attested)
         outcome = {"accepted": not self._problems, "problems": tuple(self._problems)}

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -213,6 +214,48 @@ def test_a_named_pipe_is_refused_without_waiting_for_it(bundle):
     (bundle / "README.md").unlink()
     os.mkfifo(bundle / "README.md")
     assert named(verify_bundle(bundle, public_key=PUBLIC)) == {"README.md"}
+
+
+@pytest.mark.parametrize(
+    "name", [b"caf\xe9.txt", b"line\nbreak", b"tab\t", b"back\\slash", b"\x7f"]
+)
+def test_an_added_file_with_an_odd_name_is_refused_and_shown_safely(bundle, name):
+    (bundle / os.fsdecode(name)).write_text("more")
+    (problem,) = verify_bundle(bundle, public_key=PUBLIC).problems
+    assert problem.file.isascii()
+    assert problem.file.isprintable()
+
+
+def test_a_folder_that_cannot_be_listed_is_a_problem_and_no_crash(bundle):
+    nested = bundle / "n"
+    nested.mkdir()
+    here = os.open(nested, os.O_RDONLY)
+    try:
+        for _ in range(30):
+            os.mkdir("d" * 200, dir_fd=here)
+            deeper = os.open("d" * 200, os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = deeper
+    finally:
+        os.close(here)
+    assert not verify_bundle(bundle, public_key=PUBLIC).accepted
+
+
+def test_a_large_file_is_hashed_in_pieces(tmp_path):
+    folder = make_bundle(tmp_path / "large")
+    with (folder / "knees-1.0.0.npz").open("wb") as stream:
+        stream.truncate(48 << 20)
+    (folder / "SHA256SUMS.sig").unlink()
+    write_checksums(folder)
+    sign_bundle(folder, KEY)
+    write_zip(folder, tmp_path / "large.zip")
+    for path in (folder, tmp_path / "large.zip"):
+        tracemalloc.start()
+        try:
+            assert verify_bundle(path, public_key=PUBLIC).accepted
+            assert tracemalloc.get_traced_memory()[1] < 12 << 20
+        finally:
+            tracemalloc.stop()
 
 
 def test_two_files_that_swap_places_are_refused_and_named(bundle):
