@@ -59,7 +59,7 @@ def run(context: JobContext) -> dict[str, object]:
         problems=problems,
     )
     context.report("storing")
-    return _store(context, training, report, evidence)
+    return _store(context, training, report, evidence=evidence, labels=dataset.schema.labels)
 
 
 def provenance_problems(
@@ -121,11 +121,17 @@ def gather_evidence(
 
 
 def _store(
-    context: JobContext, training: Job, report: AuditReport, evidence: Evidence
+    context: JobContext,
+    training: Job,
+    report: AuditReport,
+    *,
+    evidence: Evidence,
+    labels: tuple[str, ...],
 ) -> dict[str, object]:
     objects = context.application.objects
     json_key, html_key = context.candidate_key("report.json"), context.candidate_key("report.html")
-    page = render_report(report, evidence=evidence, context=page_context(context.job, training))
+    shown = page_context(context.job, training, labels=labels)
+    page = render_report(report, evidence=evidence, context=shown)
     digest = objects.put_bytes(Bucket.WORK, json_key, body=report.canonical())
     html_digest = objects.put_bytes(
         Bucket.WORK, html_key, body=page.encode(), content_type="text/html; charset=utf-8"
@@ -140,10 +146,12 @@ def _store(
     }
 
 
-def page_context(job: Job, training: Job) -> dict[str, object]:
+def page_context(job: Job, training: Job, *, labels: tuple[str, ...]) -> dict[str, object]:
     """Return what the page shows beside the report: which run it is about."""
     payload = training.payload
     return {
+        "title": f"Privacy audit of {payload['generator']}",
+        "labels": labels,
         "job_id": job.id,
         "training_id": training.id,
         "dataset_id": job.dataset_id,

@@ -245,7 +245,6 @@ def write_private(path: Path, text: str) -> None:
 @click.option("--tier", default="registered", show_default=True)
 @click.option("--report", "report_path", type=click.Path(path_type=Path), required=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path))
-@click.option("--attempt", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 def main(
     *,
@@ -256,7 +255,6 @@ def main(
     tier: str,
     report_path: Path,
     json_path: Path | None,
-    attempt: int,
     seed: int,
 ) -> None:
     """Audit SYNTHETIC against records that it was made from and records that it was not."""
@@ -269,7 +267,7 @@ def main(
             reference=None if reference is None else read_set(reference),
             rng=rng,
         )
-        report = run_with_bar(evidence, tier=tier, attempt=attempt, rng=rng)
+        report = run_with_bar(evidence, tier=tier, rng=rng)
     except PrivacyError as error:
         click.echo(str(error), err=True)
         sys.exit(USAGE)
@@ -282,9 +280,7 @@ def main(
     sys.exit(EXIT_CODES.get(report.verdict.value, 0))
 
 
-def run_with_bar(
-    evidence: Evidence, *, tier: str, attempt: int, rng: np.random.Generator
-) -> AuditReport:
+def run_with_bar(evidence: Evidence, *, tier: str, rng: np.random.Generator) -> AuditReport:
     """Run the battery and show how far it is."""
     policy = load_policy(None)
     with Progress(
@@ -299,9 +295,7 @@ def run_with_bar(
         def show(stage: str, step: int, total: int) -> None:
             bar.update(task, description=stage, completed=step, total=total)
 
-        return run_battery(
-            evidence, policy=policy, tier=tier, attempt=attempt, rng=rng, progress=show
-        )
+        return run_battery(evidence, policy=policy, tier=tier, attempt=1, rng=rng, progress=show)
 
 
 if __name__ == "__main__":

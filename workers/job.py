@@ -49,6 +49,11 @@ UNAVAILABLE = (
     "reason in the worker's log; request the job again once it is mended."
 )
 
+INTERNAL = (
+    "The job ended by an internal error. An operator finds it in the worker's log under the id of "
+    "the job; request the job again once it is mended."
+)
+
 
 class Exit(IntEnum):
     """How a job process ends by itself; a signal shows as a negative code."""
@@ -68,17 +73,20 @@ def entry_for(kind: JobKind) -> Entry:
     return entry
 
 
-def problem_of(error: Exception) -> dict[str, Any]:
-    """Return the problem document of an error; only refusals show their text."""
+def outcome_of(error: Exception) -> tuple[Exit, dict[str, Any]]:
+    """Return how a job ends by an error, and its problem; only refusals show their text."""
+    if isinstance(error, LeaseLost):
+        return Exit.LEASE_LOST, {}
     if isinstance(error, DomainError):
-        return {"type": error.slug, "detail": error.sentence, **error.extensions}
+        how = Exit.HELD if isinstance(error, JournalBehind) else Exit.REFUSED
+        return how, {"type": error.slug, "detail": error.sentence, **error.extensions}
     if isinstance(error, PrivacyError):
-        return {"type": "refused", "detail": str(error)}
-    return {
-        "type": "internal",
-        "detail": "The job ended by an internal error. An operator finds it in the worker's log "
-        "under the id of the job; request the job again once it is mended.",
-    }
+        return Exit.REFUSED, {"type": "refused", "detail": str(error)}
+    if isinstance(error, MemoryError):
+        return Exit.REFUSED, {"type": "out-of-memory", "detail": OUT_OF_MEMORY}
+    if isinstance(error, SQLAlchemyError | BotoCoreError | ClientError):
+        return Exit.UNAVAILABLE, {"type": "unavailable", "detail": UNAVAILABLE}
+    return Exit.BROKEN, {"type": "internal", "detail": INTERNAL}
 
 
 class Messages:
@@ -149,31 +157,20 @@ def perform(context: JobContext, messages: Messages) -> Exit:
     """Run the task module and send its result or its problem."""
     try:
         result = entry_for(context.job.kind)(context)
-    except LeaseLost:
-        logger.warning("The lease was lost; nothing more is written", job_id=context.job.id)
-        return Exit.LEASE_LOST
-    except JournalBehind as error:
-        messages.send("problem", problem_of(error))
-        return Exit.HELD
-    except (DomainError, PrivacyError) as error:
-        logger.info("The job was refused", job_id=context.job.id, error=type(error).__name__)
-        messages.send("problem", problem_of(error))
-        return Exit.REFUSED
-    except MemoryError:
-        messages.send("problem", {"type": "out-of-memory", "detail": OUT_OF_MEMORY})
-        return Exit.REFUSED
-    except (SQLAlchemyError, BotoCoreError, ClientError) as error:
-        logger.error("A component did not answer", job_id=context.job.id, **describe_error(error))
-        messages.send("problem", {"type": "unavailable", "detail": UNAVAILABLE})
-        return Exit.UNAVAILABLE
     except Exception as error:  # noqa: BLE001 - whatever it is, the job must end with a problem
-        logger.error(
-            "The job ended by an internal error", job_id=context.job.id, **describe_error(error)
-        )
-        messages.send("problem", problem_of(error))
-        return Exit.BROKEN
+        how, problem = outcome_of(error)
+        logger.error("The job ended early", job_id=context.job.id, how=how.name, **_shown(error))
+        messages.send("problem", problem)
+        return how
     messages.send("result", result)
     return Exit.SUCCEEDED
+
+
+def _shown(error: Exception) -> dict[str, object]:
+    """Return what the log says: a refusal's text is its user's, who may have named files in it."""
+    if isinstance(error, DomainError | PrivacyError):
+        return {"error": type(error).__name__}
+    return describe_error(error)
 
 
 def take_stdout() -> TextIO:
@@ -186,8 +183,7 @@ def take_stdout() -> TextIO:
 def load_job(application: Application, job_id: str) -> Job:
     """Return the job that the supervisor claimed."""
     with application.uow(read_only=True) as uow:
-        job = jobs.load_job(uow, job_id)
-        return job
+        return jobs.load_job(uow, job_id)
 
 
 def main(arguments: list[str]) -> int:

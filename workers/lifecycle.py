@@ -147,25 +147,24 @@ def _watch(lease: Lease, child: Child, stopping: threading.Event) -> Ending:
 
 def _ending(lease: Lease, child: Child, code: int, *, is_cancelled: bool) -> Ending:
     """Turn the child's exit code and last words into the write that ends the job."""
-    result, problem = child.last("result"), child.last("problem")
-    if code == Exit.SUCCEEDED and isinstance(result, dict):
-        return succeeded(result)
     if code == Exit.LEASE_LOST:
         raise LeaseLost("The child found that it no longer owns the job.")
+    result = child.last("result")
+    if code == Exit.SUCCEEDED and result is not None:
+        return succeeded(result)
     if is_cancelled:
         return cancelled
-    if code in (Exit.HELD, Exit.ORPHANED):
+    if code in {Exit.HELD, Exit.ORPHANED} or _may_try_again(lease, code):
         return released
-    may_try_again = lease.job.attempt < lease.application.settings.max_attempts
-    if code == Exit.UNAVAILABLE and may_try_again:
-        return released
-    if code >= 0 and problem is not None:
-        return failed(problem)
-    logger.warning("The child was killed", job_id=lease.job.id, exit_code=code)
+    return failed(child.last("problem") if code >= 0 else None, code)
+
+
+def _may_try_again(lease: Lease, code: int) -> bool:
+    if lease.job.attempt >= lease.application.settings.max_attempts:
+        return False
     # A training that was killed goes on from its checkpoint; other work would be killed again.
-    if lease.job.kind is JobKind.TRAIN and may_try_again:
-        return released
-    return failed({"type": "killed", "detail": KILLED.format(signal=-code)})
+    is_killed_training = code < 0 and lease.job.kind is JobKind.TRAIN
+    return code == Exit.UNAVAILABLE or is_killed_training
 
 
 def succeeded(result: dict[str, Any]) -> Ending:
@@ -178,12 +177,13 @@ def succeeded(result: dict[str, Any]) -> Ending:
     return _named(write, "succeeded")
 
 
-def failed(problem: dict[str, Any]) -> Ending:
-    """Return the ending of a job that was refused or broke."""
+def failed(problem: dict[str, Any] | None, code: int) -> Ending:
+    """Return the ending of a job that was refused, broke, or was killed without a last word."""
+    shown = problem or {"type": "killed", "detail": KILLED.format(signal=-code)}
 
     def write(lease: Lease) -> None:
         with lease.application.uow() as uow:
-            jobs.fail_job(uow, lease.job.id, token=lease.token, problem=problem)
+            jobs.fail_job(uow, lease.job.id, token=lease.token, problem=shown)
 
     return _named(write, "failed")
 

@@ -27,8 +27,7 @@ class Reservation:
 def load_job(context: JobContext, job_id: str) -> Job:
     """Return another job of the same chain.  Raises: NotFound."""
     with context.application.uow(read_only=True) as uow:
-        job = jobs.load_job(uow, job_id)
-        return job
+        return jobs.load_job(uow, job_id)
 
 
 def load_reservation(context: JobContext) -> Reservation:

@@ -132,13 +132,15 @@ def variables(values: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def running_service(folder: Path, store: ObjectStoreServer, **more: str) -> Iterator[Service]:
-    """Prepare a database and buckets; yield the service."""
+def running_service(
+    folder: Path, store: ObjectStoreServer, *, has_broker: bool = False, **more: str
+) -> Iterator[Service]:
+    """Prepare a database and buckets; yield the service. With a broker, messages go there."""
     with variables(environment(folder, store, **more)):
         settings = Settings.from_environment()
         migrate(settings)
         dispatcher = RecordingDispatcher()
-        application = build(settings, dispatcher=dispatcher)
+        application = build(settings, dispatcher=None if has_broker else dispatcher)
         try:
             yield _with_people(application, dispatcher)
         finally:
