@@ -17,6 +17,7 @@ from service import refusals
 from service.api import accounts, datasets, health, jobs, journal, releases
 from service.api.problems import problem, refuse_validation
 from service.config import Settings
+from service.logs import configure_logging, describe_error
 from service.pages import catalogue, review, session, words
 from service.pages import datasets as dataset_pages
 from service.web import EXTENSION, limiter
@@ -49,7 +50,9 @@ _HEADERS = {
 
 def create_app(application: Application | None = None) -> OpenAPI:
     """Return the web app for `application`; without one, for what the environment describes."""
-    application = application or build(Settings.from_environment())
+    if application is None:
+        configure_logging()
+        application = build(Settings.from_environment())
     app = OpenAPI(
         "service",
         info=Info(
@@ -108,7 +111,7 @@ def _refuse(error: Exception) -> Response:
     """Answer an exception as problem+json to programs, as a page to people."""
     refusal = refusals.from_exception(error)
     if refusal.status >= 500:
-        _LOG.error("A request failed.", request_id=g.get("request_id"), exc_info=error)
+        _LOG.error("A request failed.", request_id=g.get("request_id"), **describe_error(error))
     if request.path.startswith(_PROGRAM_PATHS) or not _wants_page():
         return problem(refusal)
     return session.render_refusal(refusal)

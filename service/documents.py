@@ -25,7 +25,7 @@ def read_report(
     Raises: NotFound, PermissionDenied.
     """
     job = jobs.get_report(uow, actor, audit_job_id=audit_job_id)
-    return _read(uow, str(job.result[form]), f"No report of job {audit_job_id!r} was found.")
+    return _read(uow, job.result.get(form), f"No report of job {audit_job_id!r} was found.")
 
 
 def read_sample_grid(uow: UnitOfWork, actor: Actor, *, job_id: str) -> bytes:
@@ -53,7 +53,9 @@ def page_response(content: bytes) -> Response:
     return response
 
 
-def _read(uow: UnitOfWork, key: str, missing: str) -> bytes:
+def _read(uow: UnitOfWork, key: str | None, missing: str) -> bytes:
+    if key is None:
+        raise NotFound(missing)
     try:
         return uow.objects.get_bytes(Bucket.WORK, key)
     except ObjectMissing as error:

@@ -12,6 +12,7 @@ from flask_openapi3.models.tag import Tag
 from privacy import signing
 from service import resources as r
 from service.api.answers import answer
+from service.logs import describe_error
 from service.web import application
 from service.wiring import Application
 
@@ -56,8 +57,8 @@ def instance() -> Response:
 def _state(name: str, check: Any, found: Application) -> str:
     try:
         check(found)
-    except Exception:  # noqa: BLE001 - whatever it is, the component is not ready
-        _LOG.warning("A component is not ready.", component=name, exc_info=True)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the component is not ready
+        _LOG.warning("A component is not ready.", component=name, **describe_error(error))
         return "unavailable"
     return "ok"
 
