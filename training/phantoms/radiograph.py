@@ -73,12 +73,12 @@ def _draw_density(knees: Knees, axis_x: Floats, axis_y: Floats) -> tuple[Floats,
     y = axis_y[None, :, None] - level[:, None, :]  # mm below the joint line; (knees, rows, columns)
     rows = axis_y[None, :] - knees.joint_y[:, None]  # (knees, rows)
     tibia = _bone_distance(
-        (y - plateau[:, None, :]) * _steepness(plateau, axis_x),
+        _nearest(y - plateau[:, None, :], plateau, axis_x),
         x,
         _tibia_sides(knees, rows),
     )
     femur = _bone_distance(
-        (condyles[:, None, :] - y) * _steepness(condyles, axis_x),
+        _nearest(condyles[:, None, :] - y, condyles, axis_x),
         x,
         _femur_sides(knees, rows),
     )
@@ -213,8 +213,8 @@ def _patella(knees: Knees, x: Floats, rows: Floats) -> Floats:
     across = (x - knees.patella_x[:, None]) / (1.08 * knees.patella_radius[:, None])
     along = (rows - knees.patella_y[:, None]) / knees.patella_radius[:, None]
     radius = np.sqrt(across[:, None, :] ** 2 + along[:, :, None] ** 2)
-    distance = (1 - radius) * _plane(knees.patella_radius)
-    return _bone(distance, body=0.09, cortex=0.02, depth_mm=9.0)
+    thickness: Floats = np.maximum(1 - radius * radius, 0) ** np.float32(0.45)
+    return np.float32(0.095) * thickness
 
 
 def _soft_tissue(knees: Knees, x: Floats, rows: Floats) -> Floats:
@@ -238,11 +238,15 @@ def _draw_trabeculae(
     return drawn
 
 
-def _steepness(contour: Floats, axis_x: Floats) -> Floats:
-    """Return the factor that turns a vertical distance to a contour into the nearest one."""
+def _nearest(vertical: Floats, contour: Floats, axis_x: Floats) -> Floats:
+    """Turn vertical distances to a contour into about the nearest ones; (knees, rows, columns).
+
+    Near a slope the nearest point lies aside of the one straight above; far away it does not.
+    """
     slope = np.gradient(contour, axis_x, axis=1)
-    factor: Floats = (1 / np.sqrt(1 + slope * slope)).astype(np.float32)
-    return factor[:, None, :]
+    aside = (1 - 1 / np.sqrt(1 + slope * slope)).astype(np.float32)[:, None, :]
+    distance: Floats = vertical * (1 - aside * np.exp(-np.abs(vertical) / np.float32(4.0)))
+    return distance
 
 
 def _plane(values: Floats) -> Floats:
