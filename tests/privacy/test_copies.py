@@ -1,0 +1,220 @@
+"""The three copy detectors: exact where they claim to be, sharp for a handful, calm otherwise."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from privacy.copies import (
+    Config,
+    Detector,
+    fit_power_law,
+    match_verbatim,
+    natural_match_rate,
+    unique_records,
+)
+from privacy.evidence import Arm
+from privacy.neighbourhoods import population_of, survey
+from privacy.specimens import jitter
+from tests.privacy.audit_material import (
+    draw_arms,
+    innocent,
+    one_record_each,
+    pictures,
+    trained_rows,
+    with_samples,
+)
+
+
+def silent(stage, done, total):
+    pass
+
+
+def inspected(evidence, rng, permutations=400):
+    population = population_of(evidence)
+    seen = survey(evidence, keep=np.empty(0, int), population=population, progress=silent)
+    detector = Detector(
+        population,
+        seen.calibration,
+        sample_count=len(evidence.samples),
+        config=Config(permutations=permutations),
+        rng=rng,
+    )
+    verbatim = match_verbatim(
+        evidence.samples,
+        unique_records(evidence, population),
+        like=evidence.records,
+        natural_rate=natural_match_rate(evidence),
+    )
+    return detector.inspect(seen.samples, verbatim), seen, verbatim, population
+
+
+def test_the_power_law_finds_the_exponent_of_its_own_data():
+    rng = np.random.default_rng(1)
+    law = fit_power_law(rng.random(4000) ** (1 / 12.0))
+    assert 9 < law.exponent <= 13
+    assert law.threshold(law.share) == pytest.approx(law.edge)
+
+
+def test_the_power_law_errs_towards_more_chance_matches():
+    rng = np.random.default_rng(2)
+    too_few = 0
+    for _ in range(100):
+        law = fit_power_law(rng.random(2000) ** (1 / 12.0))
+        truth = law.threshold(1e-6) ** 12.0
+        too_few += truth > 1e-5
+    assert too_few <= 15
+
+
+def test_natural_twins_do_not_blind_the_power_law():
+    rng = np.random.default_rng(3)
+    ratios = rng.random(2000) ** (1 / 12.0)
+    ratios[:4] = 0.0
+    law = fit_power_law(ratios)
+    assert law.exponent > 9
+    assert law.natural_rate(0.3) == pytest.approx(4 / 2000)
+
+
+def test_too_few_records_give_no_power_law():
+    assert fit_power_law(np.random.default_rng(4).random(100)) is None
+
+
+def test_a_sham_audit_with_shuffled_arms_has_uniform_p_values():
+    rng = np.random.default_rng(5)
+    evidence = innocent(rng, persons=500, samples=300)
+    population = population_of(evidence)
+    seen = survey(evidence, keep=np.empty(0, int), population=population, progress=silent)
+    p_values = []
+    for _ in range(120):
+        shuffled = replace(population, arms=draw_arms(500, rng).astype(np.int64))
+        detector = Detector(
+            shuffled,
+            seen.calibration,
+            sample_count=300,
+            config=Config(permutations=200),
+            rng=rng,
+        )
+        p_values.append(detector._arms(seen.samples))
+    # Ties between discrete counts push p upwards, so only an excess of small ones is a fault.
+    assert np.mean(np.array(p_values) <= 0.05) <= stats.binom.ppf(0.999, 120, 0.05) / 120
+    assert np.mean(np.array(p_values) <= 0.5) <= stats.binom.ppf(0.999, 120, 0.5) / 120
+    assert np.mean(p_values) < 0.8
+
+
+def test_a_handful_of_verbatim_copies_is_found_and_named():
+    rng = np.random.default_rng(6)
+    evidence = innocent(rng)
+    rows = one_record_each(evidence, 2, rng)
+    copies, *_, population = inspected(with_samples(evidence, evidence.records[rows]), rng)
+    assert copies.p_value < 0.01
+    assert set(population.original[copies.copied]) == set(evidence.persons[rows])
+    assert np.flatnonzero(copies.flagged).tolist() == [1198, 1199]
+
+
+def test_a_handful_of_lightly_changed_copies_is_found_and_named():
+    rng = np.random.default_rng(7)
+    evidence = innocent(rng)
+    rows = one_record_each(evidence, 8, rng)
+    changed = jitter(evidence.records[rows], "image", rng=rng)
+    copies, *_, population = inspected(with_samples(evidence, changed), rng)
+    assert copies.p_value < 0.01
+    assert copies.p_verbatim == 1.0
+    assert set(population.original[copies.copied]) <= set(evidence.persons[rows])
+
+
+def test_copies_of_held_out_persons_accuse_nobody():
+    rng = np.random.default_rng(8)
+    evidence = innocent(rng)
+    held = np.flatnonzero(evidence.arms[evidence.persons] == Arm.AUDIT_OUT)
+    copies, *_ = inspected(with_samples(evidence, evidence.records[held[:40]]), rng)
+    assert len(copies.copied) == 0
+    assert copies.p_value > 0.01
+
+
+def test_fresh_samples_are_not_accused_over_many_draws():
+    accused = 0
+    for seed in range(25):
+        rng = np.random.default_rng(100 + seed)
+        copies, *_ = inspected(innocent(rng, persons=400, samples=500), rng, permutations=400)
+        accused += copies.p_value < 0.01
+        assert len(copies.copied) <= 1
+    assert accused <= 2  # Bin(25, .01) exceeds this once in 500
+
+
+def test_natural_near_twins_in_the_data_are_not_called_copies():
+    rng = np.random.default_rng(9)
+    evidence = innocent(rng, persons=900)
+    records = evidence.records.copy()
+    twins = pictures(60, rng)
+    # Sixty pictures occur twice under different persons, wherever these stand, with other noise.
+    for i, twin in enumerate(twins):
+        records[2 * (2 * i)] = jitter(twin[None], "image", rng=rng)[0]
+        records[2 * (2 * i + 1)] = jitter(twin[None], "image", rng=rng)[0]
+    natural = replace(evidence, records=records)
+    fresh = natural.samples.copy()
+    # A fresh sample has the same chance of being such a twin as a record has.
+    fresh[:40] = jitter(twins[:40], "image", rng=rng)
+    copies, *_ = inspected(replace(natural, samples=fresh), rng)
+    assert copies.p_value > 0.01
+
+
+def test_a_sample_equal_to_a_record_that_two_persons_share_accuses_nobody():
+    rng = np.random.default_rng(10)
+    evidence = innocent(rng)
+    records = evidence.records.copy()
+    one, other = one_record_each(evidence, 2, rng)
+    records[other] = records[one]
+    shared = replace(evidence, records=records)
+    copies, *_ = inspected(with_samples(shared, records[[one]]), rng)
+    assert len(copies.copied) == 0
+    assert copies.p_verbatim == 1.0
+
+
+def test_a_blank_record_cannot_be_copied():
+    rng = np.random.default_rng(11)
+    evidence = innocent(rng)
+    records = evidence.records.copy()
+    records[trained_rows(evidence)[0]] = 7
+    blank = replace(evidence, records=records)
+    samples = np.full((50, 32, 32), 7, dtype=np.uint8)
+    copies, *_ = inspected(with_samples(blank, samples), rng)
+    assert len(copies.copied) == 0
+
+
+def test_a_generator_stuck_on_one_blurred_picture_is_not_accused():
+    rng = np.random.default_rng(12)
+    evidence = innocent(rng)
+    mean = np.rint(pictures(300, rng).mean(axis=0)).astype(np.uint8)
+    stuck = replace(evidence, samples=np.tile(mean, (1200, 1, 1)))
+    copies, *_ = inspected(stuck, rng)
+    assert copies.p_value > 0.01
+
+
+def test_excluded_persons_are_never_named_and_never_count():
+    rng = np.random.default_rng(13)
+    evidence = innocent(rng)
+    rows = one_record_each(evidence, 30, rng)
+    excluded = evidence.excluded.copy()
+    excluded[evidence.persons[rows]] = True
+    left_out = replace(with_samples(evidence, evidence.records[rows]), excluded=excluded)
+    copies, *_, population = inspected(left_out, rng)
+    assert not set(population.original) & set(evidence.persons[rows])
+    assert len(copies.copied) == 0
+
+
+def test_the_verdict_on_copies_does_not_depend_on_how_persons_are_numbered():
+    rng = np.random.default_rng(14)
+    evidence = innocent(rng, persons=500, samples=400)
+    rows = one_record_each(evidence, 5, rng)
+    leaky = with_samples(evidence, evidence.records[rows])
+    order = rng.permutation(500)
+    renumbered = replace(
+        leaky,
+        persons=order[leaky.persons],
+        arms=leaky.arms[np.argsort(order)],
+        folds=leaky.folds[np.argsort(order)],
+    )
+    first, *_, one = inspected(leaky, np.random.default_rng(0))
+    second, *_, two = inspected(renumbered, np.random.default_rng(0))
+    assert set(order[one.original[first.copied]]) == set(two.original[second.copied])

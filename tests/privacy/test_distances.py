@@ -1,0 +1,107 @@
+"""Distances agree with slow references, are blind to arms, and know pictures of nobody."""
+
+import numpy as np
+import pytest
+
+from privacy import distances
+from privacy.distances import Gallery, image_spaces, pooling_matrix, table_spaces
+from privacy.errors import InvalidParameter
+from tests.privacy.audit_material import pictures
+
+PIXELS, TILES, HASH = image_spaces()
+
+
+def searched(space, queries, records, persons):
+    gallery = Gallery(space, records, persons, count=int(persons.max()) + 1)
+    return np.concatenate([block for _, block in gallery.search(queries)])
+
+
+def test_pooling_averages_whole_pixels():
+    pooled = pooling_matrix(4, 2, shift=0, flip=False)
+    assert pooled.tolist() == [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]]
+
+
+@pytest.mark.parametrize("size", [8, 28, 64, 100])
+@pytest.mark.parametrize("shift", [-1.3, 0.0, 2.0])
+def test_pooling_weights_are_averages_whatever_the_size_and_shift(size, shift):
+    weights = pooling_matrix(size, min(16, size), shift=shift, flip=False)
+    assert weights.sum(axis=1) == pytest.approx(1, abs=1e-6)
+    assert (weights >= 0).all()
+
+
+def test_a_flipped_pooling_sees_the_mirror_image():
+    row = np.random.default_rng(1).normal(size=28).astype(np.float32)
+    plain = pooling_matrix(28, 14, shift=0, flip=False) @ row[::-1]
+    assert pooling_matrix(28, 14, shift=0, flip=True) @ row == pytest.approx(plain, abs=1e-5)
+
+
+@pytest.mark.parametrize("space", [PIXELS, TILES, HASH], ids=lambda s: s.name)
+def test_a_record_is_at_distance_zero_of_its_copy_and_its_mirror_image(space):
+    records = pictures(6, np.random.default_rng(2))
+    persons = np.arange(6)
+    assert np.diag(searched(space, records, records, persons)) == pytest.approx(0, abs=2e-3)
+    mirrored = searched(space, records[:, :, ::-1], records, persons)
+    assert np.diag(mirrored) == pytest.approx(0, abs=2e-3)
+
+
+def test_brightness_and_contrast_do_not_hide_a_copy():
+    records = pictures(5, np.random.default_rng(3))
+    dimmed = (records.astype(float) * 0.5 + 20).astype(np.uint8)
+    found = searched(PIXELS, dimmed, records, np.arange(5))
+    assert (found.argmin(axis=1) == np.arange(5)).all()
+    assert np.diag(found).max() < 0.05
+
+
+def test_a_persons_distance_is_the_smallest_over_their_records():
+    rng = np.random.default_rng(4)
+    records, queries = pictures(9, rng), pictures(4, rng)
+    persons = np.array([2, 0, 1, 2, 0, 1, 1, 2, 0])
+    single = searched(TILES, queries, records, np.arange(9))
+    expected = np.stack([single[:, persons == p].min(axis=1) for p in range(3)], axis=1)
+    assert searched(TILES, queries, records, persons) == pytest.approx(expected, abs=1e-6)
+
+
+def test_tile_distance_is_the_slow_maximum_over_tiles():
+    rng = np.random.default_rng(5)
+    one, other = pictures(2, rng)
+    features = TILES.describe(np.stack([one, other]))
+
+    def tile_distance(query):
+        parts = TILES.describe(query[None])
+        gaps = [((a[0, :-2] - b[1, :-2]) ** 2).sum() for a, b in zip(parts, features, strict=True)]
+        return np.sqrt(max(gaps))
+
+    slow = min(tile_distance(one), tile_distance(one[:, ::-1]))
+    found = searched(TILES, one[None], np.stack([one, other]), np.arange(2))[0, 1]
+    assert found == pytest.approx(slow, rel=1e-4)
+
+
+def test_a_blank_picture_resembles_nobody_and_not_even_another_blank_one():
+    rng = np.random.default_rng(6)
+    blank = np.full((1, 32, 32), 90, dtype=np.uint8)
+    records = np.concatenate([pictures(3, rng), blank])
+    for space in image_spaces():
+        assert searched(space, blank, records, np.arange(4)).min() > 1.0
+
+
+def test_block_size_changes_nothing(monkeypatch):
+    rng = np.random.default_rng(7)
+    records, queries, persons = pictures(30, rng), pictures(20, rng), np.arange(30) // 2
+    whole = searched(PIXELS, queries, records, persons)
+    monkeypatch.setattr(distances, "_BLOCK_FLOATS", 100)
+    assert searched(PIXELS, queries, records, persons) == pytest.approx(whole, abs=1e-4)
+
+
+def test_table_distance_is_euclid_of_scaled_columns():
+    rng = np.random.default_rng(8)
+    reference = rng.normal(size=(50, 3)) * [1, 10, 100]
+    (space,) = table_spaces(reference)
+    queries, records = rng.normal(size=(4, 3)), rng.normal(size=(6, 3))
+    scale = reference.std(axis=0)
+    slow = np.linalg.norm((queries[:, None] - records) / scale, axis=2)
+    assert searched(space, queries, records, np.arange(6)) == pytest.approx(slow, abs=1e-3)
+
+
+def test_a_gallery_refuses_persons_with_gaps():
+    with pytest.raises(InvalidParameter, match="without gaps"):
+        Gallery(PIXELS, pictures(2, np.random.default_rng(9)), np.array([0, 2]), count=3)

@@ -1,0 +1,228 @@
+"""Oracles for the audit statistics: closed forms, slow references, known truths, pure noise."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from privacy.ceilings import ceilings, highest_tpr, privacy_curve
+from privacy.errors import InvalidParameter
+from privacy.mechanisms import GaussianMechanism, PrivacyTarget
+from privacy.statistics import (
+    auc,
+    auc_interval,
+    clopper_pearson,
+    cross_selected_auc,
+    epsilon_lower_bound,
+    gaussian_dp_auc,
+    gaussian_dp_mu,
+    gaussian_dp_tpr,
+    max_statistic_test,
+    one_run_epsilon,
+    one_run_p_value,
+    pool_needed,
+    tpr_at_fpr,
+)
+
+GRID = (10, 20, 50, 100, 200, 500)
+
+
+def coins_and_noise(persons, rng):
+    return rng.integers(0, 2, persons), rng.normal(size=persons)
+
+
+def test_no_copy_in_six_thousand_samples_means_at_most_half_a_permille():
+    assert clopper_pearson(0, 6000, error=0.05)[1] == pytest.approx(1 - 0.05 ** (1 / 6000))
+    assert clopper_pearson(0, 6000, error=0.05)[1] < 0.0005
+
+
+def test_clopper_pearson_bounds_are_the_binomial_tails():
+    low, high = clopper_pearson(7, 50, error=0.025)
+    assert stats.binom.sf(6, 50, low) == pytest.approx(0.025)
+    assert stats.binom.cdf(7, 50, high) == pytest.approx(0.025)
+
+
+def test_clopper_pearson_learns_nothing_from_no_trials():
+    assert clopper_pearson(0, 0, error=0.05) == (0.0, 1.0)
+
+
+def test_clopper_pearson_refuses_more_successes_than_trials():
+    with pytest.raises(InvalidParameter, match="3 successes in 2 trials"):
+        clopper_pearson(3, 2, error=0.05)
+
+
+def test_auc_counts_pairs_and_halves_of_ties():
+    rng = np.random.default_rng(1)
+    coins, scores = rng.integers(0, 2, 60), rng.integers(0, 5, 60).astype(float)
+    inside, outside = scores[coins == 1], scores[coins == 0]
+    pairs = (inside[:, None] > outside).mean() + 0.5 * (inside[:, None] == outside).mean()
+    assert auc(scores, coins) == pytest.approx(pairs)
+
+
+def test_auc_interval_covers_the_closed_form_as_often_as_it_says():
+    rng = np.random.default_rng(2)
+    truth, covered = stats.norm.cdf(0.7 / np.sqrt(2)), 0
+    for _ in range(400):
+        coins, noise = coins_and_noise(120, rng)
+        interval = auc_interval(noise + 0.7 * coins, coins, error=0.05)
+        covered += interval.low <= truth <= interval.high
+    # 90 % nominal; Bin(400, .9) lies within these limits with probability above .999.
+    assert 338 <= covered <= 380
+
+
+def test_choosing_the_strongest_of_many_noise_attacks_does_not_raise_the_auc():
+    rng = np.random.default_rng(3)
+    values = []
+    for _ in range(100):
+        coins, folds = rng.integers(0, 2, 200), rng.integers(1, 3, 200)
+        scores = {str(i): rng.normal(size=200) for i in range(8)}
+        values.append(cross_selected_auc(scores, coins, folds, error=0.05)[0].value)
+    assert abs(np.mean(values) - 0.5) < 4 * np.std(values) / 10
+
+
+def test_true_positive_rate_is_silent_below_ten_expected_false_positives():
+    rng = np.random.default_rng(4)
+    coins, folds = np.tile([0, 1], 190), np.repeat([1, 2], 190)
+    scores = rng.normal(size=380)
+    assert tpr_at_fpr(scores, coins, folds, fpr=0.1, error=0.05) is None
+    coins, folds = np.tile([0, 1], 200), np.repeat([1, 2], 200)
+    assert tpr_at_fpr(rng.normal(size=400), coins, folds, fpr=0.1, error=0.05) is not None
+    assert pool_needed(0.1) == 400
+
+
+def test_the_threshold_comes_from_fold_one_alone():
+    rng = np.random.default_rng(5)
+    coins, folds = np.tile([0, 1], 400), np.repeat([1, 2], 400)
+    scores = rng.normal(size=800)
+    before = tpr_at_fpr(scores, coins, folds, fpr=0.1, error=0.05)
+    scores[(folds == 1) & (coins == 1)] += 5  # members of fold 1 must not matter
+    after = tpr_at_fpr(scores, coins, folds, fpr=0.1, error=0.05)
+    assert before == after
+    scores[(folds == 1) & (coins == 0)] += 5  # its non-members must
+    assert tpr_at_fpr(scores, coins, folds, fpr=0.1, error=0.05).tpr.value < after.tpr.value
+
+
+def test_p_values_of_the_leak_test_are_uniform_where_nothing_leaks():
+    rng = np.random.default_rng(6)
+    p_values = []
+    for _ in range(150):
+        coins, first = coins_and_noise(80, rng)
+        scores = {"a": first, "b": first + rng.normal(size=80), "ties": np.round(first)}
+        strata = rng.integers(0, 2, 80)
+        p_values.append(max_statistic_test(scores, coins, strata, repeats=199, rng=rng))
+    assert stats.kstest(p_values, "uniform").pvalue > 0.001
+    assert np.mean(np.array(p_values) <= 0.05) <= 0.12
+
+
+def test_the_leak_test_finds_one_leaking_attack_among_noise():
+    rng = np.random.default_rng(7)
+    coins, noise = coins_and_noise(200, rng)
+    scores = {"noise": noise, "leak": rng.normal(size=200) + coins}
+    strata = np.zeros(200, dtype=int)
+    assert max_statistic_test(scores, coins, strata, repeats=999, rng=rng) == 0.001
+
+
+def slow_one_run_p_value(m, r, v, eps, delta):
+    """Steinke, Nasr and Jagielski 2023, appendix D, term by term."""
+    q = 1 / (1 + np.exp(-eps))
+    beta, alpha, total = stats.binom.sf(v - 1, r, q), 0.0, 0.0
+    for i in range(1, v + 1):
+        total += stats.binom.pmf(v - i, r, q)
+        alpha = max(alpha, total / i)
+    return min(1.0, beta + alpha * delta * 2 * m)
+
+
+@pytest.mark.parametrize("correct", [0, 1, 40, 60, 100])
+@pytest.mark.parametrize("epsilon", [0.0, 0.7, 3.0])
+def test_one_run_p_value_agrees_with_the_paper_term_by_term(correct, epsilon):
+    mine = one_run_p_value(persons=500, guesses=100, correct=correct, epsilon=epsilon, delta=1e-4)
+    assert mine == pytest.approx(slow_one_run_p_value(500, 100, correct, epsilon, 1e-4), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("guesses", "expected"), [(10, 1.0), (20, 1.8), (50, 2.8), (100, 3.5), (500, 5.1)]
+)
+def test_all_guesses_right_certify_the_known_ceiling(guesses, expected):
+    found = one_run_epsilon(
+        persons=guesses, guesses=guesses, correct=guesses, delta=1e-5, error=0.05
+    )
+    assert found == pytest.approx(expected, abs=0.06)
+
+
+@pytest.mark.parametrize(("epsilon", "reference"), [(1.0, 0.84), (2.0, 1.78), (4.0, 3.48)])
+def test_randomised_response_is_never_overclaimed_and_rarely_underclaimed(epsilon, reference):
+    rng = np.random.default_rng(8)
+    chance = np.exp(epsilon) / (1 + np.exp(epsilon))
+    bounds = np.array(
+        [
+            one_run_epsilon(
+                persons=1000,
+                guesses=1000,
+                correct=int(rng.binomial(1000, chance)),
+                delta=0.0,
+                error=0.05,
+            )
+            for _ in range(200)
+        ]
+    )
+    # 21 is the 99.9 % quantile of Bin(200, .05).
+    assert (bounds > epsilon).sum() <= 21
+    assert bounds.mean() >= 0.9 * reference
+
+
+def test_pure_noise_claims_epsilon_no_more_often_than_declared():
+    rng = np.random.default_rng(9)
+    claims = 0
+    for _ in range(200):
+        coins, noise = coins_and_noise(300, rng)
+        scores = {"a": noise, "b": rng.normal(size=300), "c": rng.normal(size=300)}
+        bound = epsilon_lower_bound(scores, coins, delta=1e-5, grid=GRID, error=0.05, rng=rng)
+        claims += bound.value > 0
+    assert claims <= 21
+
+
+def test_a_perfect_attack_certifies_all_that_can_be_certified():
+    rng = np.random.default_rng(10)
+    coins, noise = coins_and_noise(1000, rng)
+    bound = epsilon_lower_bound(
+        {"perfect": coins + 0.01 * noise, "noise": noise},
+        coins,
+        delta=1e-5,
+        grid=GRID,
+        error=0.05,
+        rng=rng,
+    )
+    assert bound.attack == "perfect"
+    assert bound.value == bound.max_certifiable > 3.5
+
+
+def test_an_epsilon_bound_needs_enough_persons():
+    rng = np.random.default_rng(11)
+    coins, noise = coins_and_noise(6, rng)
+    with pytest.raises(InvalidParameter, match="6 persons"):
+        epsilon_lower_bound({"a": noise}, coins, delta=1e-5, grid=GRID, error=0.05, rng=rng)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "area", "tpr"), [(1, 0.575, 0.020), (2, 0.639, 0.034), (4, 0.743, 0.081)]
+)
+def test_gaussian_ceilings_are_the_known_ones(epsilon, area, tpr):
+    mu = gaussian_dp_mu(epsilon, 1e-5)
+    assert gaussian_dp_auc(mu) == pytest.approx(area, abs=0.001)
+    assert gaussian_dp_tpr(mu, 0.01) == pytest.approx(tpr, abs=0.001)
+
+
+def test_the_ceiling_from_mechanisms_lies_above_the_gaussian_truth_and_close_to_it():
+    sigma = 2.0  # sensitivity 1: exactly mu = 1 / sigma
+    curve = privacy_curve(None, (GaussianMechanism(stage="s", noise_multiplier=sigma),))
+    fpr = np.array([0.01, 0.1, 0.5])
+    exact = np.array([gaussian_dp_tpr(1 / sigma, f) for f in fpr])
+    found = highest_tpr(curve, fpr)
+    assert (found >= exact - 1e-6).all()
+    assert (found <= exact + 0.02).all()
+
+
+def test_no_claim_has_no_ceiling_and_a_bare_claim_has_a_loose_one():
+    assert ceilings(privacy_curve(None, ()), (0.1,)) == {}
+    loose = ceilings(privacy_curve(PrivacyTarget(epsilon=1.0, delta=1e-5), ()), (0.1,))
+    assert loose["tpr_at_0.1"] == pytest.approx(np.e * 0.1 + 1e-5)
+    assert loose["auc"] > gaussian_dp_auc(gaussian_dp_mu(1.0, 1e-5))
