@@ -36,7 +36,9 @@ OUT = Path("build/demo")
 PHANTOM_PERSONS = 2500
 PHANTOM_LABEL = "kl_grade"
 DEFAULT_GENERATOR = "statistics"
-DEFAULT_SAMPLES = 2000
+SAMPLES = {"public": 6000, "registered": 5000, "enclave": 5000}
+"""Enough that the share of copied samples can be bounded below each tier's tolerance."""
+
 PHANTOM_LABELS = ("0", "1", "2", "3", "4")
 _REFUSALS = {400, 409, 413, 415, 422}
 EXIT_OK, EXIT_FAILED, EXIT_REFUSED, EXIT_NOT_RELEASABLE = 0, 1, 2, 3
@@ -56,7 +58,7 @@ class Options:
     generator: str = DEFAULT_GENERATOR
     keep: bool = False
     persons: int = PHANTOM_PERSONS
-    samples: int = DEFAULT_SAMPLES
+    samples: int | None = None
     out: Path = OUT
 
 
@@ -83,7 +85,7 @@ class _Outcome:
 @click.option(
     "--persons", type=click.IntRange(50), default=PHANTOM_PERSONS, help="Phantoms to make."
 )
-@click.option("--samples", type=click.IntRange(1, 200_000), default=DEFAULT_SAMPLES)
+@click.option("--samples", type=click.IntRange(1, 200_000), help="Default: by tier.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=OUT)
 @click.option("--keep", is_flag=True, help="Leave the stack running at the end.")
 def command(labels: str, unit: str, **options: Any) -> int:
@@ -123,7 +125,7 @@ def run(options: Options) -> int:
         tier=options.tier,
         generator=options.generator,
         config={},
-        samples=options.samples,
+        samples=options.samples or SAMPLES[options.tier],
     )
     try:
         return _with_stack(options, request, display)

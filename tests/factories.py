@@ -385,7 +385,7 @@ _PATHS: dict[ReleaseState, tuple[str, ...]] = {
 
 def remove_buckets(application: Application) -> None:
     """Delete an application's buckets: every bucket holds volumes, and a server has few of them."""
-    client = application.objects._client  # noqa: SLF001 - the service itself never deletes a bucket
+    client = application.objects._client
     for bucket in Bucket:
         name = application.objects.bucket(bucket)
         pages = client.get_paginator("list_object_versions").paginate(Bucket=name)

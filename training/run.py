@@ -7,8 +7,8 @@ against the ledger, notebooks use `LocalRun`.
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from numpy.typing import NDArray
 import numpy as np
+from numpy.typing import NDArray
 
 from privacy.errors import ReservationExceeded
 from privacy.mechanisms import Mechanism
@@ -31,7 +31,12 @@ class Run(Protocol):
         """
 
     def progress(
-        self, stage: str, step: int, total: int, *, public_metrics: Mapping[str, float] | None = None
+        self,
+        stage: str,
+        step: int,
+        total: int,
+        *,
+        public_metrics: Mapping[str, float] | None = None,
     ) -> None:
         """Show how far the run is. Only values free of private records may be passed."""
 
@@ -69,7 +74,12 @@ class LocalRun:
         self.charges[index] += steps
 
     def progress(
-        self, stage: str, step: int, total: int, *, public_metrics: Mapping[str, float] | None = None
+        self,
+        stage: str,
+        step: int,
+        total: int,
+        *,
+        public_metrics: Mapping[str, float] | None = None,
     ) -> None:
         """Drop the progress."""
 

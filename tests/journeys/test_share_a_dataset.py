@@ -22,7 +22,7 @@ from service.walkthrough.summary import summarise
 from service.walkthrough.verification import verify_and_tamper
 
 LEAKY = Path(__file__).with_name("leaky")
-PERSONS = 400
+PERSONS = 900
 LABELS = ("0", "1", "2", "3", "4")
 
 pytestmark = [pytest.mark.xdist_group("journeys"), pytest.mark.timeout(400)]
