@@ -47,7 +47,7 @@ def test_every_state_has_a_row(states: type, table: dict, make: object) -> None:
 
 @pytest.mark.parametrize(("make", "start", "end", "is_allowed"), MOVES)
 def test_a_move_is_allowed_exactly_if_the_table_says_so(
-    make: object, start: object, end: object, is_allowed: bool
+    make: object, start: object, end: object, *, is_allowed: bool
 ) -> None:
     thing = make(start)
     if is_allowed:
