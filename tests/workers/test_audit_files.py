@@ -1,0 +1,163 @@
+"""Audits of files: the sets that are read, the arms that they become, and the exit codes."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from privacy.errors import InvalidParameter
+from privacy.evidence import Arm
+from privacy.mechanisms import UnitOfPrivacy
+from workers.audit_files import FileSet, gather_evidence, read_set
+
+
+def pictures(count: int, *, seed: int) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, 1, (count, 16, 16))
+    smooth = gaussian_filter(noise, sigma=(0, 1.5, 1.5))
+    return np.clip(128 + 200 * smooth, 0, 255).astype(np.uint8)
+
+
+def file_set(count: int, *, seed: int, images_per_person: int = 1) -> FileSet:
+    persons = np.arange(count) // images_per_person
+    return FileSet(pictures(count, seed=seed), persons, np.zeros(count, dtype=np.int64))
+
+
+def gather(members: FileSet, holdout: FileSet, **more):
+    synthetic = more.pop("synthetic", file_set(20, seed=99))
+    return gather_evidence(
+        members, holdout, synthetic, reference=None, rng=np.random.default_rng(0), **more
+    )
+
+
+def test_a_folder_of_images_is_read_in_order_and_as_grey(tmp_path):
+    images = pictures(3, seed=0)
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{index}.png")
+    (tmp_path / "notes.txt").write_text("not an image", encoding="utf-8")
+    found = read_set(tmp_path)
+    np.testing.assert_array_equal(found.records, images)
+    assert found.persons.tolist() == [0, 1, 2]
+
+
+def test_an_npz_may_name_persons_and_labels_of_any_type(tmp_path):
+    path = tmp_path / "set.npz"
+    np.savez(
+        path,
+        images=pictures(4, seed=0),
+        person_ids=np.array(["b", "a", "b", "c"]),
+        labels=[1, 0, 1, 1],
+    )
+    found = read_set(path)
+    assert found.persons.tolist() == [1, 0, 1, 2]
+    assert found.labels.tolist() == [1, 0, 1, 1]
+    assert found.person_count == 3
+
+
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        ({"pixels": np.zeros((2, 8, 8))}, "needs `images`"),
+        ({"images": np.zeros((2, 8))}, "needs `images`"),
+        ({"images": np.zeros((0, 8, 8))}, "needs `images`"),
+        ({"images": np.zeros((2, 8, 8)), "person_ids": np.arange(3)}, "3 entries for 2 records"),
+        ({"images": np.array([{}], dtype=object)}, "cannot be read"),
+    ],
+)
+def test_an_npz_that_is_not_a_set_of_records_is_refused_by_name(tmp_path, arrays, sentence):
+    path = tmp_path / "set.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(InvalidParameter, match=sentence) as refusal:
+        read_set(path)
+    assert str(path) in str(refusal.value)
+
+
+def test_images_of_two_sizes_are_refused_by_name(tmp_path):
+    for name, size in (("a.png", 8), ("b.png", 9)):
+        Image.new("L", (size, size)).save(tmp_path / name)
+    with pytest.raises(InvalidParameter, match=r"b\.png was refused"):
+        read_set(tmp_path)
+
+
+def test_text_with_an_image_suffix_is_refused_by_name(tmp_path):
+    (tmp_path / "a.png").write_text("text", encoding="utf-8")
+    with pytest.raises(InvalidParameter, match=r"a\.png was refused"):
+        read_set(tmp_path)
+
+
+def test_members_and_holdout_stay_on_their_sides_and_coins_are_fair():
+    evidence = gather(file_set(1000, seed=1), file_set(1000, seed=2))
+    members, holdout = evidence.arms[:1000], evidence.arms[1000:]
+    assert set(members) == {Arm.TRAIN, Arm.AUDIT_IN}
+    assert set(holdout) == {Arm.AUDIT_OUT, Arm.REFERENCE_A, Arm.REFERENCE_B}
+    # 5 standard deviations of a fair coin thrown 1000 times.
+    assert abs((members == Arm.AUDIT_IN).sum() - 500) < 80
+    assert abs((holdout == Arm.AUDIT_OUT).sum() - 500) < 80
+    assert set(evidence.folds) == {1, 2}
+    assert evidence.unit is UnitOfPrivacy.RECORD
+
+
+def test_all_records_of_a_person_stand_in_one_arm():
+    evidence = gather(
+        file_set(60, seed=1, images_per_person=3), file_set(60, seed=2, images_per_person=3)
+    )
+    assert len(evidence.arms) == 40
+    assert evidence.persons.max() == 39
+    assert evidence.unit is UnitOfPrivacy.PERSON
+
+
+def test_persons_who_share_a_record_are_left_out_of_the_scores():
+    members, holdout = file_set(50, seed=1), file_set(50, seed=2)
+    holdout.records[7] = members.records[3]
+    evidence = gather(members, holdout)
+    assert np.flatnonzero(evidence.excluded).tolist() == [3, 57]
+
+
+def test_a_holdout_that_is_the_member_set_is_refused():
+    members = file_set(50, seed=1)
+    with pytest.raises(InvalidParameter, match="never saw"):
+        gather(members, members)
+
+
+def test_sets_of_different_shape_are_refused():
+    other = FileSet(np.zeros((5, 8, 8), np.uint8), np.arange(5), np.zeros(5, dtype=np.int64))
+    with pytest.raises(InvalidParameter, match="another of"):
+        gather(file_set(50, seed=1), other)
+
+
+def audit(folder, synthetic: np.ndarray, **more: str) -> subprocess.CompletedProcess[str]:
+    members = pictures(600, seed=1)
+    for name, images in (
+        ("members", members),
+        ("holdout", pictures(600, seed=2)),
+        ("synthetic", synthetic),
+    ):
+        np.savez(folder / f"{name}.npz", images=images)
+    command = [sys.executable, "-m", "workers.audit_files"]
+    for name in ("members", "holdout", "synthetic"):
+        command += [f"--{name}", str(folder / f"{name}.npz")]
+    command += ["--report", str(folder / "report.html"), "--json", str(folder / "report.json")]
+    for name, value in more.items():
+        command += [f"--{name}", value]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_copies_of_members_fail_with_exit_code_1_and_a_report_for_its_owner_only(tmp_path):
+    copies = np.concatenate([pictures(600, seed=1)[:200], pictures(400, seed=5)])
+    done = audit(tmp_path, copies)
+    assert done.returncode == 1, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert report["verdict"] == "FAIL"
+    assert report["verdicts"]["near_copies"] == "FAIL"
+    for name in ("report.html", "report.json"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_wrong_usage_ends_with_exit_code_2_and_a_sentence(tmp_path):
+    done = audit(tmp_path, np.zeros((10, 8, 8), np.uint8))
+    assert done.returncode == 2
+    assert "Bring all to one shape" in done.stderr
+    assert audit(tmp_path, pictures(10, seed=3), tier="moon").returncode == 2
