@@ -630,3 +630,37 @@ def test_a_file_that_is_no_zip_is_refused_by_its_name(tmp_path):
     path = tmp_path / "notes.zip"
     path.write_text("hello")
     assert "notes.zip" in named(verify_bundle(path, public_key=PUBLIC))
+
+
+def check_large(folder: Path, path: Path) -> None:
+    (folder / "SHA256SUMS.sig").unlink()
+    write_checksums(folder)
+    sign_bundle(folder, KEY)
+    write_zip(folder, path)
+    result = verify_bundle(path, public_key=PUBLIC)
+    assert result.accepted, result.problems
+    with zipfile.ZipFile(path) as opened:
+        assert opened.read("README.md") == (folder / "README.md").read_bytes()
+    with path.open("r+b") as stream:
+        # The last byte of the last central record's name, well inside the zip64 records.
+        stream.seek(-150, os.SEEK_END)
+        byte = stream.read(1)[0]
+        stream.seek(-150, os.SEEK_END)
+        stream.write(bytes([byte ^ 1]))
+    assert not verify_bundle(path, public_key=PUBLIC).accepted
+
+
+@pytest.mark.slow
+def test_more_files_than_a_plain_zip_can_count_are_packed_and_verified(tmp_path):
+    folder = make_bundle(tmp_path / "many")
+    for number in range(66_000):
+        (folder / "images" / "0" / f"{number:06d}.png").write_bytes(b"%d" % number)
+    check_large(folder, tmp_path / "many.zip")
+
+
+@pytest.mark.slow
+def test_a_file_larger_than_a_plain_zip_can_hold_is_packed_and_verified(tmp_path):
+    folder = make_bundle(tmp_path / "large")
+    with (folder / "a-first.npz").open("wb") as stream:
+        stream.truncate((4 << 30) + 10)
+    check_large(folder, tmp_path / "large.zip")

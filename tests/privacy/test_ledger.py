@@ -233,7 +233,7 @@ def test_the_filter_admits_more_jobs_than_basic_composition():
         held = []
         while True:
             try:
-                held.append(reserve(held, (TEACHER,), of=of, delta=1e-6))
+                held.append(reserve(held, (TRAINING,), of=of, delta=1e-6))
             except BudgetExceeded:
                 return len(held)
 
