@@ -17,12 +17,12 @@ from service.domain.errors import DomainError
 
 RETRY_AFTER_SECONDS = 5
 
-# Kernel errors to (status, slug); the first class that fits wins.
-_PRIVACY: tuple[tuple[type[Exception], int, str], ...] = (
+PRIVACY_ERRORS: tuple[tuple[type[Exception], int, str], ...] = (
     (privacy_errors.BudgetExceeded, 409, "budget-refused"),
     (privacy_errors.ReservationExceeded, 409, "reservation-exceeded"),
     (privacy_errors.PrivacyError, 422, "privacy-refused"),
 )
+"""Kernel errors to status and slug; the first class that fits wins."""
 
 HTTP_STATUSES: Mapping[int, tuple[str, str]] = {
     400: ("malformed-request", "Send a body that is valid JSON."),
@@ -33,9 +33,12 @@ HTTP_STATUSES: Mapping[int, tuple[str, str]] = {
     411: ("length-required", "Send a Content-Length, or a chunked body."),
     413: ("too-large", "Upload files to /v1/versions/{id}/content or by presigned parts."),
     415: ("unsupported-media-type", "Send the body as application/json."),
+    422: ("validation", "Correct the field that is named; see /openapi.json."),
     416: ("range-not-satisfiable", "Ask for a range inside the file."),
     428: ("precondition-required", "Send If-Match with the ETag of the thing you have read."),
     429: ("too-many-requests", "Wait as long as Retry-After says."),
+    500: ("internal", "Tell the operator the id of the request."),
+    503: ("unavailable", "Try again when Retry-After has passed."),
 }
 """Refusals by HTTP itself: status to slug and remedy."""
 
@@ -64,7 +67,7 @@ class Refusal:
     @property
     def title(self) -> str:
         """Return the slug in words."""
-        return self.slug.replace("-", " ").capitalize()
+        return title_of(self.slug)
 
 
 class RequestRefused(DomainError):
@@ -83,11 +86,16 @@ class Unauthenticated(DomainError):
     slug = "unauthenticated"
 
 
+def title_of(slug: str) -> str:
+    """Return a slug in words."""
+    return slug.replace("-", " ").capitalize()
+
+
 def from_exception(error: Exception) -> Refusal:
     """Return what an exception means; an unknown one means 500 and shows nothing of itself."""
     if isinstance(error, DomainError):
         return Refusal(error.status, error.slug, error.sentence, error.extensions, _wait(error))
-    for kind, status, slug in _PRIVACY:
+    for kind, status, slug in PRIVACY_ERRORS:
         if isinstance(error, kind):
             return Refusal(status, slug, str(error))
     if isinstance(error, ValidationError):

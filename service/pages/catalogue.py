@@ -5,10 +5,11 @@ from werkzeug.wrappers import Response
 
 from service.domain.accounts import Role
 from service.domain.datasets import Dataset
-from service.domain.errors import DomainError
+from service.domain.errors import DomainError, NotFound
 from service.domain.releases import Release
 from service.operations import releases
 from service.pages.session import actor, blueprint
+from service.refusals import HTTP_STATUSES, PRIVACY_ERRORS, title_of
 from service.store.unit_of_work import UnitOfWork
 from service.web import application
 
@@ -57,16 +58,22 @@ def show_release(release_id: str) -> str:
 
 
 @blueprint.get("/problems/<string:slug>")
-def explain_problem(slug: str) -> tuple[str, int] | str:
+def explain_problem(slug: str) -> str:
     """Say what a problem type means; the address is the `type` of problem+json."""
-    meanings = {kind.slug: kind for kind in _kinds(DomainError)}
-    kind = meanings.get(slug)
-    return render_template(
-        "problem.html",
-        title=slug.replace("-", " ").capitalize(),
-        status=kind.status if kind else "",
-        meaning=(kind.__doc__ or "").strip() if kind else "",
-    )
+    meanings = {
+        found: (status, f"{title_of(found)}. {remedy}")
+        for status, (found, remedy) in HTTP_STATUSES.items()
+    }
+    meanings |= {
+        kind.slug: (kind.status, (kind.__doc__ or "").strip()) for kind in _kinds(DomainError)
+    }
+    meanings |= {
+        found: (status, (kind.__doc__ or "").strip()) for kind, status, found in PRIVACY_ERRORS
+    }
+    if slug not in meanings:
+        raise NotFound(f"No problem type {slug[:60]!r} was found.")
+    status, meaning = meanings[slug]
+    return render_template("problem.html", title=title_of(slug), status=status, meaning=meaning)
 
 
 def _unit(uow: UnitOfWork, release: Release) -> str | None:

@@ -3,6 +3,7 @@
 from flask import Response, render_template
 
 from service import documents
+from service.domain.errors import NotFound
 from service.domain.jobs import Job
 from service.domain.permissions import check_may_read_report
 from service.pages.session import actor, blueprint
@@ -13,7 +14,9 @@ from service.web import application
 def show_report(audit_job_id: str) -> str:
     """Show the report in a frame that can do nothing."""
     with application().uow(read_only=True) as uow:
-        check_may_read_report(actor(), uow.get(Job, audit_job_id), asked=audit_job_id)
+        job = check_may_read_report(actor(), uow.get(Job, audit_job_id), asked=audit_job_id)
+    if "report_html" not in job.result:
+        raise NotFound(f"No report of job {audit_job_id!r} was found. Its audit is {job.status}.")
     return render_template("report.html", nav="jobs", audit_job_id=audit_job_id)
 
 

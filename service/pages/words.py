@@ -2,6 +2,7 @@
 
 import math
 from datetime import datetime
+from decimal import Decimal
 
 from service.pages.session import blueprint
 
@@ -54,9 +55,9 @@ def guarantee(epsilon: float) -> str:
 
 
 @blueprint.app_template_filter("number")
-def number(value: float | None) -> str:
+def number(value: float | Decimal | None) -> str:
     """Return a number with the digits that matter."""
-    return "–" if value is None else f"{value:.4g}"
+    return "–" if value is None else f"{float(value):.4g}"
 
 
 @blueprint.app_template_filter("moment")

@@ -127,7 +127,7 @@ def test_every_endpoint_has_a_row(web: FlaskClient) -> None:
     assert documented == set(ENDPOINTS) | WITHOUT_KEY
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: " ".join(endpoint))
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=" ".join)
 @pytest.mark.parametrize("role", sorted(EVERYBODY))
 def test_a_role_gets_no_further_than_it_may(
     web: FlaskClient,
@@ -153,9 +153,7 @@ def test_a_role_gets_no_further_than_it_may(
         assert problem["detail"]
 
 
-@pytest.mark.parametrize(
-    "endpoint", [key for key in ENDPOINTS if "{" in key[1]], ids=lambda key: " ".join(key)
-)
+@pytest.mark.parametrize("endpoint", [key for key in ENDPOINTS if "{" in key[1]], ids=" ".join)
 def test_what_belongs_to_another_tenant_does_not_exist(
     web: FlaskClient,
     others: Walk,
@@ -175,7 +173,7 @@ def test_what_belongs_to_another_tenant_does_not_exist(
     assert (unknown["detail"], unknown["type"]) == (problem["detail"], problem["type"])
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: " ".join(endpoint))
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=" ".join)
 def test_nobody_gets_in_without_a_key(
     web: FlaskClient, things: dict[str, str], endpoint: tuple[str, str]
 ) -> None:

@@ -34,7 +34,7 @@ def test_no_request_makes_the_service_fail(live_url: str, everything: str, tmp_p
         "--phases", "examples,coverage,fuzzing", "--mode", "all", "--suppress-health-check", "all",
         "--request-timeout", "30", "--generation-database", "none", "--no-color",
     ]  # fmt: skip
-    run = subprocess.run(  # noqa: S603 - an installed tool
+    run = subprocess.run(
         command, capture_output=True, text=True, timeout=280, cwd=tmp_path, check=False
     )
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
