@@ -165,8 +165,11 @@ def fit_moments(
 
 def to_coefficients(images: NDArray[np.floating]) -> Array:
     """Return the orthonormal cosine transform. Shapes: (N, H, W) -> (N, H·W)."""
+    count, height, width = images.shape
+    if count == 0:
+        return np.zeros((0, height * width))
     transformed = dctn(np.asarray(images, dtype=np.float64), axes=(1, 2), norm="ortho")
-    return np.asarray(transformed.reshape(len(images), -1))
+    return np.asarray(transformed.reshape(count, -1))
 
 
 def to_images(coefficients: Array, height: int, width: int) -> Array:
@@ -191,7 +194,7 @@ def left_minus_right(schema: DatasetSchema) -> Array:
     pattern = np.zeros((1, schema.height, schema.width))
     pattern[:, :, : schema.width // 2] = 1.0
     pattern[:, :, -(schema.width // 2) :] = -1.0
-    return to_coefficients(pattern)[0]
+    return np.asarray(to_coefficients(pattern)[0])
 
 
 class _Reader:

@@ -1,0 +1,45 @@
+"""The privacy stream: right distribution, fresh every time, nothing to replay."""
+
+import copy
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from training.randomness import PrivacyRandomness, reproducible
+
+
+def test_privacy_noise_is_standard_normal():
+    # The chance that a right generator fails this is one in a million.
+    assert stats.kstest(PrivacyRandomness().normal(200_000), "norm").pvalue > 1e-6
+
+
+def test_poisson_batches_take_each_unit_at_the_rate_and_vary_in_size():
+    randomness = PrivacyRandomness()
+    sizes = [len(randomness.poisson_batch(1000, 0.3)) for _ in range(400)]
+    assert np.mean(sizes) == pytest.approx(300, abs=5 * np.sqrt(210 / 400))
+    assert 8 < np.std(sizes) < 22  # a fixed batch size would have 0, Poisson sampling has 14.5
+
+
+def test_two_streams_never_agree():
+    first, second = PrivacyRandomness(), PrivacyRandomness()
+    assert np.intersect1d(first.normal(1000), second.normal(1000)).size == 0
+
+
+def test_global_seeds_do_not_reach_the_privacy_stream():
+    import torch
+
+    draws = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        draws.append(PrivacyRandomness().normal(8).tolist())
+    assert draws[0] != draws[1]
+
+
+def test_privacy_stream_cannot_be_copied_into_a_checkpoint():
+    with pytest.raises(TypeError, match="replayed noise cancels"):
+        copy.copy(PrivacyRandomness())
+
+
+def test_reproducible_stream_repeats_for_its_seed():
+    assert reproducible(5).random() == reproducible(5).random()

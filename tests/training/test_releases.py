@@ -1,0 +1,103 @@
+"""One-shot releases: what a person can change, whatever the records hold."""
+
+import numpy as np
+import pytest
+
+from privacy.errors import InvalidParameter, UnsupportedMechanism
+from privacy.mechanisms import GaussianMechanism, PoissonSubsampledGaussianMechanism
+from training.records import PersonIndex
+from training.releases import CLIP_NORM, release_sum, sum_of_clipped
+
+DIMENSION = 7
+CELLS = 4
+
+
+def _clipped(values, cells, persons):
+    return sum_of_clipped(
+        lambda indices: values[indices], cells, people=PersonIndex.of(persons), cell_count=CELLS
+    )
+
+
+def _naive(values, cells, persons):
+    """Clip and sum with plain loops, as the definition reads."""
+    total = np.zeros((CELLS, DIMENSION))
+    for person in np.unique(persons):
+        own = np.flatnonzero(persons == person)
+        table = np.zeros((CELLS, DIMENSION))
+        for record in own:
+            table[cells[record]] += values[record] / len(own)
+        total += table / max(1.0, np.linalg.norm(table) / CLIP_NORM)
+    return total
+
+
+def _people_of_1_2_and_50_images(rng):
+    persons = np.repeat([3, 8, 9, 20], [1, 2, 50, 2])
+    order = rng.permutation(len(persons))
+    return persons[order], rng.integers(CELLS, size=len(persons))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
+def test_sum_equals_a_naive_loop_for_persons_of_1_2_and_50_images_with_mixed_labels(scale):
+    rng = np.random.default_rng(3)
+    persons, cells = _people_of_1_2_and_50_images(rng)
+    values = scale * rng.standard_normal((len(persons), DIMENSION))
+    np.testing.assert_allclose(
+        _clipped(values, cells, persons), _naive(values, cells, persons), rtol=1e-8, atol=1e-12
+    )
+
+
+ADVERSARIAL = {
+    "huge": lambda n: np.full((n, DIMENSION), 1e200),
+    "largest": lambda n: np.full((n, DIMENSION), np.finfo(np.float64).max),
+    "infinite": lambda n: np.full((n, DIMENSION), np.inf),
+    "nan": lambda n: np.full((n, DIMENSION), np.nan),
+    "aligned": lambda n: np.tile(np.eye(DIMENSION)[0] * 5, (n, 1)),
+    "tiny": lambda n: np.full((n, DIMENSION), 1e-300),
+}
+
+
+@pytest.mark.parametrize("count", [1, 2, 50])
+@pytest.mark.parametrize("kind", ADVERSARIAL)
+def test_adding_a_person_changes_the_sum_by_at_most_the_clip(kind, count):
+    rng = np.random.default_rng(4)
+    persons, cells = _people_of_1_2_and_50_images(rng)
+    values = rng.standard_normal((len(persons), DIMENSION))
+    before = _clipped(values, cells, persons)
+    more = np.concatenate([values, ADVERSARIAL[kind](count)])
+    more_cells = np.concatenate([cells, np.arange(count) % CELLS])
+    after = _clipped(more, more_cells, np.concatenate([persons, np.full(count, 77)]))
+    assert np.linalg.norm(after - before) <= CLIP_NORM * (1 + 1e-12)
+
+
+def test_release_adds_noise_of_the_stated_size_and_never_the_same_twice():
+    mechanism = GaussianMechanism(stage="s", noise_multiplier=2.5)
+    people = PersonIndex.of(np.zeros(0, dtype=np.int64))
+    empty = np.zeros((0, 40_000))
+
+    def draw():
+        cells = np.zeros(0, dtype=np.int64)
+        return release_sum(
+            lambda i: empty[i], cells, people=people, cell_count=1, mechanism=mechanism
+        )
+
+    first, second = draw(), draw()
+    # The standard error of a standard deviation of 40,000 draws is 0.35 %: five of them.
+    assert np.std(first) == pytest.approx(2.5, rel=0.0177)
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.03
+
+
+def test_release_refuses_a_mechanism_that_is_not_one_gaussian_release():
+    people, cells = PersonIndex.of(np.zeros(1, dtype=np.int64)), np.zeros(1, dtype=np.int64)
+    subsampled = PoissonSubsampledGaussianMechanism(
+        stage="s", noise_multiplier=1, sampling_rate=0.5, steps=1
+    )
+    twice = GaussianMechanism(stage="s", noise_multiplier=1, steps=2)
+    for mechanism, error in ((subsampled, UnsupportedMechanism), (twice, InvalidParameter)):
+        with pytest.raises(error, match="refused"):
+            release_sum(
+                lambda i: np.zeros((len(i), 2)),
+                cells,
+                people=people,
+                cell_count=1,
+                mechanism=mechanism,
+            )
