@@ -22,7 +22,6 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
 
 from privacy.errors import PrivacyError
 from service.client import JobFailed, JobProgress, KaimaClient, ProblemError
@@ -66,10 +65,13 @@ class Session:
         if self.as_json:
             click.echo(json.dumps(documents, indent=2))
             return
-        table = Table(*(name.replace("_", " ") for name in names), box=None, pad_edge=False)
-        for document in documents:
-            table.add_row(*(_cell(document.get(name)) for name in names))
-        Console().print(table if documents else "none")
+        rows = [[name.replace("_", " ") for name in names]]
+        rows += [[_cell(document.get(name)) for name in names] for document in documents]
+        # Never cut: a shortened id is of no use to the next command.
+        widths = [max(len(row[column]) for row in rows) for column in range(len(names))]
+        for row in rows if documents else [["none"]]:
+            cells = zip(row, widths, strict=False)
+            click.echo("  ".join(f"{cell:<{width}}" for cell, width in cells).rstrip())
 
 
 def with_session(
