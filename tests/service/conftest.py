@@ -1,49 +1,21 @@
 """An application on real components, on each database."""
 
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from service.wiring import Application
 from tests.components import ObjectStoreServer
+from tests.databases import fresh_database
 from tests.factories import Walk, application_for, remove_buckets, settings_for
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Yield an empty database; an empty URL means a SQLite file in the state folder."""
-    if request.param == "sqlite":
-        yield ""
-        return
-    with fresh_postgres(request.getfixturevalue("postgres_url")) as url:
+    """Yield an empty database. Modules where the database matters override it to run on both."""
+    with fresh_database(request.param, request) as url:
         yield url
-
-
-class fresh_postgres:  # noqa: N801 - used as a function
-    """A database of its own on a running PostgreSQL."""
-
-    def __init__(self, server_url: str) -> None:
-        """Remember the server."""
-        self._server = sa.make_url(server_url)
-        self._name = f"t{secrets.token_hex(6)}"
-
-    def __enter__(self) -> str:
-        """Create the database."""
-        self._execute(f"CREATE DATABASE {self._name}")
-        return self._server.set(database=self._name).render_as_string(hide_password=False)
-
-    def __exit__(self, *_: object) -> None:
-        """Drop the database."""
-        self._execute(f"DROP DATABASE {self._name} WITH (FORCE)")
-
-    def _execute(self, statement: str) -> None:
-        engine = sa.create_engine(self._server, isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.execute(sa.text(statement))
-        engine.dispose()
 
 
 @pytest.fixture

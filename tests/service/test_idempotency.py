@@ -1,6 +1,7 @@
 """A repeated request gets the first answer; the key and the effect are one transaction."""
 
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -8,9 +9,17 @@ from service.domain.errors import BudgetRefused, InputRefused
 from service.domain.jobs import JobKind
 from service.operations import idempotency, jobs
 from service.operations.idempotency import Replay
+from tests.databases import fresh_database
 from tests.factories import TARGET, Walk
 
 NAMES = {"method": "POST", "path": "/v1/jobs"}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Yield an empty database of each kind: what is tested here depends on it."""
+    with fresh_database(request.param, request) as url:
+        yield url
 
 
 def post(walk: Walk, version_id: str, key: str, request: bytes = b"{}") -> Replay:

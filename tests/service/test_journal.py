@@ -3,7 +3,7 @@
 import json
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from service.store import journal, tables
 from service.store.objects import Bucket
 from service.wiring import Application, build
 from tests.components import ObjectStoreServer
+from tests.databases import fresh_database
 from tests.factories import (
     RecordingDispatcher,
     Walk,
@@ -42,6 +43,13 @@ TAMPERINGS: dict[str, Callable[[Session], object]] = {
     "a truncated tail": lambda session: truncate(session, keep=8),
     "a rewritten tail": lambda session: rewrite(session, after=5),
 }
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Yield an empty database of each kind: what is tested here depends on it."""
+    with fresh_database(request.param, request) as url:
+        yield url
 
 
 def exchange(session: Session, left: int, right: int) -> None:

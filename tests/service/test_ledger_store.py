@@ -2,6 +2,7 @@
 
 import multiprocessing
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,10 +17,18 @@ from service.domain.errors import BudgetRefused, Conflict, LeaseLost
 from service.domain.jobs import JobKind
 from service.operations import datasets, jobs
 from service.wiring import Application, build
+from tests.databases import fresh_database
 from tests.factories import RecordingDispatcher, Walk, copied_clock
 
 PARALLEL = 16
 ALMOST_ALL = PrivacyTarget(epsilon=2.9, delta=9e-6)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Yield an empty database of each kind: what is tested here depends on it."""
+    with fresh_database(request.param, request) as url:
+        yield url
 
 
 def later(application: Application, seconds: float) -> Application:

@@ -1,13 +1,23 @@
 """Migrations run up and down on both databases, and make exactly the declared tables."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from service.store import schema, tables
 from service.store.engine import connect
+from tests.databases import fresh_database
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Yield an empty database of each kind: what is tested here depends on it."""
+    with fresh_database(request.param, request) as url:
+        yield url
 
 
 def engine_for(database_url: str, folder: Path) -> sa.Engine:

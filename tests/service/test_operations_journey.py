@@ -1,9 +1,21 @@
 """The whole walk through the operations, on both databases."""
 
+from collections.abc import Iterator
+
+import pytest
+
 from service.domain.jobs import JobKind
 from service.domain.releases import ReleaseState
 from service.operations import datasets, journal
+from tests.databases import fresh_database
 from tests.factories import Walk
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Yield an empty database of each kind: what is tested here depends on it."""
+    with fresh_database(request.param, request) as url:
+        yield url
 
 
 def test_a_dataset_becomes_a_download_and_the_journal_is_whole(walk: Walk) -> None:
