@@ -85,8 +85,11 @@ def delta(mechanisms: Sequence[Mechanism], epsilon: float) -> float:
         return 0.0
     if _rdp_epsilon(parts, DELTA_RANGE[0]) > _LARGEST_PLD_EPSILON:
         return min(1.0, float(_rdp_accountant(parts).get_delta(epsilon)))
-    bound = float(_pld_accountant(parts, _GRIDS[0][1]).get_delta(epsilon)) + _lost(parts)
-    return min(1.0, bound)
+    try:
+        found = float(_pld_accountant(parts, _GRIDS[0][1]).get_delta(epsilon))
+    except (ValueError, ArithmeticError):
+        found = float(_rdp_accountant(parts).get_delta(epsilon))
+    return min(1.0, found + _lost(parts))
 
 
 def second_opinion(mechanisms: Sequence[Mechanism], delta: float) -> float:
@@ -130,7 +133,11 @@ def _epsilon(parts: tuple[_Part, ...], delta: float) -> float:
     if ceiling > _LARGEST_PLD_EPSILON or lost > delta / 2:
         return ceiling
     grid = next(width for largest, width in _GRIDS if ceiling <= largest)
-    return max(0.0, float(_pld_accountant(parts, grid).get_epsilon(delta - lost)))
+    try:
+        return max(0.0, float(_pld_accountant(parts, grid).get_epsilon(delta - lost)))
+    except (ValueError, ArithmeticError):
+        # dp_accounting loses its footing for rates within 1e-9 of 1; RDP is valid and close there.
+        return ceiling
 
 
 @lru_cache(maxsize=8)

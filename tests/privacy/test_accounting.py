@@ -88,6 +88,14 @@ def test_rounding_in_the_convolution_never_makes_epsilon_too_small(noise, steps,
     assert found <= exact * 1.15
 
 
+def test_where_the_convolution_loses_its_footing_the_other_accountant_answers():
+    # dp_accounting 0.6.0 raises for this rate; nobody may get an internal error or a free pass.
+    mechanisms = [dp_sgd(0.3, 1 - 1e-12, 3)]
+    exact = get_epsilon_gaussian(0.3 / math.sqrt(3), 1e-5)
+    assert exact <= accounting.epsilon(mechanisms, 1e-5) <= exact * 1.2
+    assert 1e-5 <= accounting.delta(mechanisms, exact) <= 1
+
+
 def test_no_steps_cost_nothing():
     assert accounting.epsilon([], 1e-5) == 0.0
     assert accounting.epsilon([gaussian(1.0, 0), dp_sgd(1.0, 0.5, 0)], 1e-5) == 0.0
