@@ -37,7 +37,7 @@ LENGTH_BINS = 12
 _SHORTEST, _LONGEST = 0.02, 1.0
 _COUNT_WEIGHT = 0.3
 _LENGTH_WEIGHT = 0.2
-_BANDS = 12
+_BANDS = 20
 _RECORDS_AT_ONCE = 1024
 
 
@@ -133,7 +133,12 @@ def fit_moments(
         0,
         lambda: {"sums": _reference_sums(reader, frequencies, people, mechanisms[0])},
     )["sums"]
-    mean = _reference_mean(np.asarray(reference, dtype=np.float64), frequencies, schema)
+    mean = _reference_mean(
+        np.asarray(reference, dtype=np.float64),
+        frequencies,
+        schema,
+        mechanisms[0].noise_multiplier,
+    )
     reader.reference = mean
 
     run.progress("class means", 1, 3)
@@ -258,12 +263,16 @@ def _reference_sums(
     return release_sum(vectors, one_cell, people=people, cell_count=1, mechanism=mechanism)
 
 
-def _reference_mean(sums: Array, frequencies: NDArray[np.int64], schema: DatasetSchema) -> Array:
+def _reference_mean(
+    sums: Array, frequencies: NDArray[np.int64], schema: DatasetSchema, noise: float
+) -> Array:
     pixels = schema.height * schema.width
     persons = max(float(sums[0, -1]) / _COUNT_WEIGHT, 1.0)
+    scale = 0.5 * np.sqrt(pixels) / np.sqrt(1 - _COUNT_WEIGHT**2) / persons
+    bands = _bands(radial_frequency(schema)[frequencies], _BANDS)
     mean = np.zeros(pixels)
-    scale = 0.5 * np.sqrt(pixels) / np.sqrt(1 - _COUNT_WEIGHT**2)
-    mean[frequencies] = sums[0, :-1] * scale / persons
+    # Without this, the noise of the fine frequencies would be grain on every synthetic image.
+    mean[frequencies] = _wiener(sums[:, :-1] * scale, np.array([noise * scale]), bands)[0]
     return mean
 
 

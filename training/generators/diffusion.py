@@ -115,7 +115,7 @@ class Config(BaseModel):
         default=200, ge=8, le=600, description="Cosine coefficients with a covariance (count)."
     )
     reference_noise_ratio: float = Field(
-        default=8.0,
+        default=5.0,
         ge=1,
         le=100,
         description="Noise of the mean image, relative to spending the whole target on it (ratio).",

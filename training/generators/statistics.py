@@ -57,7 +57,7 @@ class Config(BaseModel):
         description="Smoothest cosine coefficients whose covariance is released (count).",
     )
     texture: float = Field(
-        default=0.5,
+        default=0.4,
         ge=0,
         le=2,
         description="Share of the fine random grain that is drawn (ratio; 0 gives smooth images).",
