@@ -7,7 +7,7 @@ for. A process that was killed lost at most steps that are charged and never ran
 
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,15 +127,16 @@ class LedgerRun:
 class Pace:
     """Tell how long a stage still takes, from its speed since this attempt entered it."""
 
-    def __init__(self) -> None:
-        """Start without a stage."""
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start without a stage. `clock` returns seconds."""
+        self._clock = clock
         self._stage = ""
         self._first_step = 0
         self._started = 0.0
 
     def eta_seconds(self, stage: str, step: int, total: int) -> float | None:
         """Return the seconds left, or None before the first step is done."""
-        now = time.monotonic()
+        now = self._clock()
         if stage != self._stage or step < self._first_step:
             self._stage, self._first_step, self._started = stage, step, now
         done = step - self._first_step

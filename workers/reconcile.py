@@ -50,6 +50,7 @@ def main() -> int:
     settings = Settings.from_environment()
     application = build(settings)
     interval = min(LONGEST_INTERVAL_SECONDS, settings.lease_seconds / 3)
+    logger.info("Reconciling", interval_seconds=interval)
     while not stopping.is_set():
         reconcile(application)
         stopping.wait(interval)

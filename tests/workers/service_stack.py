@@ -99,10 +99,12 @@ class Service:
             "tier": "registered",
             "samples": 60,
         }
+        whole = request | changes
+        # As the API does: what takes seconds is remembered before the transaction that writes.
+        with self.application.uow(read_only=True) as uow:
+            jobs.plan_training(uow, self.owner, version_id=version_id, **whole)
         with self.application.uow() as uow:
-            return jobs.request_training(
-                uow, self.owner, version_id=version_id, **(request | changes)
-            )
+            return jobs.request_training(uow, self.owner, version_id=version_id, **whole)
 
 
 def environment(folder: Path, store: ObjectStoreServer, **more: str) -> dict[str, str]:
