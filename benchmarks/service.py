@@ -135,7 +135,7 @@ class _Bench:
         owner = self.actors.owner
         upload = self.folder / "others.zip"
         write_upload(make_cohort(60, pixels=16, seed=99), upload, upload_format="png", seed=99)
-        hospital = make_actors(self.stack.web_url, first_operator_key(self.stack))
+        hospital = make_actors(self.stack.web_url, self.actors.keys["operator"], name="Second")
         owner = hospital.owner
         dataset = self._dataset("Latency", owner=owner, pixels=16)
         version_id = owner.wait(owner.upload(dataset, upload).id, poll_seconds=0.2).version_id

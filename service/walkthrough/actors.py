@@ -24,17 +24,17 @@ class Actors:
             client.close()
 
 
-def make_actors(url: str, operator_key: str) -> Actors:
+def make_actors(url: str, operator_key: str, *, name: str = "Phantom Hospital") -> Actors:
     """Create a hospital and its people, as the operator."""
     operator = KaimaClient(url, operator_key)
-    hospital = operator.create_tenant("Phantom Hospital")
+    hospital = operator.create_tenant(name)
 
     keys = {"operator": operator_key}
 
-    def person(name: str, role: str) -> KaimaClient:
-        user = operator.create_user(name, roles=[role], tenant_id=hospital.id)
-        keys[name] = operator.create_api_key(user.id, expires_in_days=7).token
-        return KaimaClient(url, keys[name])
+    def person(who: str, role: str) -> KaimaClient:
+        user = operator.create_user(who, roles=[role], tenant_id=hospital.id)
+        keys[who] = operator.create_api_key(user.id, expires_in_days=7).token
+        return KaimaClient(url, keys[who])
 
     return Actors(
         operator=operator,

@@ -44,6 +44,7 @@ class Request:
     generator: str
     config: dict[str, Any]
     samples: int
+    name: str = "Radiographs"
 
 
 @dataclass
@@ -77,7 +78,7 @@ class Walkthrough:
         """Data owner: declare a dataset and its budget, upload a version; a worker ingests it."""
         owner, request = self.actors.owner, self.request
         self.record.dataset = owner.create_dataset(
-            "Knee radiographs" if request.declaration.schema.label == "kl_grade" else "Radiographs",
+            request.name,
             purpose="Walkthrough: share a synthetic set in place of the images.",
             declared=request.declaration.schema,
             epsilon=request.epsilon,

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from privacy.mechanisms import UnitOfPrivacy
-from service.client import ProblemError
+from service.client import JobFailed, ProblemError
 from service.walkthrough.actors import make_actors
 from service.walkthrough.declaration import declare
 from service.walkthrough.display import Display
@@ -59,9 +59,9 @@ def operator_key(stack):
 
 
 @pytest.fixture
-def actors(stack, operator_key):
+def actors(stack, operator_key, request):
     """Return the people of a hospital of their own, so that no test meets another's persons."""
-    made = make_actors(stack.web_url, operator_key)
+    made = make_actors(stack.web_url, operator_key, name=request.node.name)
     yield made
     made.close()
 
@@ -154,7 +154,8 @@ def test_a_generator_that_copies_its_training_data_is_stopped(actors, tmp_path):
 def test_the_same_persons_do_not_buy_a_second_budget(actors, tmp_path):
     walk = walkthrough(tmp_path, actors, generator="statistics", seed=3)
     walk.upload()
-    again = dataclasses.replace(walk, record=type(walk.record)())
+    request = dataclasses.replace(walk.request, name="The same file again")
+    again = Walkthrough(actors, request, walk.display, tmp_path)
 
-    with pytest.raises(Exception, match=r"cohort|budget"):
+    with pytest.raises(JobFailed, match=r"cohort|budget"):
         again.upload()
