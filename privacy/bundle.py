@@ -11,7 +11,6 @@ signer's word. This module keeps no pins and prints nothing: `kaima verify` does
 
 import hashlib
 import json
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,11 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from privacy import accounting, signing
+from privacy import accounting, checksums, signing
 from privacy.archives import (
     OpenBundle,
     Problem,
     UnreadableFile,
-    name_problem,
     open_folder,
 )
 from privacy.errors import InvalidParameter, PrivacyError
@@ -56,8 +54,6 @@ EPSILON_TOLERANCE = 1e-3
 # Files that are read whole are bounded, so that a hostile bundle cannot fill the memory.
 _MAX_CHECKSUM_BYTES = 512 << 20
 _MAX_DOCUMENT_BYTES = 16 << 20
-_DIGEST_DIGITS = 64
-_HEX = frozenset("0123456789abcdef")
 
 
 class KeySource(StrEnum):
@@ -101,9 +97,9 @@ def write_checksums(folder: Path) -> Path:
         raise InvalidParameter(f"The bundle was refused: {first.file} {first.reason}.")
     if SIGNATURE in source.files:
         raise InvalidParameter("The bundle was refused: it is signed already. Start a new folder.")
-    digests = {name: _digest(source.read(name)) for name in source.files - {CHECKSUMS}}
+    digests = {name: checksums.digest_of(source.read(name)) for name in source.files - {CHECKSUMS}}
     path = folder / CHECKSUMS
-    path.write_bytes(_checksum_text(digests))
+    path.write_bytes(checksums.write(digests))
     return path
 
 
@@ -154,12 +150,12 @@ class _Check:
     def run(self, source: OpenBundle) -> VerificationResult:
         """Return the result for the files of `source`."""
         self._problems += source.problems
-        checksums = self._document(source, CHECKSUMS, limit=_MAX_CHECKSUM_BYTES)
+        listing = self._document(source, CHECKSUMS, limit=_MAX_CHECKSUM_BYTES)
         signature = self._document(source, SIGNATURE, limit=signing.SIGNATURE_BYTES)
         own_key = self._own_key(source)
         key, key_source = self._trusted_key(own_key)
-        is_signed = self._is_signed(key, checksums=checksums, signature=signature)
-        digests = self._parse_checksums(checksums)
+        is_signed = self._is_signed(key, listing=listing, signature=signature)
+        digests = self._parse_checksums(listing)
         self._check_files(source, digests)
         certificate = None
         if key is not None and is_signed and digests is not None:
@@ -244,11 +240,11 @@ class _Check:
         return None, None
 
     def _is_signed(
-        self, key: Ed25519PublicKey | None, *, checksums: bytes | None, signature: bytes | None
+        self, key: Ed25519PublicKey | None, *, listing: bytes | None, signature: bytes | None
     ) -> bool:
-        if key is None or checksums is None or signature is None:
+        if key is None or listing is None or signature is None:
             return False
-        if signing.is_signature(signature, checksums, key=key):
+        if signing.is_signature(signature, listing, key=key):
             return True
         # Nobody can tell which of the two was changed, so both are named.
         name = signing.fingerprint(key)[:16]
@@ -260,21 +256,8 @@ class _Check:
         """Return name -> digest; None, with a problem, unless the bytes have their one form."""
         if content is None:
             return None
-        digests: dict[str, str] = {}
-        try:
-            for line in content.decode("utf-8").removesuffix("\n").split("\n"):
-                digest, name = line[:_DIGEST_DIGITS], line[_DIGEST_DIGITS + 2 :]
-                digests[name] = digest
-        except UnicodeDecodeError:
-            digests = {}
-        is_plain = all(
-            name_problem(name) is None
-            and name not in {CHECKSUMS, SIGNATURE}
-            and len(digest) == _DIGEST_DIGITS
-            and set(digest) <= _HEX
-            for name, digest in digests.items()
-        )
-        if not is_plain or _checksum_text(digests) != content:
+        digests = checksums.read(content)
+        if digests is None or digests.keys() & {CHECKSUMS, SIGNATURE}:
             self._refuse(CHECKSUMS, "is not a sorted list of 'digest, two spaces, name' lines")
             return None
         return digests
@@ -300,7 +283,7 @@ class _Check:
     def _check_file(self, source: OpenBundle, name: str, *, digest: str) -> None:
         self._checked += 1
         try:
-            if _digest(source.read(name)) != digest:
+            if checksums.digest_of(source.read(name)) != digest:
                 self._refuse(name, f"was changed: its SHA-256 is not the one in {CHECKSUMS}")
         except UnreadableFile as error:
             self._refuse(name, str(error))
@@ -348,20 +331,9 @@ class _Check:
         return epsilon
 
 
-def _digest(chunks: Iterator[bytes]) -> str:
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _checksum_text(digests: dict[str, str]) -> bytes:
-    return "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()
-
-
 def _checked_fingerprint(value: str) -> str:
     fingerprint = value.strip().lower()
-    if len(fingerprint) != _DIGEST_DIGITS or not set(fingerprint) <= _HEX:
+    if not checksums.is_digest(fingerprint):
         raise InvalidParameter(f"The fingerprint {value!r} was refused: give 64 hex digits.")
     return fingerprint
 
