@@ -44,6 +44,7 @@ class Settings:
     upload_url_seconds: int = 3600
     download_url_seconds: int = 600
     idempotency_seconds: int = 86_400
+    upload_expiry_seconds: int = 7 * 86_400
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -116,4 +117,5 @@ _VARIABLES: dict[str, tuple[str, type]] = {
     "KAIMA_UPLOAD_URL_SECONDS": ("upload_url_seconds", int),
     "KAIMA_DOWNLOAD_URL_SECONDS": ("download_url_seconds", int),
     "KAIMA_IDEMPOTENCY_SECONDS": ("idempotency_seconds", int),
+    "KAIMA_UPLOAD_EXPIRY_SECONDS": ("upload_expiry_seconds", int),
 }

@@ -18,7 +18,8 @@ from service.config import Settings
 from service.dispatch import Dispatcher
 from service.store import mapping, schema
 from service.store.engine import connect
-from service.store.keys import Keys, load_or_create_keys
+from service.store.instance import check_master_key
+from service.store.keys import Keys, load_keys, load_or_create_keys
 from service.store.objects import ObjectStore
 from service.store.unit_of_work import Parts, SendsJobs, UnitOfWork
 
@@ -82,7 +83,7 @@ def build(settings: Settings, *, dispatcher: SendsJobs | None = None) -> Applica
         settings=settings,
         objects=ObjectStore(settings),
         dispatcher=dispatcher or Dispatcher(settings),
-        keys=load_or_create_keys(settings.effective_master_key_file),
+        keys=_keys(settings),
         policy=load_policy(settings.policy_file),
         catalogue=load_catalogue(settings.catalogue_file),
     )
@@ -90,15 +91,30 @@ def build(settings: Settings, *, dispatcher: SendsJobs | None = None) -> Applica
 
 
 def migrate(settings: Settings) -> None:
-    """Bring the database to the newest schema and create missing buckets; safe to repeat."""
+    """Bring the database to the newest schema, make the keys and buckets that are missing.
+
+    Safe to repeat.  Raises: WrongMasterKey if the database belongs to another master key.
+    """
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     engine = connect(settings.effective_database_url)
     try:
         with _migrating:
             schema.upgrade(engine)
+            check_master_key(engine, load_or_create_keys(settings.effective_master_key_file))
     finally:
         engine.dispose()
     ObjectStore(settings).create_buckets()
+
+
+def _keys(settings: Settings) -> Keys:
+    """Read the master key; only `migrate` and a SQLite instance, which is alone, may make it.
+
+    A second machine that made a key of its own would recognise nobody.
+    """
+    path = settings.effective_master_key_file
+    if settings.effective_database_url.startswith("sqlite"):
+        return load_or_create_keys(path)
+    return load_keys(path)
 
 
 @functools.cache

@@ -13,11 +13,12 @@ from privacy.errors import InvalidParameter
 from service.domain.accounts import SYSTEM
 from service.domain.datasets import StoredReservation
 from service.domain.errors import InputRefused, NotFound
-from service.domain.jobs import Job, JobState
+from service.domain.jobs import Job, JobKind, JobState
 from service.domain.trail import TrailEvent
 from service.operations import budgets, fencing
 from service.operations.budgets import load_reservation
 from service.store import tables
+from service.store.journal import check_not_behind
 from service.store.unit_of_work import UnitOfWork
 
 __all__ = ["charge_steps", "claim_job", "heartbeat", "load_job", "load_reservation"]
@@ -34,8 +35,14 @@ def load_job(uow: UnitOfWork, job_id: str | None) -> Job:
 
 
 def claim_job(uow: UnitOfWork, job_id: str, *, token: str, lease_seconds: float) -> Job | None:
-    """Take a queued job: RUNNING, one attempt more, held by `token`. None if there is none."""
+    """Take a queued job: RUNNING, one attempt more, held by `token`. None if there is none.
+
+    Raises: JournalBehind for a TRAIN job, which then stays queued until an operator has replayed.
+    """
     now = uow.now()
+    queued = uow.get(Job, job_id)
+    if queued is not None and queued.kind is JobKind.TRAIN:
+        check_not_behind(uow.session, uow.objects)
     claimed = uow.execute_update(
         sa.update(_jobs)
         .where(

@@ -11,6 +11,7 @@ from service.domain.errors import DomainError
 from service.domain.jobs import Job, JobState
 from service.operations.endings import take_back
 from service.operations.releases import settle_bundles
+from service.operations.uploads import expire_uploads
 from service.operations.withdrawals import sweep_erasures
 from service.store import tables
 from service.store.unit_of_work import UnitOfWork
@@ -27,6 +28,7 @@ class Reaped:
     failed: int = 0
     cancelled: int = 0
     resent: int = 0
+    expired_uploads: int = 0
     swept_versions: int = 0
     settled_bundles: int = 0
 
@@ -45,6 +47,7 @@ def reap(uow: UnitOfWork) -> Reaped:
         _take_back(uow, job_id, done)
     for job_id in _unsent(uow):
         done.resent += _send_again(uow, job_id)
+    done.expired_uploads = expire_uploads(uow)
     done.swept_versions = sweep_erasures(uow)
     done.settled_bundles = settle_bundles(uow)
     return done

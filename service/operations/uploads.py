@@ -5,12 +5,13 @@ transaction turns what has arrived into an INGEST job.
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 
 import sqlalchemy as sa
 from botocore.exceptions import ClientError
 
 from service.domain import permissions
-from service.domain.accounts import Actor
+from service.domain.accounts import SYSTEM, Actor
 from service.domain.datasets import Dataset, DatasetVersion, VersionState
 from service.domain.errors import Conflict, IllegalTransition, InputRefused, QuotaExceeded
 from service.domain.identifiers import new_id
@@ -134,6 +135,25 @@ def put_upload(uow: UnitOfWork, actor: Actor, *, version_id: str, chunks: Iterab
         ) from error
     uow.objects.abort_multipart(Bucket.WORK, key, upload_id=upload_id)
     return _arrived(uow, actor, version_id, announced_bytes=announced)
+
+
+def expire_uploads(uow: UnitOfWork) -> int:
+    """Refuse uploads that nobody completed in time, so that they hold no quota; commits."""
+    limit = uow.now() - timedelta(seconds=uow.settings.upload_expiry_seconds)
+    statement = sa.select(DatasetVersion).where(
+        tables.dataset_versions.c.state == VersionState.UPLOADING,
+        tables.dataset_versions.c.created_at < limit,
+    )
+    stale = list(uow.session.execute(statement.with_for_update()).scalars())
+    for version in stale:
+        version.problem = {
+            "type": "upload-expired",
+            "detail": "The upload was refused: it was not completed in time. Start a new one.",
+        }
+        version.move_to(VersionState.REFUSED)
+        uow.trail(SYSTEM, TrailEvent.VERSION_REFUSE, version.id, dataset=version.dataset_id)
+    uow.commit()
+    return len(stale)
 
 
 def next_number(uow: UnitOfWork, dataset_id: str) -> int:

@@ -141,11 +141,14 @@ def sweep_version(uow: UnitOfWork, version_id: str) -> int:
     if version is None or _has_unfinished_ingest(uow, version.dataset_id):
         return 0  # an interrupted job may still need these bytes to be repeated
     raw_key, prefix, state = version.raw_key, version.prefix, version.state
+    upload_id = version.upload_id
     gone = state in {VersionState.REFUSED, VersionState.ERASED}
     raw_due = raw_key is not None and version.raw_erased_at is None
     raw_due = raw_due and state not in {VersionState.UPLOADING, VersionState.INGESTING}
     uow.commit()  # deletions may take long; no lock is held meanwhile
     if raw_due and raw_key is not None:
+        if upload_id is not None:
+            uow.objects.abort_multipart(Bucket.WORK, raw_key, upload_id=upload_id)
         uow.objects.delete(Bucket.WORK, raw_key)
     if gone:
         uow.objects.delete_prefix(Bucket.WORK, prefix)

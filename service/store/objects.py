@@ -6,25 +6,20 @@ Four buckets, one per state: `work` (raw, versions, candidates, checkpoints), `r
 
 import contextlib
 import hashlib
-import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-import boto3
 import structlog
 from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from privacy.errors import DigestMismatch
 from service.config import MEBIBYTE, Settings
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+from service.store.s3 import connect, file_sha256, in_parts
 
 CHUNK_BYTES = MEBIBYTE
 _TRANSFER = TransferConfig(
@@ -33,6 +28,9 @@ _TRANSFER = TransferConfig(
 _MISSING = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
 _EXISTS = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
 _log = structlog.get_logger(__name__)
+
+
+__all__ = ["Bucket", "ObjectInfo", "ObjectMissing", "ObjectStore", "file_sha256"]
 
 
 class Bucket(StrEnum):
@@ -62,9 +60,9 @@ class ObjectStore:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._client = _connect(settings, settings.s3_endpoint_url)
+        self._client = connect(settings, settings.s3_endpoint_url)
         public = settings.s3_public_endpoint_url or settings.s3_endpoint_url
-        self._public_client = _connect(settings, public)
+        self._public_client = connect(settings, public)
 
     def bucket(self, bucket: Bucket) -> str:
         """Return the bucket's full name."""
@@ -134,7 +132,7 @@ class ObjectStore:
         parts: list[tuple[int, str]] = []
         total = 0
         try:
-            for number, part in enumerate(_in_parts(chunks, self._settings.part_bytes), start=1):
+            for number, part in enumerate(in_parts(chunks, self._settings.part_bytes), start=1):
                 total = _added(total, len(part), limit_bytes)
                 answer = self._client.upload_part(
                     Bucket=name, Key=key, UploadId=upload_id, PartNumber=number, Body=part
@@ -332,49 +330,6 @@ class ObjectStore:
             _log.warning("the store has no object lock; anchors can be deleted", code=code)
             return False
         return True
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _connect(settings: Settings, endpoint: str) -> "S3Client":
-    return boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name=settings.s3_region,
-        aws_access_key_id=settings.s3_access_key or None,
-        aws_secret_access_key=settings.s3_secret_key or None,
-        config=Config(
-            signature_version="s3v4",
-            s3={"addressing_style": "path"},
-            # Many S3 servers refuse the trailing checksums that boto3 sends by default.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            connect_timeout=5,
-            read_timeout=60,
-            retries={"max_attempts": 4, "mode": "standard"},
-            max_pool_connections=32,
-        ),
-    )
-
-
-def _in_parts(chunks: Iterable[bytes], part_bytes: int) -> Iterator[bytes]:
-    """Regroup chunks into parts of `part_bytes`; the last one may be shorter, or alone empty."""
-    buffer = io.BytesIO()
-    sent = False
-    for chunk in chunks:
-        buffer.write(chunk)
-        while buffer.tell() >= part_bytes:
-            whole = buffer.getvalue()
-            yield whole[:part_bytes]
-            sent = True
-            buffer = io.BytesIO()
-            buffer.write(whole[part_bytes:])
-    if buffer.tell() or not sent:
-        yield buffer.getvalue()
 
 
 def _added(total: int, more: int, limit: int) -> int:

@@ -294,6 +294,14 @@ journal_head = sa.Table(
     sa.CheckConstraint("id = 1", name="one_row"),
 )
 
+instance = sa.Table(
+    "instance",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("master_key_check", sa.String(64), nullable=False),
+    sa.CheckConstraint("id = 1", name="one_row"),
+)
+
 idempotency_keys = sa.Table(
     "idempotency_keys",
     metadata,

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from privacy.mechanisms import PrivacyTarget
 from service.domain.accounts import BOOTSTRAP
 from service.domain.errors import Conflict, JournalBehind
 from service.operations import accounts, datasets, jobs
@@ -195,6 +196,7 @@ def test_a_restored_older_database_neither_trains_nor_charges_until_it_is_replay
     version = walk.version(dataset)
     first = walk.training(version)
     token = walk.claim(first, lease_seconds=600)
+    second = walk.training(version, target=PrivacyTarget(epsilon=0.3, delta=1e-6))
     back_up(application, tmp_path / "backup")
     walk.charge(first, token)
     lost = walk.version(walk.dataset("made after the backup"), persons=["q1"])
@@ -205,6 +207,8 @@ def test_a_restored_older_database_neither_trains_nor_charges_until_it_is_replay
         walk.training(version)
     with pytest.raises(JournalBehind):
         walk.charge(first, token)
+    with pytest.raises(JournalBehind):
+        walk.claim(second)
     with walk.application.uow() as uow:
         accounts.create_tenant(uow, BOOTSTRAP, name="made after the restore")
     with pytest.raises(JournalBehind):

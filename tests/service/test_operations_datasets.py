@@ -1,6 +1,7 @@
 """Datasets, cohorts, uploads, ingest and the withdrawal of a person."""
 
 import secrets
+from datetime import timedelta
 from decimal import Decimal
 
 import httpx
@@ -22,7 +23,7 @@ from service.domain.releases import ReleaseState
 from service.operations import datasets, jobs
 from service.store import tables
 from service.store.objects import Bucket
-from tests.factories import SCHEMA, Walk, person_digests
+from tests.factories import SCHEMA, Walk, copied_clock, person_digests
 
 MEBIBYTE = 1024 * 1024
 
@@ -324,6 +325,19 @@ def test_an_interrupted_erasure_is_finished_by_the_reaper(walk: Walk) -> None:
     with walk.application.uow() as uow:
         assert jobs.reap(uow).swept_versions == 1
     assert not walk.application.objects.exists(Bucket.WORK, key)
+
+
+def test_an_upload_that_nobody_completes_expires_and_frees_its_quota(sqlite_walk: Walk) -> None:
+    version = start(sqlite_walk, sqlite_walk.dataset())
+    clock = sqlite_walk.application.parts.clock
+    next_month = copied_clock(sqlite_walk.application, lambda: clock() + timedelta(days=30))
+    with sqlite_walk.application.uow() as uow:
+        assert jobs.reap(uow).expired_uploads == 0
+    with next_month.uow() as uow:
+        assert jobs.reap(uow).expired_uploads == 1
+    assert stored_version(sqlite_walk, version.id).state is VersionState.REFUSED
+    with pytest.raises(IllegalTransition):
+        put(sqlite_walk, version, b"late")
 
 
 def test_a_cancelled_ingest_refuses_its_version(walk: Walk) -> None:
