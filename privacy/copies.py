@@ -126,7 +126,7 @@ class PowerLaw:
         return float((self.lowest < threshold).mean())
 
 
-def fit_power_law(ratios: Floats, *, tail: float = 0.1, trim: float = 0.005) -> PowerLaw | None:
+def fit_power_law(ratios: Floats, *, tail: float = 0.2, trim: float = 0.02) -> PowerLaw | None:
     """Fit the lower tail of real-to-real ratios; None below 200 of them.
 
     The few lowest are trimmed, so that natural duplicates do not hide the law (they come back
@@ -196,13 +196,21 @@ class Detector:
         }
 
     def inspect(
-        self, near: Mapping[str, Nearest], verbatim: Verbatim, *, enough: float = 0.0
+        self,
+        near: Mapping[str, Nearest],
+        verbatim: Verbatim,
+        *,
+        enough: float = 0.0,
+        exact: bool = True,
     ) -> Copies:
-        """Run the detectors on one set of samples; the slow one last, unless `enough` is reached."""
+        """Run the detectors on one set of samples.
+
+        The exact one is slow and comes last: only if `exact`, and the others stay above `enough`.
+        """
         copied, controls, flagged, p_ratio = self._ratio(near, verbatim)
         twins, p_verbatim = self._verbatim(verbatim)
         settled = _DETECTORS * min(p_ratio, p_verbatim) < enough
-        p_arms = None if settled else self._arms(near)
+        p_arms = self._arms(near) if exact and not settled else None
         trained = self.population.trained
         is_twin = (verbatim.person >= 0) & trained[verbatim.person]
         parts = [p for p in (p_arms, p_ratio, p_verbatim) if p is not None]
@@ -256,17 +264,13 @@ class Detector:
         for name, threshold in self.thresholds.items():
             space = near[name]
             below = space.ratio < threshold
-            inside = np.unique(space.first[below & trained[space.first]])
-            # A copy of a held-out person is no generator's doing, so it says nothing about chance.
-            outside = np.unique(space.first[below & ~trained[space.first] & (verbatim.person < 0)])
-            by_control = len(outside) * trained.sum() / max(1, (~trained).sum())
-            expected = max(
-                self.config.chance_matches,
-                self.sample_count * self.laws[name].natural_rate(threshold),
-                float(by_control),
-            )
+            changed = below & (verbatim.person < 0)  # exact copies are the third detector's
+            inside = np.unique(space.first[changed & trained[space.first]])
+            outside = np.unique(space.first[changed & ~trained[space.first]])
             if len(inside) >= self.config.min_persons:
-                smallest = min(smallest, float(stats.poisson.sf(len(inside) - 1, expected)))
+                natural = self.sample_count * self.laws[name].natural_rate(threshold)
+                p_value = self._unexplained(len(inside), len(outside), natural)
+                smallest = min(smallest, p_value)
             named, controls = np.union1d(named, inside), np.union1d(controls, outside)
             flagged |= below & trained[space.first]
         return named, controls, flagged, min(1.0, smallest * max(1, len(self.thresholds)))
@@ -277,8 +281,29 @@ class Detector:
         twins = np.unique(hit[self.population.trained[hit]])
         if not len(twins):
             return twins, 1.0
-        expected = verbatim.natural_rate * self.sample_count
-        return twins, float(stats.poisson.sf(len(twins) - 1, expected)) if expected else 0.0
+        controls = np.unique(hit[~self.population.trained[hit]])
+        natural = verbatim.natural_rate * self.sample_count
+        return twins, self._unnatural(len(twins), len(controls), natural)
+
+    def _unexplained(self, inside: int, outside: int, natural: float) -> float:
+        """Return how well chance, held-out persons alike, or natural twins explain `inside`."""
+        trained = int(self.population.trained.sum())
+        controls = int(self.population.present.sum()) - trained
+        expected = max(self.config.chance_matches, outside * trained / max(1, controls))
+        by_chance = float(stats.poisson.sf(inside - 1, expected))
+        return max(by_chance, self._unnatural(inside, outside, natural))
+
+    def _unnatural(self, inside: int, outside: int, natural: float) -> float:
+        """Return how likely natural twins alone name `inside` trained-on persons.
+
+        Two answers, Bonferroni: twins are expected at the rate seen among real records; and they
+        do not know the arms, so that held-out persons are named in proportion.
+        """
+        present, trained = self.population.present, self.population.trained
+        by_rate = float(stats.poisson.sf(inside - 1, natural)) if natural > 0 else 0.0
+        total = int(present.sum())
+        by_arms = float(stats.hypergeom.sf(inside - 1, total, int(trained.sum()), inside + outside))
+        return min(1.0, 2 * min(by_rate, by_arms))
 
 
 def copy_metrics(

@@ -95,14 +95,16 @@ def _unit(features: Floats, *, as_query: bool) -> Floats:
     return np.hstack([features, extra])
 
 
-def _augment(features: Floats, *, as_query: bool, nobody: Floats | None = None) -> Floats:
+def _augment(
+    features: Floats, *, as_query: bool, nobody: NDArray[np.bool_] | None = None
+) -> Floats:
     """Append columns so that the dot product is minus half the squared distance, at any norm.
 
     Rows marked in `nobody` (rows, 1) are moved away from everything, each other included.
     """
     half = -0.5 * (features**2).sum(axis=1, keepdims=True)
     if nobody is not None:
-        half = half - nobody
+        half = half - nobody.astype(np.float32)
     one = np.ones_like(half)
     return np.hstack([features, half, one] if as_query else [features, one, half])
 
@@ -128,7 +130,7 @@ def _tile_views(images: NDArray[np.generic]) -> Iterator[list[Floats]]:
         pooled = _pooled(images, down=0, right=0, flip=flip, cells=CELLS) * TILES
         rows, columns = (min(CELLS, size) for size in images.shape[1:])
         grid = pooled.reshape(len(images), rows, columns)
-        blank = (~pooled.any(axis=1, keepdims=True)).astype(np.float32)
+        blank = np.asarray(~pooled.any(axis=1, keepdims=True))
         yield [
             _augment(tile.reshape(len(images), -1), as_query=as_query, nobody=blank)
             for strip in np.array_split(grid, TILES, axis=1)

@@ -35,6 +35,8 @@ _MAX_PLANTED = 400
 _MAX_BASE = 1500
 _MAX_SHIFTED = 300
 _MAX_LABELS = 10
+# Half of the persons held out, 2 ** -8 is above the exact detector's share of any alarm level here.
+_TOO_FEW_FOR_ARMS = 8
 
 
 @dataclass(frozen=True)
@@ -157,13 +159,13 @@ class Bench:
         records = self._survey.population.records
         base = records[self._materials.base]
         yield self._specimen(
-            "fresh_real", "real records of persons not trained on", self._base, self.matches(base)
+            "fresh_real", "real records of units not trained on", self._base, self.matches(base)
         )
         for name, title, samples in (
             ("collapsed", "a generator stuck on a few prototypes", self._prototypes()),
             (
                 "shifted",
-                "persons not trained on, from another machine",
+                "units not trained on, seen through another machine",
                 shift(base[:_MAX_SHIFTED], self._evidence.modality),
             ),
         ):
@@ -290,7 +292,12 @@ def detection_limit(
             near, matches = bench.planted(leak, picked, population=detector.population)
             both = {name: joined(found_near[name], near[name]) for name in near}
             person = np.concatenate([verbatim.person, matches.person])
-            copies = detector.inspect(both, Verbatim(person, verbatim.natural_rate), enough=level)
+            copies = detector.inspect(
+                both,
+                Verbatim(person, verbatim.natural_rate),
+                enough=level,
+                exact=count > _TOO_FEW_FOR_ARMS,
+            )
             found += copies.p_value < level
         tried.append(fraction)
         rates.append(found / repeats)

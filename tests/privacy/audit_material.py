@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from privacy.evidence import Arm, Evidence
 from privacy.mechanisms import GaussianMechanism, PrivacyTarget, UnitOfPrivacy
+from privacy.policy import Policy
 
 SIDE = 32
 _SHAPES = ndimage.gaussian_filter(
@@ -82,3 +83,9 @@ def one_record_each(
     rows = trained_rows(evidence)
     _, first = np.unique(evidence.persons[rows], return_index=True)
     return rng.choice(rows[first], count, replace=False)
+
+
+def quick(policy: Policy) -> Policy:
+    """Return the policy with fewer shuffles and repeats, where a test asks for no power."""
+    grid = policy.grid.model_copy(update={"permutations": 400, "self_test_repeats": 2})
+    return policy.model_copy(update={"grid": grid})

@@ -1,0 +1,198 @@
+"""The policy: what was not computed never passes, the worst gate decides, retries cost."""
+
+import pytest
+
+from privacy.errors import InvalidParameter
+from privacy.evidence import Finding, Metric
+from privacy.policy import (
+    decide,
+    judge_epsilon,
+    judge_membership,
+    judge_near_copies,
+    judge_self_test,
+    load_policy,
+    verdict_of,
+)
+from privacy.report import DetectionLimit, Gate, GateStatus, SpecimenResult, Verdict
+
+POLICY = load_policy()
+TIER = POLICY.tier("registered")
+
+
+def membership(auc_high=0.55, auc_low=0.45, tpr_high=0.2, **changes):
+    metrics = {
+        "auc": Metric(name="auc", value=0.5, ci_low=auc_low, ci_high=auc_high),
+        "tpr_at_0.01": Metric(name="tpr_at_0.01", value=None, reason="too few"),
+        "tpr_at_0.05": Metric(name="tpr_at_0.05", value=None, reason="too few"),
+        "tpr_at_0.1": Metric(name="tpr_at_0.1", value=0.1, ci_low=0.05, ci_high=tpr_high),
+    } | changes
+    return Finding(audit="sample_membership", metrics=tuple(metrics.values()))
+
+
+def judged(finding, ceiling=None):
+    return judge_membership(finding, policy=POLICY, tier=TIER, ceiling=ceiling or {})
+
+
+def copies(p_value=0.5, upper=0.0005):
+    return Finding(
+        audit="near_copies",
+        metrics=(
+            Metric(name="p_value", value=p_value, reason=None if p_value is not None else "few"),
+            Metric(name="copy_rate", value=0.0, ci_low=0.0, ci_high=upper),
+        ),
+    )
+
+
+def gate(status, name="x", audit="near_copies"):
+    return Gate(
+        name=name, audit=audit, title=name, status=status, value=1, bound=1, tolerance=1, reason=""
+    )
+
+
+def specimen(passed):
+    return SpecimenResult(
+        name="s",
+        title="a specimen",
+        kind="leaky",
+        verdict=Verdict.FAIL,
+        named_audits=(),
+        expected="FAIL",
+        passed=passed,
+        sample_count=1,
+    )
+
+
+def test_the_tiers_are_the_agreed_ones():
+    assert {name: tier.epsilon for name, tier in POLICY.tiers.items()} == {
+        "public": 2.0,
+        "registered": 5.0,
+        "enclave": 10.0,
+    }
+    assert [POLICY.tier(n).tpr_at(0.05) for n in POLICY.tiers] == [0.115, 0.17, 0.27]
+
+
+def test_a_pass_needs_the_upper_bound_below_tolerance():
+    assert {g.status for g in judged(membership())} == {GateStatus.PASS}
+    auc_gate, _ = judged(membership(auc_high=0.601))
+    assert auc_gate.status is GateStatus.INCONCLUSIVE
+    auc_gate, _ = judged(membership(auc_low=0.61, auc_high=0.7))
+    assert auc_gate.status is GateStatus.FAIL
+
+
+def test_recognition_is_judged_at_the_smallest_rate_that_can_be_read():
+    readable = Metric(name="tpr_at_0.05", value=0.1, ci_low=0.05, ci_high=0.18)
+    finding = membership(**{"tpr_at_0.05": readable})
+    _, tpr_gate = judged(finding)
+    assert (tpr_gate.tolerance, tpr_gate.status) == (0.17, GateStatus.INCONCLUSIVE)
+
+
+def test_what_was_not_computed_is_never_a_pass():
+    nothing = Metric(name="auc", value=None, reason="too few")
+    unread = Metric(name="tpr_at_0.1", value=None, reason="too few")
+    gates = judged(membership(auc=nothing, **{"tpr_at_0.1": unread}), {"auc": 0.5})
+    assert {g.status for g in gates} == {GateStatus.INCONCLUSIVE}
+    assert "about 400 units" in gates[1].reason
+    test, *_ = judge_near_copies(copies(p_value=None), None, policy=POLICY, tier=TIER)
+    assert test.status is GateStatus.INCONCLUSIVE
+    assert verdict_of([]) is Verdict.INCONCLUSIVE
+
+
+def test_a_ceiling_below_tolerance_proves_a_gate_but_not_against_a_measured_violation():
+    assert {g.status for g in judged(membership(), {"auc": 0.58, "tpr_at_0.1": 0.2})} == {
+        GateStatus.PROVEN
+    }
+    auc_gate, _ = judged(membership(auc_low=0.62, auc_high=0.7), {"auc": 0.58})
+    assert auc_gate.status is GateStatus.FAIL
+
+
+def test_proven_needs_every_membership_gate_proven():
+    proven = [gate(GateStatus.PROVEN, "a_auc"), gate(GateStatus.PROVEN, "a_tpr")]
+    assert verdict_of([*proven, gate(GateStatus.PASS)]) is Verdict.PASS_PROVEN
+    mixed = [gate(GateStatus.PROVEN, "a_auc"), gate(GateStatus.PASS, "a_tpr")]
+    assert verdict_of(mixed) is Verdict.PASS_EMPIRICAL
+
+
+def test_the_copy_test_alone_accuses_and_the_copy_rate_can_only_doubt():
+    test, rate = judge_near_copies(copies(0.001, 0.3), None, policy=POLICY, tier=TIER)
+    assert (test.status, rate.status) == (GateStatus.FAIL, GateStatus.INCONCLUSIVE)
+
+
+def test_a_limit_of_detection_above_tolerance_is_no_pass():
+    coarse = DetectionLimit(leak="verbatim", fraction=0.03)
+    unknown = DetectionLimit(leak="jittered", fraction=None, reason="not reached")
+    gates = judge_near_copies(copies(), [coarse, unknown], policy=POLICY, tier=TIER)
+    assert [g.status for g in gates[2:]] == [GateStatus.INCONCLUSIVE] * 2
+
+
+def test_a_claim_above_the_tier_or_below_the_evidence_fails():
+    within, refuted = judge_epsilon(lower_bound=4.2, claimed=4.0, tier=TIER, reason=None)
+    assert (within.status, refuted.status) == (GateStatus.PASS, GateStatus.FAIL)
+    within, _ = judge_epsilon(lower_bound=0.0, claimed=5.5, tier=TIER, reason=None)
+    assert within.status is GateStatus.FAIL
+    (asked,) = judge_epsilon(lower_bound=1.0, claimed=None, tier=TIER, reason=None)
+    assert asked.status is GateStatus.NOT_APPLICABLE
+    *_, unknown = judge_epsilon(lower_bound=None, claimed=1.0, tier=TIER, reason="few")
+    assert unknown.status is GateStatus.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("gates", "problems", "verdict"),
+    [
+        (["fail", "inconclusive", "pass"], ["the commitment does not open"], Verdict.INVALID),
+        (["fail", "inconclusive", "pass"], [], Verdict.FAIL),
+        (["inconclusive", "pass"], [], Verdict.INCONCLUSIVE),
+        (["pass", "not_applicable"], [], Verdict.PASS_EMPIRICAL),
+    ],
+)
+def test_verdicts_come_in_the_agreed_order(gates, problems, verdict):
+    found, sentence = decide([gate(GateStatus(status)) for status in gates], problems)
+    assert found is verdict
+    assert all(problem in sentence for problem in problems)
+
+
+def test_a_broken_self_test_makes_everything_invalid():
+    broken = judge_self_test([specimen(True), specimen(False)], None)
+    verdict, sentence = decide([gate(GateStatus.PASS), broken], [])
+    assert verdict is Verdict.INVALID
+    assert "a specimen" in sentence
+
+
+def test_a_self_test_that_could_not_run_is_inconclusive():
+    absent = judge_self_test([], "too few held out")
+    assert decide([gate(GateStatus.PASS), absent], [])[0] is Verdict.INCONCLUSIVE
+
+
+def test_asking_again_costs_confidence():
+    errors = [POLICY.bound_error(attempt) for attempt in (1, 2, 3)]
+    assert errors == pytest.approx([0.05, 0.05 / 3, 0.05 / 6])
+    assert sum(POLICY.bound_error(k) for k in range(1, 2000)) < 0.1
+    with pytest.raises(InvalidParameter, match="Attempt 0"):
+        POLICY.bound_error(0)
+
+
+def test_an_unknown_tier_is_refused_with_the_known_ones():
+    with pytest.raises(InvalidParameter, match="public, registered, enclave"):
+        POLICY.tier("friends")
+
+
+def test_the_digest_is_that_of_the_file_and_a_changed_file_is_another_policy(tmp_path):
+    changed = tmp_path / "policy.toml"
+    text = (load_policy.__globals__["_DEFAULT"]).read_text()
+    changed.write_text(text.replace("auc = 0.60", "auc = 0.61"))
+    assert load_policy(changed).digest != POLICY.digest
+    assert load_policy(changed).tier("registered").auc == 0.61
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ("auc = 0.60", "auk = 0.60"),
+        ('version = "2026.1"', ""),
+        ("upper_bound = 0.05", "upper_bound = 2"),
+    ],
+)
+def test_a_policy_with_missing_unknown_or_absurd_entries_is_refused(tmp_path, damage):
+    path = tmp_path / "policy.toml"
+    path.write_text((load_policy.__globals__["_DEFAULT"]).read_text().replace(*damage))
+    with pytest.raises(InvalidParameter, match="was refused"):
+        load_policy(path)
