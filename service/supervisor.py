@@ -38,6 +38,7 @@ CHECK_SECONDS = 0.5
 FIRST_BACK_OFF_SECONDS = 0.5
 LONGEST_BACK_OFF_SECONDS = 30.0
 LEFTOVER_SECONDS = 3.0
+_SERVERS = ("valkey", "seaweed")
 STEADY_SECONDS = 60.0
 """A process that ran this long before it ended is restarted without waiting."""
 
@@ -74,7 +75,7 @@ class Supervisor:
         self.stack = self.stack.with_free_ports()
         prepared = False
         for plan in self.stack.processes():
-            if not plan.readiness.startswith(("valkey", "seaweed")) and not prepared:
+            if plan.readiness not in _SERVERS and not prepared:
                 self._prepare()
                 prepared = True
             if self._stopping.is_set():
@@ -94,9 +95,10 @@ class Supervisor:
         self._stopping.set()
 
     def stop(self) -> None:
-        """End every process, last started first: SIGTERM, the process's grace, SIGKILL."""
-        for child in reversed(self._children):
-            stop_process(child.process, grace_seconds=child.plan.grace_seconds)
+        """End every process: SIGTERM, the process's grace, SIGKILL. What others need ends last."""
+        servers = [child for child in self._children if child.plan.readiness in _SERVERS]
+        _stop_together([child for child in self._children if child not in servers])
+        _stop_together(servers)
         self._children.clear()
         self._record.unlink(missing_ok=True)
 
@@ -159,6 +161,19 @@ class Supervisor:
             for child in self._children
         }
         self._record.write_text(json.dumps(record, indent=2), encoding="utf-8")
+
+
+def _stop_together(children: list[_Child]) -> None:
+    """Ask all to end at once, then give each what is left of its grace."""
+    asked_at = time.monotonic()
+    for child in children:
+        if child.process.poll() is None:
+            child.process.terminate()
+    for child in children:
+        left = asked_at + child.plan.grace_seconds - time.monotonic()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.process.wait(max(left, 0))
+        stop_process(child.process, grace_seconds=0)
 
 
 def main(state: Path = DEFAULT_STATE) -> int:
