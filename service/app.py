@@ -84,6 +84,7 @@ def create_app(application: Application | None = None) -> OpenAPI:
     # One reverse proxy is expected in front of a public address, none on loopback.
     if secure:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1)  # type: ignore[method-assign]
+        app.after_request(_demand_tls)
     app.before_request(_start_request)
     app.after_request(_finish_request)
     limiter.init_app(app)
@@ -125,6 +126,11 @@ def _wants_page() -> bool:
 def _start_request() -> None:
     g.request_id = secrets.token_hex(8)
     g.started = time.monotonic()
+
+
+def _demand_tls(response: Response) -> Response:
+    response.headers["Strict-Transport-Security"] = "max-age=31536000"
+    return response
 
 
 def _finish_request(response: Response) -> Response:

@@ -9,31 +9,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import httpx
-from pydantic import BaseModel
 
 from privacy.manifests import DatasetSchema
 from service import resources as r
-from service.transfers import ByteProgress, Source, download_to
+from service.connection import Connection, ProblemError
+from service.transfers import ByteProgress, Source, download_to, put_parts
+
+__all__ = ["JobFailed", "JobProgress", "KaimaClient", "ProblemError"]
 
 JobProgress = Callable[[r.Job], None]
-
-_M = TypeVar("_M", bound=BaseModel)
-_RETRIED_STATUSES = frozenset({429, 502, 503, 504})
-_RETRIES = 4
-_LONGEST_WAIT_SECONDS = 30.0
-
-
-class ProblemError(Exception):
-    """The service refused a request; the text is its sentence, `problem` the whole answer."""
-
-    def __init__(self, problem: r.Problem) -> None:
-        super().__init__(problem.detail)
-        self.problem = problem
-        self.status = problem.status
-        self.slug = problem.type.rsplit("/", 1)[-1]
 
 
 class JobFailed(Exception):
@@ -57,10 +44,9 @@ class KaimaClient:
         timeout_seconds: float = 60.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self.url = url.rstrip("/")
-        self._http = httpx.Client(
-            base_url=self.url, headers=headers, timeout=timeout_seconds, transport=transport
+        self._connection = Connection(
+            self.url, api_key, timeout_seconds=timeout_seconds, transport=transport
         )
         # Presigned URLs carry their own authority: the API key is never sent to object storage.
         self._storage = httpx.Client(timeout=timeout_seconds)
@@ -78,40 +64,40 @@ class KaimaClient:
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._connection.http.close()
         self._storage.close()
 
     # Accounts -----------------------------------------------------------------------------------
 
     def instance(self) -> r.Instance:
         """Return who signs the releases of this service."""
-        return self._get(r.Instance, "/v1/instance")
+        return self._connection.get(r.Instance, "/v1/instance")
 
     def me(self) -> r.Me:
         """Return who the API key acts for."""
-        return self._get(r.Me, "/v1/me")
+        return self._connection.get(r.Me, "/v1/me")
 
     def create_tenant(self, name: str) -> r.Tenant:
         """Create a tenant (operator)."""
-        return self._post(r.Tenant, "/v1/tenants", r.NewTenant(name=name))
+        return self._connection.post(r.Tenant, "/v1/tenants", r.NewTenant(name=name))
 
     def create_user(self, name: str, *, roles: Sequence[str], tenant_id: str) -> r.User:
         """Create a user (operator)."""
         body = r.NewUser.model_validate(
             {"name": name, "roles": list(roles), "tenant_id": tenant_id}
         )
-        return self._post(r.User, "/v1/users", body)
+        return self._connection.post(r.User, "/v1/users", body)
 
     def create_api_key(
         self, user_id: str, *, scopes: Sequence[str] = (), expires_in_days: int | None = None
     ) -> r.ApiKey:
         """Create an API key for a user (operator); its token is shown this once."""
         body = r.NewApiKey(user_id=user_id, scopes=list(scopes), expires_in_days=expires_in_days)
-        return self._post(r.ApiKey, "/v1/api-keys", body)
+        return self._connection.post(r.ApiKey, "/v1/api-keys", body)
 
     def revoke_api_key(self, key_id: str) -> None:
         """Revoke an API key (operator)."""
-        self._send("DELETE", f"/v1/api-keys/{key_id}")
+        self._connection.send("DELETE", f"/v1/api-keys/{key_id}")
 
     # Datasets -----------------------------------------------------------------------------------
 
@@ -138,23 +124,23 @@ class KaimaClient:
                 "join_dataset_id": join_dataset_id,
             }
         )
-        return self._post(r.Dataset, "/v1/datasets", body)
+        return self._connection.post(r.Dataset, "/v1/datasets", body)
 
     def datasets(self) -> Iterator[r.Dataset]:
         """Yield the datasets that the actor may see, newest first."""
-        return self._pages(r.DatasetPage, "/v1/datasets")
+        return self._connection.pages(r.DatasetPage, "/v1/datasets")
 
     def dataset(self, dataset_id: str) -> r.Dataset:
         """Return a dataset with its versions."""
-        return self._get(r.Dataset, f"/v1/datasets/{dataset_id}")
+        return self._connection.get(r.Dataset, f"/v1/datasets/{dataset_id}")
 
     def version(self, version_id: str) -> r.Version:
         """Return one version of a dataset."""
-        return self._get(r.Version, f"/v1/versions/{version_id}")
+        return self._connection.get(r.Version, f"/v1/versions/{version_id}")
 
     def budget(self, dataset_id: str) -> r.Budget:
         """Return what is reserved, spent and left of a dataset's budget."""
-        return self._get(r.Budget, f"/v1/datasets/{dataset_id}/budget")
+        return self._connection.get(r.Budget, f"/v1/datasets/{dataset_id}/budget")
 
     def upload(
         self,
@@ -170,25 +156,40 @@ class KaimaClient:
         `through_service`, the bytes are streamed through the service instead.
         """
         source = Source(path)
-        body = r.NewUpload.model_validate(
+        wanted = r.NewUpload.model_validate(
             {"suffix": source.suffix, "size_bytes": source.size_bytes}
         )
-        upload = self._post(r.Upload, f"/v1/datasets/{dataset_id}/versions", body)
+        upload = self._connection.post(r.Upload, f"/v1/datasets/{dataset_id}/versions", wanted)
         version_id = upload.version.id
         if through_service or not self._storage_answers(version_id):
-            return self._put_content(version_id, source, progress)
-        return self._put_parts(version_id, source, upload.part_size_bytes, progress)
+            return self._connection.put_blocks(
+                r.Job,
+                f"/v1/versions/{version_id}/content",
+                source.watched_blocks(progress),
+                size_bytes=source.size_bytes,
+            )
+        parts = put_parts(
+            self._storage,
+            source,
+            part_size_bytes=upload.part_size_bytes,
+            fresh_url=lambda number: self._part_url(version_id, number),
+            progress=progress,
+        )
+        body = r.CompletedUpload(
+            parts=[r.Part(part_number=number, etag=etag) for number, etag in parts]
+        )
+        return self._connection.post(r.Job, f"/v1/versions/{version_id}/complete", body)
 
     def withdraw_person(self, dataset_id: str, patient_id: str) -> r.Job:
         """Take a person out of a dataset; return the ERASE job."""
         body = r.NewWithdrawal(patient_id=patient_id)
-        return self._post(r.Job, f"/v1/datasets/{dataset_id}/withdrawals", body)
+        return self._connection.post(r.Job, f"/v1/datasets/{dataset_id}/withdrawals", body)
 
     # Training -----------------------------------------------------------------------------------
 
     def generators(self) -> dict[str, Any]:
         """Return every generator with its documentation, the JSON Schema of its config, defaults."""
-        answer: dict[str, Any] = self._send("GET", "/v1/generators").json()
+        answer: dict[str, Any] = self._connection.send("GET", "/v1/generators").json()
         return answer
 
     def plan_training(
@@ -208,7 +209,9 @@ class KaimaClient:
                 "target": {"epsilon": epsilon, "delta": delta},
             }
         )
-        return self._post(r.TrainingPlan, f"/v1/versions/{version_id}/training-plans", body)
+        return self._connection.post(
+            r.TrainingPlan, f"/v1/versions/{version_id}/training-plans", body
+        )
 
     def request_training(
         self,
@@ -233,19 +236,21 @@ class KaimaClient:
                 "samples": samples,
             }
         )
-        return self._post(r.Job, "/v1/jobs", body, idempotency_key=idempotency_key or _new_key())
+        return self._connection.post(
+            r.Job, "/v1/jobs", body, idempotency_key=idempotency_key or _new_key()
+        )
 
     def jobs(self, *, dataset_id: str | None = None) -> Iterator[r.Job]:
         """Yield jobs, newest first."""
-        return self._pages(r.JobPage, "/v1/jobs", dataset_id=dataset_id)
+        return self._connection.pages(r.JobPage, "/v1/jobs", dataset_id=dataset_id)
 
     def job(self, job_id: str) -> r.Job:
         """Return a job."""
-        return self._get(r.Job, f"/v1/jobs/{job_id}")
+        return self._connection.get(r.Job, f"/v1/jobs/{job_id}")
 
     def cancel_job(self, job_id: str) -> r.Job:
         """Ask a job to stop; it is `cancelling` until its worker has stopped."""
-        return self._post(r.Job, f"/v1/jobs/{job_id}/cancel")
+        return self._connection.post(r.Job, f"/v1/jobs/{job_id}/cancel")
 
     def wait(
         self,
@@ -299,16 +304,18 @@ class KaimaClient:
 
     def sample_grid(self, job_id: str) -> bytes:
         """Return the newest grid of synthetic images of a running job, as PNG."""
-        return self._send("GET", f"/v1/jobs/{job_id}/samples.png").content
+        return self._connection.send("GET", f"/v1/jobs/{job_id}/samples.png").content
 
     def report(self, audit_job_id: str) -> dict[str, Any]:
         """Return an audit report."""
-        answer: dict[str, Any] = self._send("GET", f"/v1/reports/{audit_job_id}.json").json()
+        answer: dict[str, Any] = self._connection.send(
+            "GET", f"/v1/reports/{audit_job_id}.json"
+        ).json()
         return answer
 
     def report_html(self, audit_job_id: str) -> str:
         """Return an audit report as one self-contained HTML page. It holds real images."""
-        return self._send("GET", f"/v1/reports/{audit_job_id}.html").text
+        return self._connection.send("GET", f"/v1/reports/{audit_job_id}.html").text
 
     # Releases -----------------------------------------------------------------------------------
 
@@ -330,17 +337,17 @@ class KaimaClient:
             version=version,
             terms=terms,
         )
-        return self._post(
+        return self._connection.post(
             r.Release, "/v1/releases", body, idempotency_key=idempotency_key or _new_key()
         )
 
     def releases(self, *, mine: bool = False) -> Iterator[r.Release]:
         """Yield the catalogue, or with `mine` every release of the actor's tenant, newest first."""
-        return self._pages(r.ReleasePage, "/v1/releases", mine="true" if mine else None)
+        return self._connection.pages(r.ReleasePage, "/v1/releases", mine="true" if mine else None)
 
     def release(self, release_id: str) -> r.Release:
         """Return a release."""
-        return self._get(r.Release, f"/v1/releases/{release_id}")
+        return self._connection.get(r.Release, f"/v1/releases/{release_id}")
 
     def submit_release(self, release_id: str, *, revision: int | None = None) -> r.Release:
         """Freeze the evidence and hand the release to the auditors."""
@@ -363,23 +370,23 @@ class KaimaClient:
     ) -> r.Release:
         """Change a draft or returned release: another candidate, or other terms."""
         body = r.RevisedRelease(audit_job_id=audit_job_id, terms=terms)
-        response = self._send(
-            "PATCH",
+        return self._connection.post(
+            r.Release,
             f"/v1/releases/{release_id}",
-            json=body.model_dump(mode="json"),
-            headers={"If-Match": self._etag(release_id, revision)},
+            body,
+            etag=self._etag(release_id, revision),
+            method="PATCH",
         )
-        return r.Release.model_validate_json(response.content)
 
     def publish_release(
         self, release_id: str, *, revision: int | None = None, idempotency_key: str | None = None
     ) -> r.Job:
         """Package and publish an approved release; return the PACKAGE job."""
-        return self._post(
+        return self._connection.post(
             r.Job,
             f"/v1/releases/{release_id}/publish",
             idempotency_key=idempotency_key or _new_key(),
-            headers={"If-Match": self._etag(release_id, revision)},
+            etag=self._etag(release_id, revision),
         )
 
     def suspend_release(
@@ -408,11 +415,11 @@ class KaimaClient:
 
     def accept_terms(self, release_id: str) -> r.Acceptance:
         """Accept the terms of a release (collaborator)."""
-        return self._post(r.Acceptance, f"/v1/releases/{release_id}/acceptances")
+        return self._connection.post(r.Acceptance, f"/v1/releases/{release_id}/acceptances")
 
     def create_download(self, release_id: str) -> r.Download:
         """Return a short-lived URL of a release's bundle (collaborator, terms accepted)."""
-        return self._post(r.Download, f"/v1/releases/{release_id}/downloads")
+        return self._connection.post(r.Download, f"/v1/releases/{release_id}/downloads")
 
     def download(
         self, release_id: str, folder: Path, *, progress: ByteProgress | None = None
@@ -432,32 +439,13 @@ class KaimaClient:
 
     def trail(self, release_id: str) -> Iterator[r.TrailEvent]:
         """Yield what happened to a release, oldest first."""
-        return self._pages(r.TrailPage, f"/v1/releases/{release_id}/trail")
+        return self._connection.pages(r.TrailPage, f"/v1/releases/{release_id}/trail")
 
     def journal(self) -> Iterator[r.TrailEvent]:
         """Yield every event of the journal, oldest first (operator)."""
-        return self._pages(r.TrailPage, "/v1/journal")
+        return self._connection.pages(r.TrailPage, "/v1/journal")
 
     # Inside -------------------------------------------------------------------------------------
-
-    def _get(self, model: type[_M], path: str) -> _M:
-        return model.model_validate_json(self._send("GET", path).content)
-
-    def _post(
-        self,
-        model: type[_M],
-        path: str,
-        body: r.Body | None = None,
-        *,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> _M:
-        sent = dict(headers or {})
-        if idempotency_key is not None:
-            sent["Idempotency-Key"] = idempotency_key
-        json = None if body is None else body.model_dump(mode="json")
-        response = self._send("POST", path, json=json, headers=sent)
-        return model.model_validate_json(response.content)
 
     def _act(
         self,
@@ -467,24 +455,18 @@ class KaimaClient:
         *,
         revision: int | None = None,
     ) -> r.Release:
-        headers = {"If-Match": self._etag(release_id, revision)}
-        return self._post(r.Release, f"/v1/releases/{release_id}/{action}", body, headers=headers)
+        return self._connection.post(
+            r.Release,
+            f"/v1/releases/{release_id}/{action}",
+            body,
+            etag=self._etag(release_id, revision),
+        )
 
     def _etag(self, release_id: str, revision: int | None) -> str:
         """Return the ETag of the revision that was read; without one, of the current revision."""
         if revision is None:
             revision = self.release(release_id).revision
         return f'"{revision}"'
-
-    def _pages(self, model: type[Any], path: str, **query: str | None) -> Iterator[Any]:
-        parameters = {name: value for name, value in query.items() if value is not None}
-        while True:
-            response = self._send("GET", path, params=parameters)
-            page = model.model_validate_json(response.content)
-            yield from page.items
-            if page.next_cursor is None:
-                return
-            parameters["cursor"] = str(page.next_cursor)
 
     def _wait_for_child(self, job: r.Job, poll_seconds: float) -> r.Job:
         # The next job is queued in the transaction that ends this one; the loop only covers a
@@ -507,122 +489,8 @@ class KaimaClient:
 
     def _part_url(self, version_id: str, number: int) -> str:
         body = r.PartNumbers(part_numbers=[number])
-        return self._post(r.PartUrls, f"/v1/versions/{version_id}/parts", body).urls[0].url
-
-    def _put_parts(
-        self, version_id: str, source: Source, part_size_bytes: int, progress: ByteProgress | None
-    ) -> r.Job:
-        done, parts = 0, []
-        for number, part in enumerate(source.parts(part_size_bytes), start=1):
-            etag = self._put_part(version_id, number, part)
-            parts.append(r.Part(part_number=number, etag=etag))
-            done += len(part)
-            if progress is not None:
-                progress(done, source.size_bytes)
-        body = r.CompletedUpload(parts=parts)
-        return self._post(r.Job, f"/v1/versions/{version_id}/complete", body)
-
-    def _put_part(self, version_id: str, number: int, part: bytes) -> str:
-        for attempt in range(_RETRIES + 1):
-            url = self._part_url(version_id, number)
-            try:
-                response = self._storage.put(url, content=part)
-            except httpx.TransportError:
-                if attempt == _RETRIES:
-                    raise
-            else:
-                if response.status_code == 200:
-                    return response.headers["ETag"]
-                if attempt == _RETRIES:
-                    response.raise_for_status()
-            time.sleep(min(2.0**attempt, _LONGEST_WAIT_SECONDS))
-        raise AssertionError("unreachable: the last attempt returns or raises")
-
-    def _put_content(self, version_id: str, source: Source, progress: ByteProgress | None) -> r.Job:
-        def blocks() -> Iterator[bytes]:
-            done = 0
-            for block in source.blocks():
-                yield block
-                done += len(block)
-                if progress is not None:
-                    progress(done, source.size_bytes)
-
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(source.size_bytes),
-        }
-        response = self._http.put(
-            f"/v1/versions/{version_id}/content", content=blocks(), headers=headers, timeout=None
-        )
-        _raise_for_problem(response)
-        return r.Job.model_validate_json(response.content)
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        json: Any = None,
-        params: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> httpx.Response:
-        """Send a request, again where that is harmless and the service asks for patience."""
-        repeatable = method in {"GET", "DELETE"} or "Idempotency-Key" in (headers or {})
-        for attempt in range(_RETRIES + 1):
-            last = attempt == _RETRIES
-            try:
-                response = self._http.request(
-                    method, path, json=json, params=params, headers=headers
-                )
-            except httpx.ConnectError:
-                if last or not repeatable:
-                    raise
-                time.sleep(min(0.5 * 2.0**attempt, _LONGEST_WAIT_SECONDS))
-                continue
-            if (
-                last
-                or response.status_code not in _RETRIED_STATUSES
-                or not _may_repeat(response, repeatable=repeatable)
-            ):
-                _raise_for_problem(response)
-                return response
-            time.sleep(_patience(response, attempt))
-        raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-def _may_repeat(response: httpx.Response, *, repeatable: bool) -> bool:
-    # A quota or an operator has to act first: coming again does not help.
-    if _slug(response) in {"quota-exceeded", "journal-behind"}:
-        return False
-    return repeatable or response.status_code == 429
-
-
-def _slug(response: httpx.Response) -> str:
-    if response.headers.get("Content-Type", "").startswith("application/problem+json"):
-        return str(response.json().get("type", "")).rsplit("/", 1)[-1]
-    return ""
-
-
-def _patience(response: httpx.Response, attempt: int) -> float:
-    asked = response.headers.get("Retry-After", "")
-    seconds = float(asked) if asked.isdigit() else 0.5 * 2.0**attempt
-    return min(seconds, _LONGEST_WAIT_SECONDS)
-
-
-def _raise_for_problem(response: httpx.Response) -> None:
-    if response.status_code < 400:
-        return
-    if response.headers.get("Content-Type", "").startswith("application/problem+json"):
-        raise ProblemError(r.Problem.model_validate_json(response.content))
-    raise ProblemError(
-        r.Problem(
-            type="/problems/not-kaima",
-            title="Unexpected answer",
-            status=response.status_code,
-            detail=f"{response.request.url.host} answered {response.status_code} without saying "
-            "why. Check that KAIMA_URL is the address of a Kaima service.",
-        )
-    )
+        found = self._connection.post(r.PartUrls, f"/v1/versions/{version_id}/parts", body)
+        return found.urls[0].url
 
 
 def _new_key() -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import httpx
 
+from service.connection import RETRIES, wait
+
 BLOCK_BYTES = 256 * 1024
 
 
@@ -58,6 +60,15 @@ class Source:
         with self.path.open("rb") as stream:
             while block := stream.read(BLOCK_BYTES):
                 yield block
+
+    def watched_blocks(self, progress: ByteProgress | None) -> Iterator[bytes]:
+        """Yield the bytes in order, telling `progress` after each block."""
+        done = 0
+        for block in self.blocks():
+            yield block
+            done += len(block)
+            if progress is not None:
+                progress(done, self.size_bytes)
 
     def parts(self, part_size_bytes: int) -> Iterator[bytes]:
         """Yield the bytes in parts of `part_size_bytes`; only one part is in memory at a time."""
@@ -115,6 +126,48 @@ def zip_folder(folder: Path) -> Iterator[bytes]:
                     entry.write(block)
                     yield outbox.take()
     yield outbox.take()
+
+
+def put_parts(
+    storage: httpx.Client,
+    source: Source,
+    *,
+    part_size_bytes: int,
+    fresh_url: Callable[[int], str],
+    progress: ByteProgress | None = None,
+) -> list[tuple[int, str]]:
+    """PUT every part to a URL of its own; return part numbers with their ETags.
+
+    Raises: TransferRefused if object storage refuses a part; httpx.TransportError if it is away.
+    """
+    done, parts = 0, []
+    for number, part in enumerate(source.parts(part_size_bytes), start=1):
+        parts.append((number, _put_part(storage, number, part, fresh_url)))
+        done += len(part)
+        if progress is not None:
+            progress(done, source.size_bytes)
+    return parts
+
+
+def _put_part(
+    storage: httpx.Client, number: int, part: bytes, fresh_url: Callable[[int], str]
+) -> str:
+    status = 0
+    for attempt in range(RETRIES + 1):
+        try:
+            response = storage.put(fresh_url(number), content=part)
+        except httpx.TransportError:
+            if attempt == RETRIES:
+                raise
+        else:
+            if response.status_code == 200:
+                return response.headers["ETag"]
+            status = response.status_code
+        wait(attempt)
+    raise TransferRefused(
+        f"The upload of part {number} was refused by object storage with status {status}, "
+        f"{RETRIES + 1} times. Start the upload again; tell the operator if it recurs."
+    )
 
 
 def download_to(

@@ -5,6 +5,7 @@ again, so revoking it ends its sessions at once.
 """
 
 import hmac
+import re
 import secrets
 from urllib.parse import urlsplit
 
@@ -12,7 +13,9 @@ from flask import Blueprint, Response, g, redirect, render_template, request, se
 from werkzeug.wrappers import Response as AnyResponse
 
 from service.domain.accounts import Actor
+from service.domain.errors import NotFound
 from service.refusals import Refusal, RequestRefused, Unauthenticated
+from service.resources import IDENTIFIER_PATTERN
 from service.web import FAILURES_PER_ADDRESS, actor_of_key, actor_of_token, limiter
 from service.wiring import Application
 
@@ -22,6 +25,8 @@ SESSION_SECONDS = 8 * 3600
 PUBLIC_ENDPOINTS = frozenset({"pages.sign_in", "pages.explain_problem"})
 
 blueprint = Blueprint("pages", __name__)
+
+_IDENTIFIER = re.compile(IDENTIFIER_PATTERN)
 
 
 def session_secret(application: Application) -> bytes:
@@ -54,6 +59,7 @@ def render_refusal(refusal: Refusal) -> Response:
 @blueprint.before_request
 def require_session() -> AnyResponse | None:
     """Send whoever is not signed in to the sign-in page; check the token of every form."""
+    _check_identifiers()
     if request.method == "POST":
         _check_csrf()
     if request.endpoint in PUBLIC_ENDPOINTS:
@@ -101,6 +107,15 @@ def sign_out() -> AnyResponse:
     """End the session."""
     session.clear()
     return redirect(url_for("pages.sign_in"))
+
+
+def _check_identifiers() -> None:
+    """Answer 404 before anything odd reaches a database."""
+    given = [value for value in (request.view_args or {}).values() if isinstance(value, str)]
+    if request.args.get("cursor"):
+        given.append(request.args["cursor"])
+    if not all(_IDENTIFIER.fullmatch(value) for value in given):
+        raise NotFound("Nothing was found under this address. Check how it is written.")
 
 
 def _check_csrf() -> None:

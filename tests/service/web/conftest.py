@@ -29,8 +29,13 @@ from tests.factories import Walk, application_for, settings_for
 def web_settings(
     tmp_path_factory: pytest.TempPathFactory, object_store: ObjectStoreServer, valkey_url: str
 ) -> Settings:
-    """Return settings on SQLite, a real object store and a real broker, one set per module."""
-    return settings_for(tmp_path_factory.mktemp("web"), object_store, redis_url=valkey_url)
+    """Return settings on DATABASE_URL or SQLite, a real object store and a real broker, one set per module."""
+    return settings_for(
+        tmp_path_factory.mktemp("web"),
+        object_store,
+        redis_url=valkey_url,
+        database_url=os.environ.get("DATABASE_URL", ""),
+    )
 
 
 @pytest.fixture(scope="module")

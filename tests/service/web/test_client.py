@@ -52,7 +52,9 @@ def test_an_operator_makes_a_tenant_a_user_and_a_key_that_works(
     tenant = operator.create_tenant("St. Elsewhere")
     user = operator.create_user("ada", roles=["data_owner", "auditor"], tenant_id=tenant.id)
     key = operator.create_api_key(user.id, scopes=["read"], expires_in_days=2)
-    newcomer = KaimaClient("http://kaima.test", key.token, transport=operator._http._transport)
+    newcomer = KaimaClient(
+        "http://kaima.test", key.token, transport=operator._connection.http._transport
+    )
     assert newcomer.me().scopes == ["read"]
     operator.revoke_api_key(key.id)
     with pytest.raises(ProblemError, match="unknown, expired or revoked") as refused:
@@ -275,7 +277,7 @@ def test_a_post_without_an_idempotency_key_is_never_sent_twice() -> None:
 
 def test_the_api_key_is_never_sent_to_object_storage(client_of: ClientOf, people: Walk) -> None:
     client = client_of(people.owner)
-    assert "Authorization" in client._http.headers
+    assert "Authorization" in client._connection.http.headers
     assert "Authorization" not in client._storage.headers
 
 

@@ -197,3 +197,13 @@ def test_every_problem_type_has_a_page(browser: FlaskClient) -> None:
     for slug in ("budget-refused", "validation", "too-large", "unauthenticated", "not-found"):
         text_of(browser, f"/problems/{slug}")
     assert browser.get("/problems/unheard-of").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/releases/%00", "/jobs/a%20b", "/releases?cursor=%00", "/datasets/..%5cx"]
+)
+def test_an_odd_address_is_not_found(
+    browser: FlaskClient, people: Walk, token_of: TokenOf, path: str
+) -> None:
+    sign_in(browser, token_of(people.owner))
+    assert "Not found" in text_of(browser, path, status=404)
