@@ -9,24 +9,26 @@ Evidence and report hold values measured on real records: they stay inside.
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from privacy.audits import run_battery
 from privacy.errors import DigestMismatch
-from privacy.evidence import Evidence
+from privacy.evidence import Arm, Evidence
 from privacy.manifests import GeneratorManifest
 from privacy.report import AuditReport
 from service.domain.jobs import Job
 from service.store.objects import Bucket
 from training.generators import Fitted
 from workers.context import JobContext
-from workers.dataset_files import StoredDataset, fetch_dataset
+from workers.dataset_files import StoredDataset, copy_records, fetch_dataset
 from workers.generator_files import StoredSamples, fetch_generator, fetch_samples
 from workers.ledger_run import Pace
 from workers.provenance import check_plan, load_job, seed_of
 from workers.report.render import render_report
-from workers.split import draw_split
+from workers.split import Split, draw_split
 
 STAGE = "auditing"
+SCORED_ARMS = (Arm.AUDIT_IN, Arm.AUDIT_OUT, Arm.REFERENCE_B)
 
 
 def run(context: JobContext) -> dict[str, object]:
@@ -114,10 +116,27 @@ def gather_evidence(
         sample_labels=samples.labels,
         target=generator.target,
         mechanisms=generator.mechanisms,
-        record_scores=fitted.score(
-            dataset.images, np.asarray(dataset.labels), seed=seed_of(context.job)
-        ),
+        record_scores=score_pool(context, dataset, split, fitted=fitted),
     )
+
+
+def score_pool(
+    context: JobContext, dataset: StoredDataset, split: Split, *, fitted: Fitted
+) -> dict[str, NDArray[np.floating]]:
+    """Return the generator's own scores of the records that attacks are judged on; NaN elsewhere.
+
+    Shapes: (records,) for each attack. Scoring is the dearest part of an audit, and the persons
+    outside the pool, most of those who were trained on, are never scored.
+    """
+    in_pool = np.isin(split.arms, SCORED_ARMS) & ~np.asarray(dataset.duplicated_persons)
+    rows = np.flatnonzero(in_pool[np.asarray(dataset.persons)])
+    images = copy_records(dataset.images, rows, to=context.scratch / "pool.npy")
+    scores = fitted.score(images, np.asarray(dataset.labels)[rows], seed=seed_of(context.job))
+    whole: dict[str, NDArray[np.floating]] = {}
+    for name, values in scores.items():
+        whole[name] = np.full(len(dataset.persons), np.nan)
+        whole[name][rows] = values
+    return whole
 
 
 def _store(

@@ -145,7 +145,8 @@ def _codes(
         )
     if keep_integers and np.issubdtype(values.dtype, np.integer):
         return values.astype(np.int64)
-    return np.unique(values, return_inverse=True)[1].astype(np.int64)
+    codes: NDArray[np.int64] = np.unique(values, return_inverse=True)[1].astype(np.int64)
+    return codes
 
 
 def gather_evidence(
