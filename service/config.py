@@ -62,7 +62,7 @@ class Settings:
                 values[name] = read(text)
             except ValueError as error:
                 raise ValueError(
-                    f"{variable} was refused: {text!r} is not a {read.__name__}. "
+                    f"{variable} was refused: {text!r} is not of type {read.__name__}. "
                     "See deploy/env.example."
                 ) from error
         return cls(**values)  # type: ignore[arg-type]
