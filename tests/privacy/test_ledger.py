@@ -375,8 +375,8 @@ class RenyiCohort(Cohort):
     composition = CompositionRule.RENYI
 
 
-Cohort.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
-RenyiCohort.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+Cohort.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+RenyiCohort.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
 TestBasicCohort = Cohort.TestCase
 TestRenyiCohort = RenyiCohort.TestCase
 

@@ -30,7 +30,7 @@ def plan(*stages, config=None, target=TARGET, count=1750):
     )
 
 
-@pytest.mark.parametrize("epsilon", [0.5, 1.0, 5.0, 10.0])
+@pytest.mark.parametrize("epsilon", [1.0, 10.0])
 @pytest.mark.parametrize(
     "stages",
     [(SGD,), (STATISTICS, SGD), (STATISTICS,), (STATISTICS, STATISTICS)],
@@ -83,7 +83,7 @@ def test_noise_is_rounded_up_to_few_digits_and_hardly_more_than_needed():
     assert ledger.cost(quieter, TARGET.delta) > Decimal(5)
 
 
-@pytest.mark.parametrize("delta", [1e-9, 1e-7, 1e-3])
+@pytest.mark.parametrize("delta", [1e-9, 1e-3])
 def test_plans_hold_at_other_deltas(delta):
     target = PrivacyTarget(epsilon=3.0, delta=delta)
     assert accounting.epsilon(plan(SGD, target=target), delta) <= 3.0
