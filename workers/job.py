@@ -10,6 +10,7 @@ Any other error is logged here and shown as "internal error": its text may hold 
 
 import importlib
 import json
+import math
 import os
 import resource
 import shutil
@@ -102,7 +103,8 @@ class Messages:
     def send(self, kind: str, value: Mapping[str, object]) -> None:
         """Write one message."""
         with self._lock:
-            self._stream.write(json.dumps({kind: value}, allow_nan=False) + "\n")
+            # A refusal may name any value; what JSON does not know is told as text.
+            self._stream.write(json.dumps({kind: value}, default=str, allow_nan=False) + "\n")
             self._stream.flush()
 
     def progress(
@@ -127,7 +129,11 @@ class Messages:
                 "step": step,
                 "total": total,
                 "eta_seconds": eta_seconds,
-                "metrics": dict(public_metrics or {}),
+                "metrics": {
+                    # JSON has no infinity, and a diverged loss must not end the run.
+                    name: float(value) if math.isfinite(value) else None
+                    for name, value in (public_metrics or {}).items()
+                },
             },
         )
 

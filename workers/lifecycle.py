@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.domain.errors import DomainError, JournalBehind, LeaseLost
@@ -21,7 +22,7 @@ from service.operations import jobs
 from service.store.journal import check_not_behind
 from service.wiring import Application
 from workers.child import Child
-from workers.job import Exit
+from workers.job import INTERNAL, Exit
 from workers.logs import describe_error, logger
 from workers.workspace import scratch_directory, sweep_scratch
 
@@ -179,7 +180,8 @@ def succeeded(result: dict[str, Any]) -> Ending:
 
 def failed(problem: dict[str, Any] | None, code: int) -> Ending:
     """Return the ending of a job that was refused, broke, or was killed without a last word."""
-    shown = problem or {"type": "killed", "detail": KILLED.format(signal=-code)}
+    killed = {"type": "killed", "detail": KILLED.format(signal=-code)}
+    shown = problem or (killed if code < 0 else {"type": "internal", "detail": INTERNAL})
 
     def write(lease: Lease) -> None:
         with lease.application.uow() as uow:
@@ -212,9 +214,11 @@ def _write(lease: Lease, ending: Ending) -> None:
             ending(lease)
         except LeaseLost:
             logger.warning("The lease was lost before the end was written", job_id=lease.job.id)
-        except (SQLAlchemyError, DomainError) as error:
+        except DomainError as error:  # the journal is behind: the reaper ends the job after replay
+            logger.error("The end was not written", job_id=lease.job.id, sentence=error.sentence)
+        except (SQLAlchemyError, BotoCoreError, ClientError) as error:
             logger.error("The end was not written", job_id=lease.job.id, **describe_error(error))
-            if isinstance(error, SQLAlchemyError) and time.monotonic() < lease.held_until:
+            if time.monotonic() < lease.held_until:
                 time.sleep(1)
                 continue
         return

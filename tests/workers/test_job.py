@@ -4,7 +4,9 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy.exc import OperationalError
 
@@ -57,6 +59,18 @@ def test_progress_is_thinned_out_but_a_new_stage_and_the_end_are_told():
     told = [json.loads(line)["progress"] for line in stream.getvalue().splitlines()]
     assert len(told) < 20
     assert (told[0]["step"], told[-2]["step"], told[-1]["stage"]) == (0, 1000, "storing")
+
+
+def test_a_diverged_loss_does_not_end_the_run():
+    stream = io.StringIO()
+    Messages(stream).progress("walking", 1, 2, public_metrics={"phantom_loss": float("nan")})
+    assert json.loads(stream.getvalue())["progress"]["metrics"] == {"phantom_loss": None}
+
+
+def test_a_refusal_may_name_any_value():
+    stream = io.StringIO()
+    Messages(stream).send("problem", {"value": np.int64(3), "file": Path("a.png")})
+    assert json.loads(stream.getvalue())["problem"] == {"value": "3", "file": "a.png"}
 
 
 ORPHAN = """
