@@ -35,7 +35,7 @@ from service.walkthrough.verification import Verification, verify_and_tamper
 OUT = Path("build/demo")
 PHANTOM_PERSONS = 2500
 PHANTOM_LABEL = "kl_grade"
-DEFAULT_GENERATOR = "statistics"
+DEFAULT_GENERATOR = "diffusion"
 SAMPLES = {"public": 6000, "registered": 5000, "enclave": 5000}
 """Enough that the share of copied samples can be bounded below each tier's tolerance."""
 
@@ -152,7 +152,8 @@ def _prepare_upload(options: Options, display: Display) -> tuple[Path, Declarati
     word = "persons" if schema.unit is UnitOfPrivacy.PERSON else "images"
     display.say(
         f"Declared public: about {schema.declared_count} {word}, {schema.height}×{schema.width} "
-        f"pixels of {schema.bit_depth} bits; {schema.label} is one of {', '.join(schema.labels)}."
+        f"pixels of {schema.bit_depth} bits; {schema.label} is one of {', '.join(schema.labels)}. "
+        "The count is the file's own, rounded to two digits; its owner declares it public."
     )
     if declaration.labels_were_found:
         display.say("  This label set was found in the file; its owner declares it public.")

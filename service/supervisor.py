@@ -33,7 +33,7 @@ from service.embedded import (
 )
 from service.stack import DEFAULT_STATE, Stack, StackProcess
 
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 CHECK_SECONDS = 0.5
 FIRST_BACK_OFF_SECONDS = 0.5
 LONGEST_BACK_OFF_SECONDS = 30.0

@@ -16,7 +16,7 @@ import httpx
 from service.stack import Stack
 from service.supervisor import running_supervisor
 
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 STOP_SECONDS = 60.0
 
 
