@@ -30,7 +30,7 @@ class NoiseLevels:
     """Noise levels in units of the typical deviation of a pixel: training range and steps."""
 
     largest: float = 2.0
-    smallest: float = 0.05
+    smallest: float = 0.1
 
     def draw(self, count: int, *, generator: torch.Generator) -> Tensor:
         """Draw levels with uniform logarithm. Shapes: (count,)."""

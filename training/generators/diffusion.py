@@ -67,7 +67,7 @@ class Config(BaseModel):
         description="DP-SGD steps (count); each costs budget and time.",
     )
     expected_batch_size: int = Field(
-        default=384, ge=8, le=65_536, description="Persons per DP-SGD step on average (count)."
+        default=256, ge=8, le=65_536, description="Persons per DP-SGD step on average (count)."
     )
     images_per_person: int = Field(
         default=1,
@@ -82,10 +82,16 @@ class Config(BaseModel):
         description="Noise draws per image and step, averaged before clipping (count).",
     )
     features: int = Field(
-        default=48, ge=16, le=256, multiple_of=8, description="Width of the network (channels)."
+        default=32, ge=16, le=256, multiple_of=8, description="Width of the network (channels)."
     )
     learning_rate: float = Field(
         default=2e-3, gt=0, le=1, description="Adam's first step size; it falls linearly (ratio)."
+    )
+    texture: float = Field(
+        default=0.4,
+        gt=0,
+        le=2,
+        description="Share of the Gaussian's random grain that the network starts from (ratio).",
     )
     warm_up_steps: int = Field(
         default=300,
@@ -103,7 +109,7 @@ class Config(BaseModel):
         default=6, ge=1, le=200, description="Denoising steps per synthetic image (count)."
     )
     physical_batch: int = Field(
-        default=128,
+        default=64,
         ge=1,
         le=8192,
         description="Images in memory at once (count); no effect on privacy.",
@@ -121,13 +127,13 @@ class Config(BaseModel):
         description="Noise of the mean image, relative to spending the whole target on it (ratio).",
     )
     class_noise_ratio: float = Field(
-        default=3.0,
+        default=2.2,
         ge=1,
         le=100,
         description="Noise of the class means, relative to spending the whole target (ratio).",
     )
     covariance_noise_ratio: float = Field(
-        default=3.0,
+        default=2.5,
         ge=1,
         le=100,
         description="Noise of the second moment, relative to spending the whole target (ratio).",
@@ -151,12 +157,15 @@ class Fitted:
     model: ClassGaussian
     network: nn.Module
     mechanisms: tuple[Mechanism, ...] = ()
+    start: ClassGaussian = field(init=False)
     gaussian: equations.GaussianDenoiser = field(init=False)
 
     def __post_init__(self) -> None:
-        """Derive the Gaussian denoiser."""
-        denoiser = equations.GaussianDenoiser(self.model, schema=self.schema)
-        object.__setattr__(self, "gaussian", denoiser)
+        """Derive the smoother Gaussian that images start from, and its denoiser."""
+        grain = self.model.residual_variance * self.config.texture**2
+        start = replace(self.model, residual_variance=grain)
+        object.__setattr__(self, "start", start)
+        object.__setattr__(self, "gaussian", equations.GaussianDenoiser(start, schema=self.schema))
 
     def sample(
         self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
@@ -169,7 +178,7 @@ class Fitted:
         ]
         for start in range(0, len(labels), _IMAGES_AT_ONCE):
             block = np.asarray(labels[start : start + _IMAGES_AT_ONCE], dtype=np.int64)
-            drawn = to_images(self.model.draw(block, rng), self.schema.height, self.schema.width)
+            drawn = to_images(self.start.draw(block, rng), self.schema.height, self.schema.width)
             images = equations.sample(
                 self.network,
                 torch.from_numpy((drawn / self.gaussian.scale).astype(np.float32)),
