@@ -10,7 +10,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy.orm import Session
 
 from privacy import signing
 from privacy.policy import Policy, load_policy
@@ -21,7 +20,7 @@ from service.store.engine import connect
 from service.store.instance import check_master_key
 from service.store.keys import Keys, load_keys, load_or_create_keys
 from service.store.objects import ObjectStore
-from service.store.unit_of_work import Parts, SendsJobs, UnitOfWork
+from service.store.unit_of_work import Parts, SendsJobs, UnitOfWork, WatchedSession
 
 _migrating = threading.Lock()
 
@@ -37,7 +36,8 @@ class Application:
     def uow(self, *, read_only: bool = False) -> UnitOfWork:
         """Open one transaction; a read-only one never waits for writers on SQLite."""
         engine = self.engine.execution_options(read_only=True) if read_only else self.engine
-        return UnitOfWork(Session(engine, expire_on_commit=False), self.parts, read_only=read_only)
+        session = WatchedSession(engine, expire_on_commit=False)
+        return UnitOfWork(session, self.parts, read_only=read_only)
 
     @property
     def objects(self) -> ObjectStore:

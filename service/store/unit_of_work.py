@@ -57,19 +57,32 @@ class Parts:
     clock: Callable[[], datetime] = utc_now
 
 
+class WatchedSession(Session):
+    """A session that remembers in `info` whether anything was changed since the last commit."""
+
+
+@event.listens_for(WatchedSession, "after_flush")
+def _note_flush(session: Session, _context: object) -> None:
+    if session.new or session.dirty or session.deleted:
+        session.info["changed"] = True
+
+
+@event.listens_for(WatchedSession, "do_orm_execute")
+def _note_statement(state: ORMExecuteState) -> None:
+    if state.is_insert or state.is_update or state.is_delete:
+        state.session.info["changed"] = True
+
+
 class UnitOfWork:
     """One transaction of one actor, and what its operations may use."""
 
-    def __init__(self, session: Session, parts: Parts, *, read_only: bool = False) -> None:
+    def __init__(self, session: WatchedSession, parts: Parts, *, read_only: bool = False) -> None:
         self.session = session
         self.parts = parts
         self._read_only = read_only
         self._entries: list[journal.Entry] = []
         self._to_send: list[tuple[JobKind, str]] = []
-        self._changed = False
         self._needs_trail = True
-        event.listen(session, "after_flush", self._note_flush)
-        event.listen(session, "do_orm_execute", self._note_statement)
 
     @property
     def settings(self) -> Settings:
@@ -159,7 +172,8 @@ class UnitOfWork:
             if anchored:
                 journal.anchor(self.session, self.objects, settings=self.settings)
         finally:
-            self._changed = False
+            self.session.info["changed"] = False
+            self._needs_trail = True
             for kind, job_id in to_send:  # the job is committed, whatever the store says
                 self.parts.dispatcher.send(kind, job_id)
 
@@ -168,7 +182,8 @@ class UnitOfWork:
         self.session.rollback()
         self._entries.clear()
         self._to_send.clear()
-        self._changed = False
+        self._needs_trail = True
+        self.session.info["changed"] = False
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -193,21 +208,12 @@ class UnitOfWork:
             self.session.close()
 
     def _check_trail(self) -> None:
-        if not self._changed:
+        if not self.session.info.get("changed"):
             return
         if self._read_only:
             raise RuntimeError("a read-only unit of work changed something")
         if self._needs_trail and not self._entries:
             raise RuntimeError("a change without a trail event was refused; call uow.trail(...)")
-
-    def _note_flush(self, session: Session, context: object) -> None:
-        del context
-        if session.new or session.dirty or session.deleted:
-            self._changed = True
-
-    def _note_statement(self, state: ORMExecuteState) -> None:
-        if state.is_insert or state.is_update or state.is_delete:
-            self._changed = True
 
 
 def rows(session: Session, statement: sa.Select[Any]) -> Sequence[Any]:
