@@ -391,5 +391,7 @@ def remove_buckets(application: Application) -> None:
         pages = client.get_paginator("list_object_versions").paginate(Bucket=name)
         for page in pages:
             for version in page.get("Versions", []) + page.get("DeleteMarkers", []):
-                client.delete_object(Bucket=name, Key=version["Key"], VersionId=version["VersionId"])
+                client.delete_object(
+                    Bucket=name, Key=version["Key"], VersionId=version["VersionId"]
+                )
         client.delete_bucket(Bucket=name)
