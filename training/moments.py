@@ -39,6 +39,7 @@ _COUNT_WEIGHT = 0.3
 _LENGTH_WEIGHT = 0.2
 _BANDS = 20
 _RECORDS_AT_ONCE = 1024
+_LONGEST_DRAWN = 1.6  # times the typical length
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,9 @@ class ClassGaussian:
     def draw(self, labels: NDArray[np.integer], rng: np.random.Generator) -> Array:
         """Draw coefficients for labels. Shapes: (M,) -> (M, D)."""
         sides = (rng.random(len(labels)) > self.side_weights()[labels, 0]).astype(np.int64)
-        scales = rng.choice(self.length_scales, size=len(labels), p=self.length_weights)
+        # A rare long deviation is often noise in the histogram, and makes a picture of noise.
+        lengths = np.minimum(self.length_scales, _LONGEST_DRAWN)
+        scales = rng.choice(lengths, size=len(labels), p=self.length_weights)
         deviation = rng.standard_normal((len(labels), len(self.variances)))
         deviation = (deviation * np.sqrt(self.variances)) @ self.components
         rest = rng.standard_normal((len(labels), self.means.shape[-1]))
