@@ -110,12 +110,14 @@ def _augment(
 
 
 def _movements(images: NDArray[np.generic]) -> Iterator[tuple[float, float, bool]]:
-    # At 64 pixels, steps of 4/3 cover shifts of up to two pixels with 2/3 of one to spare.
-    step = max(1.0, min(images.shape[1:]) / 48)
+    """Yield shifts of up to 1/32 of the side (at least a pixel), each with and without a flip."""
+    side = min(images.shape[1:])
+    steps = (-1.0, 0.0, 1.0) if side <= 48 else (-2.0, -1.0, 0.0, 1.0, 2.0)
+    pixel = max(1.0, side / 64)
     for flip in (False, True):
-        for down in (0.0, -step, step):
-            for right in (0.0, -step, step):
-                yield down, right, flip
+        for down in steps:
+            for right in steps:
+                yield down * pixel, right * pixel, flip
 
 
 def _pixel_views(images: NDArray[np.generic]) -> Iterator[list[Floats]]:
