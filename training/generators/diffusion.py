@@ -12,8 +12,8 @@ step, averaged over the person's images and noise draws before it is clipped; Po
 persons; division by the public expected batch size.
 
 **Sources.** Karras et al. 2022, arXiv:2206.00364 (diffusion); Dockhorn et al. 2023,
-arXiv:2210.09929 (several noise draws per record, DP diffusion); Park et al. 2025 (statistics first,
-DP-FETA); Abadi et al. 2016, arXiv:1607.00133 (DP-SGD).
+arXiv:2210.09929 (several noise draws per record, DP diffusion); Li et al. 2025, DP-FETA (statistics
+first); Abadi et al. 2016, arXiv:1607.00133 (DP-SGD).
 """
 
 from collections.abc import Callable

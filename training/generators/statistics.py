@@ -10,8 +10,8 @@ show is detail that a Gaussian does not have: sharp edges that move from person 
 clipped to L2 norm 1 as a whole. Adding or removing a person changes a sum by at most 1, however
 many images the person has and whatever labels they carry. Divisors are noised counts.
 
-**Sources.** Dwork et al. 2014, Analyze Gauss (noised second moment); Holzhey et al. 2024 and Park et
-al. 2025 (noised central images as a start, DP-FETA). Shrinkage: Benaych-Georges and Nadakuditi 2011.
+**Sources.** Dwork et al. 2014, Analyze Gauss (noised second moment); Li et al. 2025, DP-FETA (noised
+central images). Shrinkage of eigenvalues: Benaych-Georges and Nadakuditi 2011.
 """
 
 from dataclasses import dataclass, replace
