@@ -200,6 +200,8 @@ class KaimaClient:
         epsilon: float,
         delta: float,
         config: Mapping[str, Any] | None = None,
+        tier: str = "registered",
+        samples: int = 6000,
     ) -> r.TrainingPlan:
         """Return what a training run would reserve, or why it would be refused."""
         body = r.NewTrainingPlan.model_validate(
@@ -207,11 +209,12 @@ class KaimaClient:
                 "generator": generator,
                 "config": dict(config or {}),
                 "target": {"epsilon": epsilon, "delta": delta},
+                "tier": tier,
+                "samples": samples,
             }
         )
-        return self._connection.post(
-            r.TrainingPlan, f"/v1/versions/{version_id}/training-plans", body
-        )
+        path = f"/v1/versions/{version_id}/training-plans"
+        return self._connection.post(r.TrainingPlan, path, body)
 
     def request_training(
         self,

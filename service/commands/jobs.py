@@ -40,6 +40,10 @@ def _training_options(function: Any) -> Any:
             click.option("--delta", type=float, default=1e-5, show_default=True),
             click.option("--config", "config_json", help="The generator's config as JSON."),
             click.option("--set", "settings", multiple=True, help="One of its values: NAME=VALUE"),
+            click.option("--tier", type=TIERS, default="registered", show_default=True),
+            click.option(
+                "--samples", type=click.IntRange(1, 200_000), default=6000, show_default=True
+            ),
         )
     ):
         function = option(function)
@@ -68,7 +72,7 @@ def generators(session: Session, client: KaimaClient) -> None:
 @train.command()
 @_training_options
 @with_client
-def plan(
+def plan(  # noqa: PLR0913 - one option of the command line each
     session: Session,
     client: KaimaClient,
     *,
@@ -78,6 +82,8 @@ def plan(
     delta: float,
     config_json: str | None,
     settings: tuple[str, ...],
+    tier: str,
+    samples: int,
 ) -> None:
     """Show what a run would reserve, or why it would be refused; reserves nothing."""
     found = client.plan_training(
@@ -86,14 +92,14 @@ def plan(
         epsilon=epsilon,
         delta=delta,
         config=_config(config_json, settings),
+        tier=tier,
+        samples=samples,
     )
     session.show(found)
 
 
 @train.command()
 @_training_options
-@click.option("--tier", type=TIERS, default="registered", show_default=True)
-@click.option("--samples", type=click.IntRange(1, 200_000), default=6000, show_default=True)
 @click.option("--wait", is_flag=True, help="Wait for training, sampling and audit.")
 @with_client
 def request(  # noqa: PLR0913 - one option of the command line each

@@ -15,6 +15,7 @@ import httpx
 from service.commands.accounts import pin_instance
 from service.commands.console import EXIT_FAILED, Session, with_session
 from service.profile import PinChanged, pins
+from service.profile import trust as add_pin
 
 
 @click.command()
@@ -43,6 +44,22 @@ def verify(session: Session, path: Path, public_key: Path | None, out: Path | No
 
 
 @click.command()
+@click.argument("fingerprint")
+@with_session
+def trust(session: Session, fingerprint: str) -> None:
+    """Trust one more signing key of the service: its FINGERPRINT, told by its operator.
+
+    Needed after the service has rotated its key. Releases signed with the older keys stay
+    verifiable.
+    """
+    try:
+        add_pin(session.profile.url.rstrip("/"), fingerprint)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    click.echo(f"The key {fingerprint} is trusted for {session.profile.url}.")
+
+
+@click.command()
 @click.option("--members", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--holdout", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--synthetic", type=click.Path(exists=True, path_type=Path), required=True)
@@ -68,19 +85,20 @@ def _verify(session: Session, path: Path, public_key: Path | None) -> dict[str, 
 
     if public_key is not None:
         return _document(verify_bundle(path, public_key=public_key))
-    result = None
+    results = []
     for fingerprint in _trusted(session):
-        result = verify_bundle(path, pinned_fingerprint=fingerprint)
-        if result.accepted:
-            break
-    if result is None:
+        results.append(verify_bundle(path, pinned_fingerprint=fingerprint))
+        if results[-1].accepted:
+            return _document(results[-1])
+    if not results:
         click.echo(
             "No signing key is trusted here yet: give --public-key FILE, or run `kaima login` so "
             "that the service's key is pinned. A key that comes inside the bundle proves nothing.",
             err=True,
         )
-        result = verify_bundle(path)  # with neither it refuses, and says what it found
-    return _document(result)
+        results.append(verify_bundle(path))  # with neither it refuses, and says what it found
+    # The key that fits tells what else is wrong; the others only that they do not fit.
+    return _document(max(results, key=lambda result: result.files_checked))
 
 
 def _trusted(session: Session) -> Iterator[str]:
@@ -88,14 +106,15 @@ def _trusted(session: Session) -> Iterator[str]:
     known = pins()
     url = session.profile.url.rstrip("/")
     if url in known:
-        yield known.pop(url)
+        yield from reversed(known.pop(url))
     elif not known:
         try:
             with session.profile.client() as client:
                 yield pin_instance(client)
         except (httpx.TransportError, PinChanged):
             return
-    yield from known.values()
+    for keys in known.values():
+        yield from keys
 
 
 def _document(result: Any) -> dict[str, Any]:
