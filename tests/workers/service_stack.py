@@ -75,7 +75,7 @@ class Service:
                 purpose="a test",
                 schema=schema,
                 budget_epsilon=Decimal(epsilon),
-                budget_delta=Decimal("0.0001"),
+                budget_delta=Decimal("0.001"),
             )
         with self.application.uow() as uow:
             version = datasets.start_upload(
