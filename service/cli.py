@@ -35,6 +35,7 @@ for _command in (
     releases.download,
     trust.verify,
     trust.audit,
+    trust.trust,
     machines.serve,
     machines.demo,
     machines.journal,

@@ -5,14 +5,16 @@ Both lie in $KAIMA_CONFIG, or else in ~/.config/kaima, readable by their owner o
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from service.client import KaimaClient
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+_FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 
 class PinChanged(Exception):
@@ -47,27 +49,46 @@ class Profile:
         return KaimaClient(self.url, self.api_key)
 
 
-def pins() -> dict[str, str]:
-    """Return the fingerprints pinned so far: address of the service to fingerprint."""
-    return _read(_folder() / "pins.json")
+def pins() -> dict[str, list[str]]:
+    """Return the fingerprints pinned so far: address of the service to its keys, oldest first."""
+    found = _read(_folder() / "pins.json")
+    return {
+        url: [str(key) for key in ([kept] if isinstance(kept, str) else kept)]
+        for url, kept in found.items()
+    }
 
 
 def pin(url: str, fingerprint: str) -> bool:
     """Pin the fingerprint of a service; return whether this was its first use.
 
-    Raises: PinChanged if another fingerprint is pinned for that address.
+    Raises: PinChanged if only other fingerprints are pinned for that address.
     """
     known = pins()
     if url in known:
-        if known[url] != fingerprint:
+        if fingerprint not in known[url]:
             raise PinChanged(
-                f"{url} now signs with the key {fingerprint}, but {known[url]} was pinned when it "
-                "was first used. Ask its operator by another way whether the key was rotated; if "
-                f"so, remove its line from {_folder() / 'pins.json'}."
+                f"{url} now signs with the key {fingerprint}, but {known[url][-1]} was pinned when "
+                "it was first used. Ask its operator by another way whether the key was rotated; "
+                f"if so, run: kaima trust {fingerprint}"
             )
         return False
-    _write(_folder() / "pins.json", {**known, url: fingerprint})
+    trust(url, fingerprint)
     return True
+
+
+def trust(url: str, fingerprint: str) -> None:
+    """Add a key of a service after a rotation; releases signed with older keys stay verifiable.
+
+    Raises: ValueError if that is no fingerprint.
+    """
+    if not _FINGERPRINT.fullmatch(fingerprint):
+        raise ValueError(
+            f"The fingerprint {fingerprint[:80]!r} was refused: it is not 64 hex digits, the "
+            "SHA-256 of a raw public key. Ask the service's operator for it."
+        )
+    known = pins()
+    kept = [key for key in known.get(url, []) if key != fingerprint]
+    _write(_folder() / "pins.json", {**known, url: [*kept, fingerprint]})
 
 
 def _folder() -> Path:
@@ -75,17 +96,17 @@ def _folder() -> Path:
     return Path(given) if given else Path.home() / ".config" / "kaima"
 
 
-def _read(path: Path) -> dict[str, str]:
+def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     if not isinstance(found, dict):
         raise ValueError(f"{path} was refused: it holds no JSON object. Remove it.")  # noqa: TRY004
-    return {str(key): str(value) for key, value in found.items()}
+    return found
 
 
-def _write(path: Path, content: Mapping[str, str]) -> None:
+def _write(path: Path, content: Mapping[str, object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     partial = path.with_name(path.name + ".new")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

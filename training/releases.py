@@ -7,7 +7,7 @@ hold; the sensitivity under adding or removing a person is then 1, and the noise
 What is divided by later must be public or another noised number.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,8 @@ Vectors = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 CLIP_NORM = 1.0
 # Float64 sums of a few thousand squares are exact to far better than this.
 _ROUNDING_SLACK = 1e-9
-_PERSONS_AT_ONCE = 256
+_RECORDS_AT_ONCE = 1024
+"""Bounds memory: a block holds so many records, or one person who has more."""
 
 
 def release_sum(
@@ -56,8 +57,7 @@ def sum_of_clipped(
     Shapes: result (cell_count, D). A person whose norm is not finite adds nothing.
     """
     total: NDArray[np.float64] | None = None
-    for first in range(0, max(len(people), 1), _PERSONS_AT_ONCE):
-        last = min(first + _PERSONS_AT_ONCE, len(people))
+    for first, last in _blocks(people.starts):
         starts = people.starts[first : last + 1]
         records = people.order[starts[0] : starts[-1]]
         person = np.repeat(np.arange(last - first), np.diff(starts))
@@ -66,6 +66,21 @@ def sum_of_clipped(
     if total is None:
         raise InvalidParameter("A release over no block of persons was refused: nothing was read.")
     return total
+
+
+def _blocks(starts: NDArray[np.integer]) -> Iterator[tuple[int, int]]:
+    """Yield ranges of persons with few enough records; nobody is split, since the clip is theirs.
+
+    Shapes: starts (persons + 1,), where each person's records start. Nobody gives one empty block.
+    """
+    first, count = 0, len(starts) - 1
+    while True:
+        fitting = int(np.searchsorted(starts, starts[first] + _RECORDS_AT_ONCE, side="right")) - 1
+        last = min(max(fitting, first + 1), count)
+        yield first, last
+        first = last
+        if first >= count:
+            return
 
 
 def _clipped_block(

@@ -10,8 +10,29 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.errors import ReservationExceeded
+from privacy.errors import InvalidParameter, ReservationExceeded
 from privacy.mechanisms import Mechanism
+
+PUBLIC_METRICS = frozenset({"phantom_loss", "warm_up_loss"})
+"""Every measured value that may be shown while a run trains: none is computed from records.
+
+`phantom_loss` is taken over a phantom batch; `warm_up_loss` over images that the generator draws from
+what it has already noised.
+"""
+
+
+def check_public(metrics: Mapping[str, float] | None) -> None:
+    """Refuse a value that is not known to be free of private records.
+
+    Raises: InvalidParameter naming it.
+    """
+    unknown = sorted(set(metrics or ()) - PUBLIC_METRICS)
+    if unknown:
+        raise InvalidParameter(
+            f"Showing {', '.join(unknown)} while training was refused: only "
+            f"{', '.join(sorted(PUBLIC_METRICS))} are known to be free of private records. If this "
+            "one is as well, add its name to PUBLIC_METRICS in training/run.py, and say why."
+        )
 
 
 class Run(Protocol):
@@ -38,7 +59,7 @@ class Run(Protocol):
         *,
         public_metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Show how far the run is. Only values free of private records may be passed."""
+        """Show how far the run is. Only values named in `PUBLIC_METRICS` may be passed."""
 
     def show_samples(self, images: NDArray[np.generic], labels: NDArray[np.integer]) -> None:
         """Show a grid of synthetic images drawn from the noised state so far."""
@@ -81,7 +102,9 @@ class LocalRun:
         *,
         public_metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Drop the progress."""
+        """Drop the progress, after the check that every run makes."""
+        del stage, step, total
+        check_public(public_metrics)
 
     def show_samples(self, images: NDArray[np.generic], labels: NDArray[np.integer]) -> None:
         """Drop the grid."""

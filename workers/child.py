@@ -6,7 +6,9 @@ job never runs unsupervised. The child answers with JSON lines on stdout: progre
 a problem. Memory (also on a GPU) goes back to the system when the child ends.
 """
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -86,7 +88,9 @@ class Child:
     def _signal(self, number: signal.Signals) -> None:
         # poll() first: after the process was reaped its id may belong to somebody else.
         if self._process.poll() is None:
-            self._process.send_signal(number)
+            # The whole group: libraries start helpers of their own, which hold records and a GPU.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
 
     def _send(self, message: Mapping[str, object]) -> None:
         pipe = _present(self._process.stdin)

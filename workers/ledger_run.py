@@ -18,6 +18,7 @@ from privacy.mechanisms import Mechanism
 from service.operations import jobs
 from service.store.objects import Bucket
 from training import checkpoints
+from training.run import check_public
 from workers.context import JobContext
 
 GRID_COLUMNS = 10
@@ -70,7 +71,11 @@ class LedgerRun:
         *,
         public_metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Show how far the run is, with the time that the rest of the stage will take."""
+        """Show how far the run is, with the time that the rest of the stage will take.
+
+        Raises: InvalidParameter for a measured value that is not known to be public.
+        """
+        check_public(public_metrics)
         self._context.report(
             stage,
             step,

@@ -101,3 +101,29 @@ def test_release_refuses_a_mechanism_that_is_not_one_gaussian_release():
                 cell_count=1,
                 mechanism=mechanism,
             )
+
+
+def test_memory_follows_the_number_of_records_at_once_not_of_persons():
+    rng = np.random.default_rng(5)
+    persons = np.repeat(np.arange(60), 100)
+    values = rng.standard_normal((len(persons), DIMENSION))
+    asked = []
+
+    def vectors(indices):
+        asked.append(len(indices))
+        return values[indices]
+
+    cells = rng.integers(CELLS, size=len(persons))
+    people = PersonIndex.of(persons)
+    total = sum_of_clipped(vectors, cells, people=people, cell_count=CELLS)
+    assert max(asked) <= 1024
+    assert sum(asked) == len(persons)
+    np.testing.assert_allclose(total, _naive(values, cells, persons), rtol=1e-8, atol=1e-12)
+
+
+def test_a_person_with_more_records_than_a_block_is_clipped_as_one():
+    persons = np.repeat([0, 1, 2], [3, 5000, 2])
+    values = np.full((len(persons), DIMENSION), 10.0)
+    cells = np.arange(len(persons)) % CELLS
+    total = _clipped(values, cells, persons)
+    np.testing.assert_allclose(total, _naive(values, cells, persons), rtol=1e-8)

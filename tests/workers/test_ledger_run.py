@@ -1,12 +1,16 @@
 """What a training shows while it runs: the pace and the grid."""
 
 import io
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from workers.ledger_run import Pace, grid_png
+from privacy.errors import InvalidParameter
+from workers.context import JobContext
+from workers.ledger_run import LedgerRun, Pace, grid_png
 
 
 def test_the_time_left_follows_from_the_speed_in_this_stage():
@@ -39,3 +43,13 @@ def test_the_grid_has_one_row_per_label_whatever_the_depth(dtype):
     assert pixels[: 8 * factor].max() == 0
     assert pixels[8 * factor :, : 16 * factor].min() == 255
     assert pixels[8 * factor :, 16 * factor :].max() == 0
+
+
+def test_a_training_shows_only_values_that_are_known_to_be_public():
+    shown = []
+    context = SimpleNamespace(report=lambda *_, **named: shown.append(named["public_metrics"]))
+    run = LedgerRun(cast("JobContext", context), (), ())
+    run.progress("training", 1, 2, public_metrics={"phantom_loss": 0.5})
+    with pytest.raises(InvalidParameter, match="gradient_norm"):
+        run.progress("training", 1, 2, public_metrics={"gradient_norm": 0.5})
+    assert shown == [{"phantom_loss": 0.5}]

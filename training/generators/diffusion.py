@@ -352,7 +352,7 @@ def _warm_up(fitted: Fitted, *, run: Run, seed: int) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
         run.progress(
-            "warm-up", step + 1, config.warm_up_steps, public_metrics={"loss": loss.item()}
+            "warm-up", step + 1, config.warm_up_steps, public_metrics={"warm_up_loss": loss.item()}
         )
 
 

@@ -8,8 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from privacy import signing
+from privacy import bundle, signing
+from service.cli import kaima as main
 from service.config import Settings
 from service.domain.accounts import Actor
 from service.domain.releases import ReleaseState
@@ -141,7 +144,7 @@ def test_a_download_needs_the_terms_and_pins_the_signing_key(
     assert (tmp_path / release.file_name).stat().st_size == release.bundle_bytes
     key = signing.load_signing_key(web_settings.effective_signing_key_file)
     kept = json.loads((tmp_path / "config" / "pins.json").read_text())
-    assert list(kept.values()) == [signing.fingerprint(key)]
+    assert list(kept.values()) == [[signing.fingerprint(key)]]
     assert (tmp_path / "config" / "pins.json").stat().st_mode & 0o077 == 0
 
 
@@ -161,7 +164,37 @@ def test_a_changed_signing_key_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     assert not pin("https://k.test", "a" * 64)
     with pytest.raises(PinChanged, match="was pinned when it was first used"):
         pin("https://k.test", "b" * 64)
-    assert pins() == {"https://k.test": "a" * 64}
+    assert pins() == {"https://k.test": ["a" * 64]}
+
+
+def test_a_rotated_key_is_trusted_beside_the_older_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAIMA_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setenv("KAIMA_URL", "https://k.test")
+    keys = [signing.load_or_create_signing_key(tmp_path / name) for name in ("old", "new")]
+    fingerprints = [signing.fingerprint(key) for key in keys]
+    pin("https://k.test", fingerprints[0])
+    run = CliRunner()
+    assert run.invoke(main, ["trust", "not a fingerprint"]).exit_code == 2
+    assert run.invoke(main, ["trust", fingerprints[1]]).exit_code == 0
+    assert not pin("https://k.test", fingerprints[1])
+    assert pins() == {"https://k.test": fingerprints}
+    for number, key in enumerate(keys):
+        shown = run.invoke(main, ["--json", "verify", str(signed_folder(tmp_path, number, key))])
+        problems = json.loads(shown.output)["problems"]
+        assert not [item for item in problems if "pinned" in item["reason"]], problems
+
+
+def signed_folder(folder: Path, number: int, key: Ed25519PrivateKey) -> Path:
+    """Return a folder that is signed, and holds no release."""
+    made = folder / f"bundle {number}"
+    made.mkdir()
+    (made / "certificate.json").write_text("{}")
+    (made / bundle.PUBLIC_KEY).write_bytes(signing.public_key_pem(key))
+    bundle.write_checksums(made)
+    bundle.sign_bundle(made, key)
+    return made
 
 
 def test_the_environment_wins_over_the_kept_profile(
