@@ -16,10 +16,11 @@ from privacy.statistics import (
     Interval,
     auc,
     auc_interval,
+    clopper_pearson,
     cross_selected_auc,
     epsilon_lower_bound,
+    held_out_needed,
     max_statistic_test,
-    pool_needed,
     tpr_at_fpr,
 )
 
@@ -46,8 +47,8 @@ class Settings:
 class Pool:
     """Who is scored: the audit pool, and reference half b beside it. All arrays are (scored,).
 
-    Everybody's arm is an independent draw, so persons of half b are fair non-members for an AUC.
-    No coin was `tossed` for them in this run, so thresholds, permutations and epsilon leave them out.
+    Everybody's arm is an independent draw, so persons of half b are fair non-members for AUC and
+    TPR. No coin was `tossed` for them in this run, so permutations and epsilon leave them out.
     """
 
     persons: NDArray[np.integer]
@@ -150,7 +151,7 @@ def measure(
     epsilon = _epsilon(in_pool, coin_pool, settings, rng)
     metrics = [
         _metric("auc", area, settings.bound_error, baseline=0.5),
-        *(_tpr_metric(in_pool, coin_pool, fpr, settings.bound_error) for fpr in settings.fpr),
+        *(_tpr_metric(complete, pool, fpr, settings.bound_error) for fpr in settings.fpr),
         Metric(
             name="leak_p_value", value=p_value, direction="lower_is_riskier", n=len(coin_pool.coins)
         ),
@@ -255,26 +256,38 @@ def _metric(
 
 
 def _tpr_metric(scores: Mapping[str, Floats], pool: Pool, fpr: float, error: float) -> Metric:
-    """Choose the attack on fold 1, where the threshold is set too, and measure it on fold 2."""
-    name = max(scores, key=lambda attack: _fold_one_tpr(scores[attack], pool, fpr))
-    point = tpr_at_fpr(scores[name], pool.coins, pool.folds, fpr=fpr, error=error)
-    if point is None:
-        held_out = int(((pool.folds == 2) & (pool.coins == 0)).sum())
-        return Metric(
-            name=f"tpr_at_{fpr:g}",
-            value=None,
-            reason=(
-                f"{held_out} held-out units in the evaluation fold give fewer than 10 false "
-                f"positives; an audit pool of about {pool_needed(fpr)} units is needed"
-            ),
-        )
-    return _metric(f"tpr_at_{fpr:g}", point.tpr, error, baseline=point.fpr.value)
+    """Choose attack and threshold on one fold, measure on the other; both directions are pooled.
+
+    Each half is binomial given the other fold's threshold, and folds hold different persons.
+    """
+    hits = trials = false_hits = false_trials = 0
+    for folds in (pool.folds, 3 - pool.folds):
+        name = max(scores, key=lambda a: _fold_one_tpr(scores[a], pool.coins, folds, fpr))
+        point = tpr_at_fpr(scores[name], pool.coins, folds, fpr=fpr, error=error)
+        if point is None:
+            held_out = int(((folds == 2) & (pool.coins == 0)).sum())
+            return Metric(
+                name=f"tpr_at_{fpr:g}",
+                value=None,
+                reason=(
+                    f"{held_out} held-out units in a fold give fewer than 10 false positives; "
+                    f"about {held_out_needed(fpr)} held out in all are needed"
+                ),
+            )
+        hits, trials = hits + round(point.tpr.value * point.tpr.n), trials + point.tpr.n
+        false_hits += round(point.fpr.value * point.fpr.n)
+        false_trials += point.fpr.n
+    low, high = clopper_pearson(hits, trials, error=error)
+    interval = Interval(hits / trials, low, high, trials)
+    return _metric(f"tpr_at_{fpr:g}", interval, error, baseline=false_hits / false_trials)
 
 
-def _fold_one_tpr(scores: Floats, pool: Pool, fpr: float) -> float:
-    here = pool.folds == 1
-    threshold = np.quantile(scores[here & (pool.coins == 0)], 1 - fpr, method="higher")
-    return float((scores[here & (pool.coins == 1)] > threshold).mean())
+def _fold_one_tpr(
+    scores: Floats, coins: NDArray[np.integer], folds: NDArray[np.integer], fpr: float
+) -> float:
+    here = folds == 1
+    threshold = np.quantile(scores[here & (coins == 0)], 1 - fpr, method="higher")
+    return float((scores[here & (coins == 1)] > threshold).mean())
 
 
 def _unusual_metric(

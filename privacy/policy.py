@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from privacy.errors import InvalidParameter
 from privacy.evidence import Finding, Metric
 from privacy.report import DetectionLimit, Gate, GateStatus, SpecimenResult, Verdict
-from privacy.statistics import pool_needed
+from privacy.statistics import held_out_needed
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 _DEFAULT = Path(__file__).with_name("policy.toml")
@@ -159,11 +159,9 @@ def judge_membership(
         if metric.value is not None:
             break
     else:
-        fpr, needed = max(policy.grid.fpr), pool_needed(max(policy.grid.fpr))
+        fpr, needed = max(policy.grid.fpr), held_out_needed(max(policy.grid.fpr))
         metric = metric.model_copy(
-            update={
-                "reason": f"too few held out; about {needed} units in the audit pool are needed"
-            }
+            update={"reason": f"too few held out; about {needed} units are needed"}
         )
     return gate, _below(
         metric,

@@ -117,9 +117,9 @@ def _rate(hits: NDArray[np.bool_], error: float) -> Interval:
     return Interval(float(hits.mean()), low, high, len(hits))
 
 
-def pool_needed(fpr: float) -> int:
-    """Return how many pool persons give 10 expected false positives on fold 2 (a quarter is there)."""
-    return int(np.ceil(4 * MIN_FALSE_POSITIVES / fpr))
+def held_out_needed(fpr: float) -> int:
+    """Return how many held-out persons give 10 expected false positives on fold 2 (half are there)."""
+    return int(np.ceil(2 * MIN_FALSE_POSITIVES / fpr))
 
 
 def strongest(scores: Mapping[str, Floats], coins: Coins) -> str:

@@ -91,7 +91,7 @@ def test_what_was_not_computed_is_never_a_pass():
     unread = Metric(name="tpr_at_0.1", value=None, reason="too few")
     gates = judged(membership(auc=nothing, **{"tpr_at_0.1": unread}), {"auc": 0.5})
     assert {g.status for g in gates} == {GateStatus.INCONCLUSIVE}
-    assert "about 400 units" in gates[1].reason
+    assert "about 200 units" in gates[1].reason
     test, *_ = judge_near_copies(copies(p_value=None), None, policy=POLICY, tier=TIER)
     assert test.status is GateStatus.INCONCLUSIVE
     assert verdict_of([]) is Verdict.INCONCLUSIVE

@@ -16,10 +16,10 @@ from privacy.statistics import (
     gaussian_dp_auc,
     gaussian_dp_mu,
     gaussian_dp_tpr,
+    held_out_needed,
     max_statistic_test,
     one_run_epsilon,
     one_run_p_value,
-    pool_needed,
     tpr_at_fpr,
 )
 
@@ -86,7 +86,7 @@ def test_true_positive_rate_is_silent_below_ten_expected_false_positives():
     assert tpr_at_fpr(scores, coins, folds, fpr=0.1, error=0.05) is None
     coins, folds = np.tile([0, 1], 200), np.repeat([1, 2], 200)
     assert tpr_at_fpr(rng.normal(size=400), coins, folds, fpr=0.1, error=0.05) is not None
-    assert pool_needed(0.1) == 400
+    assert held_out_needed(0.1) == 200
 
 
 def test_the_threshold_comes_from_fold_one_alone():
