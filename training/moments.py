@@ -270,7 +270,7 @@ def _reference_mean(
     sums: Array, frequencies: NDArray[np.int64], schema: DatasetSchema, noise: float
 ) -> Array:
     pixels = schema.height * schema.width
-    persons = max(float(sums[0, -1]) / _COUNT_WEIGHT, 1.0)
+    persons = max(float(sums[0, -1]), noise) / _COUNT_WEIGHT
     scale = 0.5 * np.sqrt(pixels) / np.sqrt(1 - _COUNT_WEIGHT**2) / persons
     bands = _bands(radial_frequency(schema)[frequencies], _BANDS)
     mean = np.zeros(pixels)
@@ -310,7 +310,8 @@ def _class_means(
     labels = len(schema.labels)
     direction_weight = np.sqrt(1 - _COUNT_WEIGHT**2 - _LENGTH_WEIGHT**2)
     counts = table[:, -1] / _COUNT_WEIGHT
-    safe_counts = np.maximum(counts, 3.0)
+    # A count below its own noise says nothing; the floor keeps such a cell's mean small, not wild.
+    safe_counts = np.maximum(counts, noise / _COUNT_WEIGHT)
     bins = np.maximum(table[:, -1 - LENGTH_BINS : -1].sum(axis=0) / _LENGTH_WEIGHT, 0.0)
     length = float(bins @ _bin_centres() / max(bins.sum(), 1.0)) * np.sqrt(
         schema.height * schema.width
@@ -351,7 +352,8 @@ def _wiener(values: Array, spread: Array, bands: NDArray[np.int64]) -> Array:
         power = np.square(values[:, inside]).mean(axis=1)
         weights = 1.0 / spread**4
         signal = max(float(((power - spread**2) * weights).sum() / weights.sum()), 0.0)
-        own = np.maximum(power - spread**2, 0.0)
+        # Two standard errors of the noise's power, or a lone noisy row would keep its own noise.
+        own = np.maximum(power - spread**2 * (1 + 2 * np.sqrt(2 / inside.sum())), 0.0)
         gain = np.maximum(signal, 0.5 * own) / (np.maximum(signal, 0.5 * own) + spread**2)
         result[:, inside] = gain[:, None] * values[:, inside]
     return result

@@ -65,12 +65,16 @@ def test_draws_have_the_mean_of_their_label():
     assert (drawn[1] - drawn[0]) * 255 == pytest.approx(40, abs=6)
 
 
-def test_with_noise_that_hides_everything_no_grain_is_taken_for_signal():
-    model = _fit(200.0)
-    assert len(model.variances) <= 3
+def test_noise_of_the_fine_frequencies_is_not_taken_for_signal():
     fine = np.hypot(*np.mgrid[0:12, 0:10]).ravel() > 8
-    # The raw noise of the reference at these frequencies would have a power above 1.
-    assert np.square(model.means[..., fine]).mean() < 0.2
+    powers = [np.square(_fit(20.0).means[..., fine]).mean() for _ in range(5)]
+    # Unshrunk, the noise of reference and class means has a power of about 0.04 there.
+    assert np.median(powers) < 0.02
+
+
+def test_noise_that_hides_everything_still_gives_a_model_that_can_be_drawn_from():
+    model = _fit(2000.0)
+    assert len(model.variances) <= 10
     assert np.isfinite(model.draw(np.array([0, 1]), np.random.default_rng(0))).all()
 
 
