@@ -6,6 +6,7 @@ from flask import Response
 
 from service.domain.accounts import Actor
 from service.domain.errors import NotFound
+from service.domain.jobs import Job
 from service.operations import jobs
 from service.store.objects import Bucket, ObjectMissing
 from service.store.unit_of_work import UnitOfWork
@@ -25,7 +26,17 @@ def read_report(
     Raises: NotFound, PermissionDenied.
     """
     job = jobs.get_report(uow, actor, audit_job_id=audit_job_id)
-    return _read(uow, job.result.get(form), f"No report of job {audit_job_id!r} was found.")
+    return _read(uow, job.result.get(form), missing_report(job, form=form))
+
+
+def missing_report(job: Job, *, form: Literal["report", "report_html"]) -> str:
+    """Return the sentence that says why a report is not there."""
+    if form == "report_html" and job.result.get("pictures_erased"):
+        return (
+            f"The page of report {job.id!r} was erased: it showed real images, and a person was "
+            "withdrawn from the data it is about. Read the report as JSON."
+        )
+    return f"No report of job {job.id!r} was found. Its audit is {job.status}."
 
 
 def read_sample_grid(uow: UnitOfWork, actor: Actor, *, job_id: str) -> bytes:

@@ -4,6 +4,7 @@
 right shape, so that everything up to a download is reached without training anything.
 """
 
+import hashlib
 import json
 import secrets
 from collections.abc import Iterable
@@ -113,6 +114,16 @@ def person_digests(
     return np.frombuffer(b"".join(made), dtype=np.uint8).reshape(-1, 32)
 
 
+def content_digests(persons: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return keyed digests of two images per person, shape (2 * persons, 32)."""
+    made = [
+        hashlib.sha256(bytes([side]) + person.tobytes()).digest()
+        for person in persons
+        for side in (0, 1)
+    ]
+    return np.frombuffer(b"".join(made), dtype=np.uint8).reshape(-1, 32)
+
+
 class Walk:
     """One tenant with its people, walking through the service."""
 
@@ -173,7 +184,12 @@ class Walk:
                 Bucket.WORK, version.prefix + "images.npy", body=b"pixels"
             )
             version = datasets.finish_ingest(
-                uow, job.id, token=token, manifest=manifest, person_digests=digests
+                uow,
+                job.id,
+                token=token,
+                manifest=manifest,
+                person_digests=digests,
+                content_digests=content_digests(digests),
             )
         self.succeed(job, token, {"digest": manifest.digest()})
         return version
@@ -347,7 +363,7 @@ class Walk:
         with self.application.uow() as uow:
             facts = releases.publication_facts(uow, job.id, token=token)
         body = secrets.token_bytes(100)
-        sha256 = self.application.objects.put_bytes(Bucket.RELEASED, facts.bundle_key, body=body)
+        sha256 = self.application.objects.put_bytes(Bucket.QUARANTINE, facts.bundle_key, body=body)
         with self.application.uow() as uow:
             release = releases.finish_publication(
                 uow,

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.domain.errors import NotFound
 from service.operations import datasets
 from service.store.objects import file_sha256
 from workers.context import JobContext
@@ -28,13 +27,15 @@ def run(context: JobContext) -> dict[str, object]:
     context.report("erasing")
     out = context.scratch / "version"
     out.mkdir(mode=0o700)
-    kept_records = np.flatnonzero(source.persons != person)
+    kept_records = np.flatnonzero(
+        np.ones(len(source.persons), np.bool_) if person is None else source.persons != person
+    )
     write_without(source, person, kept_records, out=out)
     manifest = source.manifest.model_copy(
         update={
             "version_number": version.number,
             "record_count": len(kept_records),
-            "person_count": source.manifest.person_count - 1,
+            "person_count": source.manifest.person_count - (person is not None),
             "duplicated_person_count": int(
                 np.load(out / "duplicated_persons.npy", allow_pickle=False).sum()
             ),
@@ -48,30 +49,27 @@ def run(context: JobContext) -> dict[str, object]:
     return {"version_id": version.id, "digest": manifest.digest()}
 
 
-def find_person(source: StoredDataset, digest: bytes) -> int:
-    """Return the index of a person.  Raises: NotFound."""
+def find_person(source: StoredDataset, digest: bytes) -> int | None:
+    """Return the index of a person, or None if only older versions hold them."""
     wanted = np.frombuffer(digest, dtype=np.uint8)
     found = np.flatnonzero((np.asarray(source.person_digests) == wanted).all(axis=1))
-    if len(found) != 1:
-        raise NotFound(
-            "The withdrawal was refused: nobody in the newest version has this id. "
-            "Check the spelling, leading zeros included."
-        )
-    return int(found[0])
+    return int(found[0]) if len(found) else None
 
 
 def write_without(
-    source: StoredDataset, person: int, kept: NDArray[np.integer], *, out: Path
+    source: StoredDataset, person: int | None, kept: NDArray[np.integer], *, out: Path
 ) -> None:
-    """Write every blob without one person; persons after them move up by one.
+    """Write every blob without one person, if any; persons after them move up by one.
 
     A twin of the withdrawn person keeps its mark as a duplicate: whom it resembled is not stored.
     """
     np.save(out / "labels.npy", np.asarray(source.labels)[kept], allow_pickle=False)
     persons = np.asarray(source.persons)[kept]
-    persons = persons - (persons > person)
+    if person is not None:
+        persons = persons - (persons > person)
     np.save(out / "persons.npy", persons.astype(np.int32), allow_pickle=False)
+    gone = [] if person is None else [person]
     for name in ("person_digests", "duplicated_persons"):
         array: NDArray[Any] = np.asarray(getattr(source, name))
-        np.save(out / f"{name}.npy", np.delete(array, person, axis=0), allow_pickle=False)
+        np.save(out / f"{name}.npy", np.delete(array, gone, axis=0), allow_pickle=False)
     copy_records(source.images, kept, to=out / "images.npy")

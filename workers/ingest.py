@@ -50,6 +50,7 @@ def run(context: JobContext) -> dict[str, object]:
             token=context.token,
             manifest=manifest,
             person_digests=digests,
+            content_digests=read.content_digests,
             report=owner_report(read),
         )
     return {"version_id": version.id, "digest": manifest.digest()}

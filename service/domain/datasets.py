@@ -31,7 +31,11 @@ VERSION_TRANSITIONS: dict[VersionState, frozenset[VersionState]] = {
 
 @dataclass(eq=False)
 class Cohort:
-    """The set of persons behind one budget; the budget's one composition rule never changes."""
+    """The set of persons behind one budget; the budget's one composition rule never changes.
+
+    `reference_rate`, the chance to be in the reference set, is the same for every dataset of the
+    cohort: with one key and two rates, a person held out of one would be trained on in another.
+    """
 
     id: str
     tenant_id: str
@@ -39,6 +43,7 @@ class Cohort:
     budget_delta: Decimal
     rule: str
     created_at: datetime
+    reference_rate: float
 
 
 @dataclass(eq=False)

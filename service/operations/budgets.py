@@ -84,7 +84,8 @@ def pure_reservation(stored: StoredReservation) -> ledger.Reservation:
 
 
 def open_account(uow: UnitOfWork, cohort: Cohort) -> None:
-    """Journal a new budget, so that a replay can restore it."""
+    """Journal a new budget, so that a replay can restore it.  Raises: JournalBehind."""
+    check_not_behind(uow.session, uow.objects)
     uow.ledger(
         LedgerEvent.OPEN,
         cohort.id,
@@ -92,6 +93,7 @@ def open_account(uow: UnitOfWork, cohort: Cohort) -> None:
         epsilon=format(cohort.budget_epsilon, "f"),
         delta=format(cohort.budget_delta, "f"),
         rule=cohort.rule,
+        reference_rate=cohort.reference_rate,
         created_at=cohort.created_at.isoformat(),
     )
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
-from privacy import ledger
+from privacy import inclusion, ledger
 from privacy.errors import InvalidParameter
 from privacy.manifests import DatasetSchema
 from service.domain import permissions
@@ -16,7 +16,7 @@ from service.domain.datasets import Cohort, Dataset, DatasetVersion
 from service.domain.errors import Conflict, InputRefused, NotFound, QuotaExceeded
 from service.domain.identifiers import new_id
 from service.domain.trail import TrailEvent
-from service.operations import budgets
+from service.operations import budgets, membership
 from service.operations.budgets import BudgetView
 from service.operations.ingests import finish_ingest, refuse_ingest
 from service.operations.uploads import (
@@ -52,6 +52,7 @@ __all__ = [
 
 _NAME_LIMIT, _PURPOSE_LIMIT = 200, 5000
 _SAFETY_FACTOR = 10
+_SIGNIFICANT_DIGITS = 2
 
 
 def create_dataset(  # noqa: PLR0913 - what an owner declares
@@ -68,10 +69,13 @@ def create_dataset(  # noqa: PLR0913 - what an owner declares
 ) -> Dataset:
     """Create a dataset with a budget of its own, or one that joins another dataset's budget.
 
+    `join_dataset_id` may name a cohort whose datasets were lost with the database they were in.
+
     Raises: InputRefused, Conflict, QuotaExceeded, NotFound, PermissionDenied.
     """
     permissions.check_may_create_dataset(actor)
     name, purpose = _text(name, "name", _NAME_LIMIT), _text(purpose, "purpose", _PURPOSE_LIMIT)
+    _check_rounded(schema)
     _check_quota(uow, actor.tenant_id)
     taken = sa.select(tables.datasets.c.id).where(
         tables.datasets.c.tenant_id == actor.tenant_id, tables.datasets.c.name == name
@@ -201,7 +205,8 @@ def _new_cohort(
             f"{', '.join(sorted(ledger.CompositionRule))}.",
             value=rule,
         )
-    cohort = Cohort(new_id("coh"), actor.tenant_id, epsilon, delta, rule, uow.now())
+    rate = inclusion.rates_for(schema.declared_count).reference
+    cohort = Cohort(new_id("coh"), actor.tenant_id, epsilon, delta, rule, uow.now(), rate)
     try:
         budgets.pure_budget(cohort)
     except InvalidParameter as error:
@@ -215,16 +220,48 @@ def _new_cohort(
 def _joined_cohort(
     uow: UnitOfWork, actor: Actor, schema: DatasetSchema, *, dataset_id: str
 ) -> Cohort:
-    other = permissions.check_may_change_dataset(
-        actor, uow.get(Dataset, dataset_id), asked=dataset_id
-    )
-    if other.schema.unit is not schema.unit:
+    orphan = _orphaned_cohort(uow, actor, dataset_id)
+    if orphan is None:
+        other = permissions.check_may_change_dataset(
+            actor, uow.get(Dataset, dataset_id), asked=dataset_id
+        )
+        cohort, unit = cohort_of(uow, other), other.schema.unit.value
+    else:
+        cohort, unit = orphan, membership.unit_of(uow, orphan.id) or schema.unit.value
+    if unit != schema.unit.value:
         raise InputRefused(
-            f"Joining was refused: that budget protects a {other.schema.unit.value}, this dataset "
-            f"declares a {schema.unit.value}. Declare the same unit of privacy.",
+            f"Joining was refused: that budget protects a {unit}, this dataset declares a "
+            f"{schema.unit.value}. Declare the same unit of privacy.",
             value=schema.unit.value,
         )
-    return cohort_of(uow, other)
+    check_delta(cohort.budget_delta, schema)
+    return cohort
+
+
+def _orphaned_cohort(uow: UnitOfWork, actor: Actor, cohort_id: str) -> Cohort | None:
+    """Return a cohort that a replay restored without its datasets: only its own id names it."""
+    cohort = uow.get(Cohort, cohort_id)
+    if cohort is None or cohort.tenant_id != actor.tenant_id:
+        return None
+    statement = sa.select(tables.datasets.c.id).where(tables.datasets.c.cohort_id == cohort_id)
+    return None if uow.session.execute(statement).first() else cohort
+
+
+def _check_rounded(schema: DatasetSchema) -> None:
+    """Refuse a count so exact that it would tell whether one more unit is in the data."""
+    count = schema.declared_count
+    digits = len(str(count).rstrip("0"))
+    if digits > _SIGNIFICANT_DIGITS:
+        place = 10 ** (len(str(count)) - _SIGNIFICANT_DIGITS)
+        rounded = round(count / place) * place
+        raise InputRefused(
+            f"The declared count of {count} was refused: it is public, and only a rounded count "
+            f"hides who is in it. Give at most {_SIGNIFICANT_DIGITS} significant digits, "
+            f"{rounded} for example.",
+            value=count,
+            limit=f"{_SIGNIFICANT_DIGITS} significant digits",
+            remedy=f"declared_count: {rounded}",
+        )
 
 
 def _check_quota(uow: UnitOfWork, tenant_id: str) -> None:

@@ -18,12 +18,13 @@ from service.domain.datasets import Dataset, DatasetVersion, VersionState
 from service.domain.errors import Conflict, InputRefused, NotFound
 from service.domain.jobs import Job
 from service.domain.trail import TrailEvent
-from service.operations import fencing
+from service.operations import fencing, membership
 from service.store import tables
 from service.store.unit_of_work import UnitOfWork
 
 CHUNK_PERSONS = 500
 _persons = tables.cohort_persons
+_contents = tables.cohort_contents
 
 
 def finish_ingest(
@@ -33,21 +34,28 @@ def finish_ingest(
     token: str,
     manifest: DatasetManifest,
     person_digests: NDArray[np.uint8],
+    content_digests: NDArray[np.uint8],
     report: dict[str, Any] | None = None,
 ) -> DatasetVersion:
     """Make a version READY and its persons members of the dataset's cohort.
 
-    Shapes: person_digests (persons, 32). Repeating it after an interruption changes nothing.
-    Raises: InputRefused if a person belongs to another cohort or was withdrawn: nothing is
-    written then, and the worker refuses the version; LeaseLost.
+    Shapes: person_digests (persons, 32), content_digests (records, 32) of the images alone.
+    Repeating it after an interruption changes nothing.
+    Raises: InputRefused if a person or an image belongs to another cohort, or a person was
+    withdrawn: nothing is written then, and the worker refuses the version; LeaseLost; JournalBehind.
     """
     job = fencing.check_token(uow, job_id, token=token)
     version, dataset = _load(uow, job)
     if version.state is VersionState.READY:
         return version
-    if manifest.declared != dataset.schema or manifest.person_count != len(person_digests):
+    counts = (len(person_digests), len(content_digests))
+    if manifest.declared != dataset.schema or counts != (
+        manifest.person_count,
+        manifest.record_count,
+    ):
         raise InputRefused("The manifest was refused: it is about another dataset.")
-    join_cohort(uow, dataset, person_digests)
+    join_cohort(uow, dataset, person_digests, content_digests=content_digests)
+    record_persons(uow, version, person_digests)
     version.manifest = manifest.model_dump(mode="json")
     version.manifest_digest = manifest.digest()
     version.ingest_report = report or {}
@@ -84,13 +92,41 @@ def mark_refused(uow: UnitOfWork, version: DatasetVersion, problem: dict[str, An
         uow.trail(SYSTEM, TrailEvent.VERSION_REFUSE, version.id, dataset=version.dataset_id)
 
 
-def join_cohort(uow: UnitOfWork, dataset: Dataset, person_digests: NDArray[np.uint8]) -> int:
-    """Add persons to the dataset's cohort; return how many are new in it.
+def record_persons(
+    uow: UnitOfWork, version: DatasetVersion, person_digests: NDArray[np.uint8]
+) -> None:
+    """Remember who is in a version, so that a withdrawal finds every version they are in."""
+    for chunk in _chunks(person_digests):
+        uow.session.execute(
+            sa.insert(tables.version_persons),
+            [{"version_id": version.id, "person_digest": digest} for digest in chunk],
+        )
+
+
+def join_cohort(
+    uow: UnitOfWork,
+    dataset: Dataset,
+    person_digests: NDArray[np.uint8],
+    *,
+    content_digests: NDArray[np.uint8],
+) -> int:
+    """Add persons and images to the dataset's cohort; return how many persons are new in it.
 
     Raises: InputRefused if one belongs to another cohort of the tenant, or was withdrawn;
-    Conflict if another ingest adds the same persons at this moment.
+    Conflict if another ingest adds the same persons at this moment; JournalBehind.
     """
-    elsewhere = withdrawn = added = 0
+    persons = _join_persons(uow, dataset, person_digests)
+    contents = _join_contents(uow, dataset, content_digests)
+    if persons or contents:
+        membership.record(uow, dataset, persons=persons, contents=contents)
+    return len(persons)
+
+
+def _join_persons(
+    uow: UnitOfWork, dataset: Dataset, person_digests: NDArray[np.uint8]
+) -> list[bytes]:
+    elsewhere = withdrawn = 0
+    added: list[bytes] = []
     for chunk in _chunks(person_digests):
         statement = sa.select(
             _persons.c.person_digest, _persons.c.cohort_id, _persons.c.withdrawn_at
@@ -101,26 +137,58 @@ def join_cohort(uow: UnitOfWork, dataset: Dataset, person_digests: NDArray[np.ui
             row.withdrawn_at is not None and row.cohort_id == dataset.cohort_id
             for row in known.values()
         )
-        new = [
-            {
-                "tenant_id": dataset.tenant_id,
-                "person_digest": digest,
-                "cohort_id": dataset.cohort_id,
-            }
-            for digest in chunk
-            if digest not in known
-        ]
+        new = [digest for digest in chunk if digest not in known]
         if new and not elsewhere and not withdrawn:
-            try:
-                uow.session.execute(sa.insert(_persons), new)
-            except IntegrityError as error:
-                raise Conflict(
-                    "The upload was refused: another upload with the same persons is being "
-                    "ingested. Try again once it has ended."
-                ) from error
-            added += len(new)
+            _insert(uow, _persons, _rows(dataset, "person_digest", new))
+            added += new
     _check_nobody(dataset, elsewhere, withdrawn)
     return added
+
+
+def _join_contents(
+    uow: UnitOfWork, dataset: Dataset, content_digests: NDArray[np.uint8]
+) -> list[bytes]:
+    """Add images to the cohort: with other ids or another unit, they are still the same data."""
+    elsewhere = 0
+    added: list[bytes] = []
+    for chunk in _chunks(np.unique(content_digests, axis=0)):
+        statement = sa.select(_contents.c.content_digest, _contents.c.cohort_id).where(
+            _contents.c.tenant_id == dataset.tenant_id, _contents.c.content_digest.in_(chunk)
+        )
+        known = {bytes(row.content_digest): row for row in uow.session.execute(statement)}
+        elsewhere += sum(row.cohort_id != dataset.cohort_id for row in known.values())
+        new = [digest for digest in chunk if digest not in known]
+        if new and not elsewhere:
+            _insert(uow, _contents, _rows(dataset, "content_digest", new))
+            added += new
+    if elsewhere:
+        raise InputRefused(
+            f"The upload was refused: {elsewhere} image(s) in it are also in the cohort of another "
+            "dataset, pixel for pixel, and data may not buy a second budget under other ids or "
+            "another unit of privacy. Create the dataset so that it joins that dataset's budget "
+            "(join_dataset_id), or leave these out.",
+            value=elsewhere,
+            limit=0,
+            remedy="join_dataset_id",
+        )
+    return added
+
+
+def _rows(dataset: Dataset, column: str, digests: list[bytes]) -> list[dict[str, Any]]:
+    return [
+        {"tenant_id": dataset.tenant_id, column: digest, "cohort_id": dataset.cohort_id}
+        for digest in digests
+    ]
+
+
+def _insert(uow: UnitOfWork, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    try:
+        uow.session.execute(sa.insert(table), rows)
+    except IntegrityError as error:
+        raise Conflict(
+            "The upload was refused: another upload with the same data is being ingested. Try "
+            "again once it has ended."
+        ) from error
 
 
 def _check_nobody(dataset: Dataset, elsewhere: int, withdrawn: int) -> None:

@@ -1,5 +1,6 @@
 """Read, verify and replay the journal. Replay is an operator's act and is journalled itself."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -13,10 +14,14 @@ from service.domain.datasets import Cohort, StoredReservation
 from service.domain.errors import Conflict
 from service.domain.jobs import Job
 from service.domain.trail import LedgerEvent, TrailEvent
-from service.operations import budgets
+from service.operations import budgets, membership
 from service.store import journal, journal_proof, tables
 from service.store.journal import Row
 from service.store.unit_of_work import UnitOfWork
+
+WITHHELD = "(digest withheld)"
+_DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+_SHOWN_DIGESTS = frozenset({"commitment", "commitments", "bundle"})
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,28 @@ def verify(uow: UnitOfWork, *, with_anchors: bool = True) -> list[str]:
 def list_rows(
     uow: UnitOfWork, actor: Actor, *, after: int = 0, limit: int = 100
 ) -> list[dict[str, Any]]:
-    """Return rows behind position `after`, oldest first, each with its digest; operators only."""
+    """Return rows behind position `after`, oldest first, each with its digest; operators only.
+
+    Digests inside a body are withheld: an unsalted digest of a private document lets whoever holds
+    it test guesses, and operators look after the instances of other people's data.
+    """
     permissions.check_may_read_journal(actor)
     rows = journal.read_rows(uow.session, after=after, limit=min(max(limit, 1), 1000))
-    return [{**row.document, "digest": row.digest} for row in rows]
+    return [
+        {**row.document, "body": without_digests(row.document["body"]), "digest": row.digest}
+        for row in rows
+    ]
+
+
+def without_digests(value: Any, *, name: str = "") -> Any:
+    """Return a row's body with every digest withheld that is not salted or public already."""
+    if isinstance(value, dict):
+        return {key: without_digests(item, name=key) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_digests(item, name=name) for item in value]
+    if isinstance(value, str) and name not in _SHOWN_DIGESTS:
+        return _DIGEST.sub(WITHHELD, value)
+    return value
 
 
 def position(uow: UnitOfWork) -> journal.Position:
@@ -53,8 +76,8 @@ def replay(uow: UnitOfWork, actor: Actor) -> ReplayReport:
     """Bring an older database up to the anchors: restore rows, then the ledger they tell.
 
     Trail rows that were written since the restore are appended again behind the restored ones.
-    Persons of a cohort that was opened after the backup are not in the journal: its datasets have
-    to be uploaded again, joining that budget.
+    Who belongs to a cohort is restored as well. Datasets and their bytes are not: those made since
+    the backup have to be uploaded again, joining the budget of their cohort.
     Raises: Conflict if the database holds ledger rows that the anchors contradict.
     """
     permissions.check_may_read_journal(actor)
@@ -108,6 +131,9 @@ def _apply(uow: UnitOfWork, document: dict[str, Any]) -> str | None:
     if event is LedgerEvent.RESERVE:
         _reserve(uow, subject, details)
         return None
+    if event in {LedgerEvent.JOIN, LedgerEvent.WITHDRAW}:
+        membership.replay(uow, event, subject, details)
+        return None
     stored = budgets.load_reservation(uow, subject, lock=True)
     stored.charged = list(details["charged"])
     if event is LedgerEvent.CLOSE:
@@ -128,6 +154,7 @@ def _open(uow: UnitOfWork, cohort_id: str, details: dict[str, Any]) -> str | Non
             Decimal(details["delta"]),
             details["rule"],
             datetime.fromisoformat(details["created_at"]),
+            details["reference_rate"],
         )
     )
     uow.session.flush()

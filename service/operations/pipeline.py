@@ -1,7 +1,7 @@
 """What follows a job: TRAIN -> SAMPLE -> AUDIT. In the database, never inside messages."""
 
 from service.domain.accounts import SYSTEM
-from service.domain.datasets import Dataset
+from service.domain.datasets import Cohort, Dataset
 from service.domain.jobs import Job, JobKind
 from service.operations.budgets import count_audits
 from service.operations.queueing import queue_job
@@ -53,4 +53,6 @@ def _queue(uow: UnitOfWork, job: Job, kind: JobKind, payload: dict[str, object])
 def _attempt(uow: UnitOfWork, job: Job) -> int:
     """Count audits over the whole cohort: every look at the data is an attempt at passing."""
     dataset = uow.get(Dataset, job.dataset_id)
+    if dataset is not None:
+        uow.get(Cohort, dataset.cohort_id, lock=True)  # or two would get the same number
     return 1 + (count_audits(uow, dataset.cohort_id) if dataset else 0)

@@ -27,7 +27,13 @@ from privacy.mechanisms import (
 from service.domain import permissions
 from service.domain.accounts import Actor
 from service.domain.datasets import Cohort, Dataset, DatasetVersion, VersionState
-from service.domain.errors import BudgetRefused, DomainError, IllegalTransition, InputRefused
+from service.domain.errors import (
+    BudgetRefused,
+    DomainError,
+    IllegalTransition,
+    InputRefused,
+    NotFound,
+)
 from service.domain.identifiers import new_id
 from service.domain.jobs import Job, JobKind
 from service.domain.trail import TrailEvent
@@ -35,6 +41,7 @@ from service.operations import budgets
 from service.operations.catalogue import stages_of, validate_config
 from service.operations.datasets import check_delta, cohort_of
 from service.operations.queueing import check_quota, queue_job
+from service.operations.withdrawals import check_usable
 from service.store.unit_of_work import UnitOfWork
 
 DEFAULT_SAMPLES = 6000
@@ -127,7 +134,7 @@ def request_training(
     Planning takes seconds the first time; calling `plan_training` in a read-only unit of work
     before it keeps them out of this transaction, because plans are remembered.
     Raises: BudgetRefused, InputRefused, QuotaExceeded, IllegalTransition, JournalBehind, NotFound,
-    PermissionDenied.
+    PermissionDenied; Conflict while a person is being withdrawn, or if the version holds one who was.
     """
     version = permissions.check_may_train(
         actor, uow.get(DatasetVersion, version_id), asked=version_id
@@ -142,6 +149,8 @@ def request_training(
         samples=samples,
     )
     cohort = cohort_of(uow, planned.dataset, lock=True)
+    uow.session.refresh(version)  # a withdrawal may have come first while this waited for the lock
+    _check_usable(uow, version)
     check_quota(uow, actor.tenant_id)
     job_id = new_id("job")
     plan = _committed_plan(
@@ -192,12 +201,9 @@ def _plan(
     samples: int,
 ) -> _Planned:
     dataset = uow.get(Dataset, version.dataset_id)
-    if dataset is None or version.state is not VersionState.READY:
-        raise IllegalTransition(
-            f"The training was refused: version {version.number} is {version.state.value}. "
-            "Wait until its ingest has succeeded, or choose another version.",
-            state=version.state.value,
-        )
+    if dataset is None:
+        raise NotFound(f"The dataset of version {version.id} is missing.")
+    _check_usable(uow, version)
     _check_target(uow, dataset.schema, target, tier)
     if not 1 <= samples <= MOST_SAMPLES:
         raise InputRefused(
@@ -206,7 +212,11 @@ def _plan(
             limit=MOST_SAMPLES,
         )
     whole = validate_config(uow, generator, config)
-    rates = inclusion.rates_for(dataset.schema.declared_count)
+    rates = Rates(
+        # R belongs to the cohort: a smaller rate in one dataset would train on persons of R.
+        reference=cohort_of(uow, dataset).reference_rate,
+        pool=inclusion.rates_for(dataset.schema.declared_count).pool,
+    )
     stages = stages_of(uow, generator)
     try:
         mechanisms = _remembered_plan(
@@ -218,6 +228,16 @@ def _plan(
     except PrivacyError as error:
         raise InputRefused(str(error), value=target.epsilon) from error
     return _Planned(dataset, whole, rates, mechanisms)
+
+
+def _check_usable(uow: UnitOfWork, version: DatasetVersion) -> None:
+    if version.state is not VersionState.READY:
+        raise IllegalTransition(
+            f"The training was refused: version {version.number} is {version.state.value}. "
+            "Wait until its ingest has succeeded, or choose another version.",
+            state=version.state.value,
+        )
+    check_usable(uow, version, what="The training")
 
 
 @functools.lru_cache(maxsize=256)

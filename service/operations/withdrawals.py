@@ -2,7 +2,9 @@
 
 The person's id is turned into a keyed digest at once and stored nowhere. Spent epsilon stays spent.
 The digest stays in the cohort, marked as withdrawn: a later upload that holds the person again is
-refused with a sentence (dropping them silently would hide that the source still has them).
+refused with a sentence (dropping them silently would hide that the source still has them), and so
+is every use of a stored version that they are in: training on it in any dataset of the cohort, and
+submitting or publishing what was trained on it. What is published already is listed, not moved.
 """
 
 import sqlalchemy as sa
@@ -11,14 +13,13 @@ from privacy.manifests import DatasetManifest
 from privacy.mechanisms import UnitOfPrivacy
 from service.domain import permissions
 from service.domain.accounts import SYSTEM, Actor
-from service.domain.datasets import Dataset, DatasetVersion, VersionState
+from service.domain.datasets import Cohort, Dataset, DatasetVersion, VersionState
 from service.domain.errors import Conflict, InputRefused, NotFound
 from service.domain.identifiers import new_id
 from service.domain.jobs import TERMINAL, Job, JobKind
 from service.domain.persons import canonical_person
-from service.domain.releases import Release
 from service.domain.trail import TrailEvent
-from service.operations import fencing
+from service.operations import fencing, membership
 from service.operations.queueing import queue_job
 from service.operations.uploads import next_number
 from service.store import tables
@@ -27,11 +28,13 @@ from service.store.unit_of_work import UnitOfWork
 
 _persons = tables.cohort_persons
 _versions = tables.dataset_versions
+_held = tables.version_persons
 
 
 def withdraw_person(uow: UnitOfWork, actor: Actor, *, dataset_id: str, patient_id: str) -> Job:
     """Queue the ERASE job that makes a version without the person.
 
+    The person may be in older versions only; these are erased all the same.
     Raises: InputRefused if the unit is not the person, or nobody has this id; Conflict while the
     dataset has an unfinished job, because that job may read the bytes that are to be deleted.
     """
@@ -44,8 +47,10 @@ def withdraw_person(uow: UnitOfWork, actor: Actor, *, dataset_id: str, patient_i
             "persons. Upload a dataset without the image."
         )
     digest = uow.keys.person_digest(dataset.tenant_id, canonical_person(patient_id))
+    uow.get(Cohort, dataset.cohort_id, lock=True)  # whoever requests a training holds it as well
     _check_known(uow, dataset, digest)
     _check_idle(uow, dataset)
+    _check_stored(uow, dataset, digest)
     source = _newest_ready(uow, dataset.id)
     version = DatasetVersion(
         id=new_id("ver"),
@@ -79,8 +84,10 @@ def finish_erase(
 ) -> DatasetVersion:
     """Make the version without the person READY and erase every older one of the dataset.
 
-    Releases that were trained on an erased version are listed in the trail and in the version's
-    ingest report. Repeating it after an interruption changes nothing.  Raises: LeaseLost.
+    Releases that were trained on a version with the person, erased now or before, in this dataset
+    or another one of the cohort, are listed in the trail and in the version's ingest report, and so
+    are the other datasets that still hold them. Repeating it after an interruption changes nothing.
+    Raises: LeaseLost, JournalBehind.
     """
     job = fencing.check_token(uow, job_id, token=token)
     version = uow.get(DatasetVersion, str(job.version_id), lock=True)
@@ -90,19 +97,19 @@ def finish_erase(
     if version.state is VersionState.READY:
         return version
     old = _ready_versions(uow, dataset.id)
-    affected = _affected_releases(uow, [item.id for item in old])
+    digest = bytes.fromhex(job.payload["person_digest"])
+    affected = _affected_releases(uow, dataset, digest)
     version.manifest = manifest.model_dump(mode="json")
     version.manifest_digest = manifest.digest()
-    version.ingest_report = {"affected_releases": affected}
+    version.ingest_report = {
+        "affected_releases": affected,
+        "also_in_datasets": _others_with(uow, dataset, digest),
+    }
     version.move_to(VersionState.READY)
     for item in old:
         item.move_to(VersionState.ERASED)
-    digest = bytes.fromhex(job.payload["person_digest"])
-    uow.execute_update(
-        sa.update(_persons)
-        .where(_persons.c.tenant_id == dataset.tenant_id, _persons.c.person_digest == digest)
-        .values(withdrawn_at=uow.now())
-    )
+    _copy_persons(uow, job.payload["source_version_id"], to=version.id, without=digest)
+    membership.withdraw(uow, dataset, person_digest=digest)
     uow.trail(
         SYSTEM,
         TrailEvent.PERSON_ERASE,
@@ -143,6 +150,7 @@ def sweep_version(uow: UnitOfWork, version_id: str) -> int:
     raw_key, prefix, state = version.raw_key, version.prefix, version.state
     upload_id = version.upload_id
     gone = state in {VersionState.REFUSED, VersionState.ERASED}
+    audits = _audits_of(uow, version.id) if gone else []
     raw_due = raw_key is not None and version.raw_erased_at is None
     raw_due = raw_due and state not in {VersionState.UPLOADING, VersionState.INGESTING}
     uow.commit()  # deletions may take long; no lock is held meanwhile
@@ -152,6 +160,8 @@ def sweep_version(uow: UnitOfWork, version_id: str) -> int:
         uow.objects.delete(Bucket.WORK, raw_key)
     if gone:
         uow.objects.delete_prefix(Bucket.WORK, prefix)
+        for audit_id in audits:
+            _delete_pictures(uow, audit_id)
     version = uow.get(DatasetVersion, version_id, lock=True)
     if version is None:
         return 0
@@ -161,6 +171,8 @@ def sweep_version(uow: UnitOfWork, version_id: str) -> int:
     if gone and version.blobs_erased_at is None:
         version.blobs_erased_at = uow.now()
         uow.trail(SYSTEM, TrailEvent.VERSION_ERASE, version.id)
+        for audit_id in audits:
+            _forget_page(uow, audit_id)
     uow.commit()
     return 1
 
@@ -216,11 +228,119 @@ def _newest_ready(uow: UnitOfWork, dataset_id: str) -> DatasetVersion:
     return ready[-1]
 
 
-def _affected_releases(uow: UnitOfWork, version_ids: list[str]) -> list[str]:
+def _affected_releases(uow: UnitOfWork, dataset: Dataset, digest: bytes) -> list[str]:
+    releases = tables.releases
     statement = (
-        sa.select(Release)
-        .join(tables.jobs, tables.jobs.c.id == tables.releases.c.audit_job_id)
-        .where(tables.jobs.c.version_id.in_(version_ids))
-        .order_by(tables.releases.c.id)
+        sa.select(releases.c.id)
+        .join(tables.jobs, tables.jobs.c.id == releases.c.audit_job_id)
+        .join(_held, _held.c.version_id == tables.jobs.c.version_id)
+        .where(releases.c.tenant_id == dataset.tenant_id, _held.c.person_digest == digest)
+        .order_by(releases.c.id)
     )
-    return [release.id for release in uow.session.execute(statement).scalars()]
+    return list(uow.session.execute(statement).scalars())
+
+
+def check_usable(uow: UnitOfWork, version: DatasetVersion, *, what: str) -> None:
+    """Refuse the use of a version while a withdrawal runs, or that holds somebody withdrawn.
+
+    `what` begins the sentence: "The training".  Raises: Conflict.
+    """
+    cohort_id = sa.select(tables.datasets.c.cohort_id).where(
+        tables.datasets.c.id == version.dataset_id
+    )
+    running = (
+        sa.select(tables.jobs.c.id)
+        .join(tables.datasets, tables.datasets.c.id == tables.jobs.c.dataset_id)
+        .where(
+            tables.datasets.c.cohort_id == cohort_id.scalar_subquery(),
+            tables.jobs.c.kind == JobKind.ERASE,
+            tables.jobs.c.state.not_in(list(TERMINAL)),
+        )
+    )
+    busy = uow.session.execute(running).scalars().first()
+    if busy is not None:
+        raise Conflict(
+            f"{what} was refused: job {busy} is withdrawing a person from these data. "
+            "Wait until it has ended."
+        )
+    withdrawn = (
+        sa.select(sa.func.count())
+        .select_from(_held.join(_persons, _persons.c.person_digest == _held.c.person_digest))
+        .where(
+            _held.c.version_id == version.id,
+            _persons.c.tenant_id == version.tenant_id,
+            _persons.c.withdrawn_at.is_not(None),
+        )
+    )
+    count = int(uow.session.execute(withdrawn).scalar_one())
+    if count:
+        raise Conflict(
+            f"{what} was refused: version {version.number} of dataset {version.dataset_id} holds "
+            f"{count} person(s) who were withdrawn. Train on a version without them; where there "
+            "is none, withdraw them from this dataset as well.",
+            value=count,
+            limit=0,
+        )
+
+
+def _check_stored(uow: UnitOfWork, dataset: Dataset, digest: bytes) -> None:
+    places = _ready_places(uow, dataset, digest)
+    if dataset.id in places:
+        return
+    elsewhere = [place for place in places if place != dataset.id]
+    where = f"They are in {', '.join(elsewhere)}: withdraw them there." if elsewhere else ""
+    raise InputRefused(
+        "The withdrawal was refused: no ready version of this dataset holds the person. "
+        f"{where}".strip()
+    )
+
+
+def _ready_places(uow: UnitOfWork, dataset: Dataset, digest: bytes) -> list[str]:
+    """Return the datasets of the tenant with a READY version that holds the person."""
+    statement = (
+        sa.select(_versions.c.dataset_id)
+        .join(_held, _held.c.version_id == _versions.c.id)
+        .where(
+            _versions.c.tenant_id == dataset.tenant_id,
+            _versions.c.state == VersionState.READY,
+            _held.c.person_digest == digest,
+        )
+        .distinct()
+        .order_by(_versions.c.dataset_id)
+    )
+    return list(uow.session.execute(statement).scalars())
+
+
+def _others_with(uow: UnitOfWork, dataset: Dataset, digest: bytes) -> list[str]:
+    return [place for place in _ready_places(uow, dataset, digest) if place != dataset.id]
+
+
+def _copy_persons(uow: UnitOfWork, source_id: str, *, to: str, without: bytes) -> None:
+    kept = sa.select(sa.literal(to), _held.c.person_digest).where(
+        _held.c.version_id == source_id, _held.c.person_digest != without
+    )
+    statement = sa.insert(_held).from_select(["version_id", "person_digest"], kept)
+    uow.execute_update(statement)
+
+
+def _audits_of(uow: UnitOfWork, version_id: str) -> list[str]:
+    statement = sa.select(tables.jobs.c.id).where(
+        tables.jobs.c.version_id == version_id, tables.jobs.c.kind == JobKind.AUDIT
+    )
+    return list(uow.session.execute(statement.order_by(tables.jobs.c.id)).scalars())
+
+
+def _delete_pictures(uow: UnitOfWork, audit_id: str) -> None:
+    """Delete whatever an audit stored that may show real records: all but its JSON."""
+    for key in list(uow.objects.list_keys(Bucket.WORK, f"candidate/{audit_id}/")):
+        if not key.endswith(".json"):
+            uow.objects.delete(Bucket.WORK, key)
+
+
+def _forget_page(uow: UnitOfWork, audit_id: str) -> None:
+    audit = uow.get(Job, audit_id, lock=True)
+    if audit is None or "report_html" not in audit.result:
+        return
+    kept = {name: value for name, value in audit.result.items() if name != "report_html"}
+    audit.result = {**kept, "pictures_erased": True}
+    uow.trail(SYSTEM, TrailEvent.REPORT_ERASE_PICTURES, audit_id)

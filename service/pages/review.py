@@ -16,7 +16,7 @@ def show_report(audit_job_id: str) -> str:
     with application().uow(read_only=True) as uow:
         job = check_may_read_report(actor(), uow.get(Job, audit_job_id), asked=audit_job_id)
     if "report_html" not in job.result:
-        raise NotFound(f"No report of job {audit_job_id!r} was found. Its audit is {job.status}.")
+        raise NotFound(documents.missing_report(job, form="report_html"))
     return render_template("report.html", nav="jobs", audit_job_id=audit_job_id)
 
 

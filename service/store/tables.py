@@ -115,6 +115,7 @@ cohorts = sa.Table(
     sa.Column("budget_delta", Exact, nullable=False),
     sa.Column("rule", sa.String(16), nullable=False),
     sa.Column("created_at", Instant, nullable=False),
+    sa.Column("reference_rate", sa.Float, nullable=False),
 )
 
 cohort_persons = sa.Table(
@@ -124,6 +125,15 @@ cohort_persons = sa.Table(
     sa.Column("person_digest", sa.LargeBinary(32), primary_key=True),
     sa.Column("cohort_id", sa.ForeignKey("cohorts.id"), nullable=False, index=True),
     sa.Column("withdrawn_at", Instant),
+)
+
+# Of every record, whatever the unit: another id or unit does not make other data of it.
+cohort_contents = sa.Table(
+    "cohort_contents",
+    metadata,
+    sa.Column("tenant_id", _id(), primary_key=True),
+    sa.Column("content_digest", sa.LargeBinary(32), primary_key=True),
+    sa.Column("cohort_id", sa.ForeignKey("cohorts.id"), nullable=False, index=True),
 )
 
 datasets = sa.Table(
@@ -162,6 +172,14 @@ dataset_versions = sa.Table(
     sa.Column("problem", sa.JSON),
     sa.Column("blobs_erased_at", Instant),
     sa.UniqueConstraint("dataset_id", "number"),
+)
+
+# Kept when a version's bytes are erased: what was trained on it still was.
+version_persons = sa.Table(
+    "version_persons",
+    metadata,
+    sa.Column("version_id", sa.ForeignKey("dataset_versions.id"), primary_key=True),
+    sa.Column("person_digest", sa.LargeBinary(32), primary_key=True, index=True),
 )
 
 jobs = sa.Table(

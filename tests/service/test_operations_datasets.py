@@ -23,7 +23,7 @@ from service.domain.releases import ReleaseState
 from service.operations import datasets, jobs
 from service.store import tables
 from service.store.objects import Bucket
-from tests.factories import SCHEMA, Walk, copied_clock, person_digests
+from tests.factories import SCHEMA, Walk, content_digests, copied_clock, person_digests
 
 MEBIBYTE = 1024 * 1024
 
@@ -257,6 +257,7 @@ def test_finishing_an_ingest_twice_changes_nothing_and_needs_the_token(walk: Wal
                 token=token,
                 manifest=walk.manifest(dataset, 1, 1),
                 person_digests=digests,
+                content_digests=content_digests(digests),
             )
     with pytest.raises(LeaseLost), walk.application.uow() as uow:
         datasets.finish_ingest(
@@ -265,6 +266,7 @@ def test_finishing_an_ingest_twice_changes_nothing_and_needs_the_token(walk: Wal
             token="stolen",
             manifest=walk.manifest(dataset, 1, 1),
             person_digests=digests,
+            content_digests=content_digests(digests),
         )
 
 

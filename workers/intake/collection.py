@@ -13,7 +13,12 @@ from workers.intake import blobs
 from workers.intake.duplicates import DIGEST_BYTES, content_digest, find_duplicates
 from workers.intake.image import Pixels
 from workers.intake.limits import Limits
-from workers.intake.persons import number_persons, person_digest, record_digest
+from workers.intake.persons import (
+    keyed_content_digest,
+    number_persons,
+    person_digest,
+    record_digest,
+)
 from workers.intake.refusal import refused
 from workers.intake.result import IntakeResult, SourceFormat
 
@@ -35,7 +40,8 @@ class Collection:
         self._names: list[str] = []
         self._persons: list[bytes] = []
         self._contents = bytearray()
-        self._occurrences: Counter[bytes] = Counter()
+        self._keyed_contents = bytearray()
+        self._occurrences: Counter[tuple[bytes, int]] = Counter()
         self._splits: dict[bytes, tuple[str, str]] = {}
 
     def __enter__(self) -> Self:
@@ -65,9 +71,9 @@ class Collection:
         """
         content = content_digest(pixels)
         if self._schema.unit is UnitOfPrivacy.RECORD:
-            occurrence = self._occurrences[content]
-            self._occurrences[content] += 1
-            person = record_digest(self._key, pixels, occurrence=occurrence)
+            occurrence = self._occurrences[content, label]
+            self._occurrences[content, label] += 1
+            person = record_digest(self._key, pixels, label=label, occurrence=occurrence)
         else:
             person = self._identify(patient_id, name)
             self._check_split(person, name, split)
@@ -76,6 +82,7 @@ class Collection:
         self._names.append(name)
         self._persons.append(person)
         self._contents += content
+        self._keyed_contents += keyed_content_digest(self._key, pixels)
 
     def finish(
         self, source_format: SourceFormat, *, dropped: set[str], ignored: tuple[str, ...]
@@ -101,6 +108,9 @@ class Collection:
             dropped=tuple(sorted(dropped)),
             ignored_columns=ignored,
             blobs=blobs.digest_blobs(self._folder),
+            content_digests=np.frombuffer(bytes(self._keyed_contents), np.uint8).reshape(
+                len(persons), -1
+            ),
         )
 
     def _identify(self, patient_id: str | None, name: str) -> bytes:

@@ -7,6 +7,7 @@ digests: the number says nothing about the order of the upload.
 
 import hashlib
 import hmac
+import struct
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,14 +23,32 @@ def person_digest(tenant_key: bytes, patient_id: str) -> bytes:
     return hmac.digest(tenant_key, canonical_person(patient_id), hashlib.sha256)
 
 
-def record_digest(tenant_key: bytes, pixels: NDArray[np.generic], *, occurrence: int) -> bytes:
-    """Return the digest of a record that is its own unit, from its pixels.
+def record_digest(
+    tenant_key: bytes, pixels: NDArray[np.generic], *, label: int, occurrence: int
+) -> bytes:
+    """Return the digest of a record that is its own unit, from its pixels and its label index.
 
-    Equal images of one upload are distinct units, told apart by `occurrence` (0 for the first):
-    each gets its own arm, and the same upload gives the same digests again.
+    Records of one upload that are equal in both are distinct units, told apart by `occurrence` (0
+    for the first): each gets its own arm, and the same upload gives the same digests again. Being
+    equal, they are exchangeable, so nobody's arm depends on another record; with another label,
+    which of two came first would decide about both.
     """
-    content = pixels.tobytes() + (occurrence.to_bytes(8, "big") if occurrence else b"")
-    return hmac.digest(tenant_key, content, hashlib.sha256)
+    suffix = label.to_bytes(8, "big") + occurrence.to_bytes(8, "big")
+    return hmac.digest(tenant_key, b"record\x00" + _canonical(pixels) + suffix, hashlib.sha256)
+
+
+def keyed_content_digest(tenant_key: bytes, pixels: NDArray[np.generic]) -> bytes:
+    """Return the keyed digest of an image alone: whoever it is of, whatever is declared about it.
+
+    It recognises the same data in another dataset, under other ids or another unit of privacy.
+    """
+    return hmac.digest(tenant_key, b"content\x00" + _canonical(pixels), hashlib.sha256)
+
+
+def _canonical(pixels: NDArray[np.generic]) -> bytes:
+    """Return the pixels' bytes, the same for 8 and 16 bits; shapes are told apart."""
+    content: bytes = pixels.astype("<u2").tobytes()
+    return struct.pack(">II", *pixels.shape) + content
 
 
 def number_persons(digests: Sequence[bytes]) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
