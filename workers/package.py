@@ -1,4 +1,7 @@
-"""PACKAGE: an approved synthetic set becomes a signed bundle in the released bucket.
+"""PACKAGE: an approved synthetic set becomes a signed bundle, published if that is still wanted.
+
+The worker only ever writes to quarantine, under its attempt's own key; what is released is decided
+by the release's state, and moved by `operations.withholding.settle_bundle`.
 
 What enters the bundle is a whitelist (`workers.bundle_files`). Documents that stay inside appear
 only as commitments salted with a secret of their own, derived from the master key: an unsalted
@@ -43,11 +46,11 @@ def run(context: JobContext) -> dict[str, object]:
     archive = context.scratch / "bundle.zip"
     bundle.write_zip(folder, archive)
     sha256 = context.application.objects.put_file(
-        Bucket.RELEASED, facts.bundle_key, path=archive, content_type="application/zip"
+        Bucket.QUARANTINE, facts.bundle_key, path=archive, content_type="application/zip"
     )
     size = archive.stat().st_size
     with context.application.uow() as uow:
-        releases.finish_publication(
+        release = releases.finish_publication(
             uow,
             context.job.id,
             token=context.token,
@@ -56,11 +59,13 @@ def run(context: JobContext) -> dict[str, object]:
             size=size,
             certificate=certificate.model_dump(mode="json"),
         )
+    if release.bundle_key != facts.bundle_key:  # an earlier attempt had published its own
+        context.application.objects.delete(Bucket.QUARANTINE, facts.bundle_key)
     return {
-        "bundle_key": facts.bundle_key,
-        "sha256": sha256,
-        "size": size,
-        "certificate": certificate.model_dump(mode="json"),
+        "bundle_key": release.bundle_key,
+        "sha256": release.bundle_sha256,
+        "size": release.bundle_bytes,
+        "certificate": release.certificate,
     }
 
 

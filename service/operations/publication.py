@@ -16,9 +16,11 @@ from service.operations.queueing import queue_job
 from service.operations.reviewing import (
     approvers,
     candidate_jobs,
+    check_candidate,
     check_evidence,
     check_revision,
 )
+from service.operations.withholding import settle_bundle
 from service.store.unit_of_work import UnitOfWork
 
 
@@ -39,16 +41,17 @@ class PublicationFacts:
     audits_attempted: int
     approvers_count: int
     publisher: str
-
-    @property
-    def bundle_key(self) -> str:
-        """Return the key in the released bucket under which the bundle must be stored."""
-        return bundle_key(self.release)
+    bundle_key: str
+    """Where in the quarantine bucket this attempt must store the bundle."""
 
 
-def bundle_key(release: Release) -> str:
-    """Return the key of a release's bundle, the same in the released and quarantine buckets."""
-    return f"releases/{release.id}/{release.file_name}"
+def bundle_key(release: Release, job: Job) -> str:
+    """Return the key of the bundle that one attempt makes, the same in both buckets.
+
+    The attempt is in the key: a worker that wakes up after its lease was given to another cannot
+    bring back what was published, revoked or replaced meanwhile.
+    """
+    return f"releases/{release.id}/{job.id}-{job.attempt}/{release.file_name}"
 
 
 def publish_release(uow: UnitOfWork, actor: Actor, *, release_id: str, if_match: str | None) -> Job:
@@ -68,6 +71,7 @@ def publish_release(uow: UnitOfWork, actor: Actor, *, release_id: str, if_match:
             state=release.state.value,
         )
     check_evidence(uow, actor, release)
+    check_candidate(uow, release, what="Publishing")
     running = uow.get(Job, release.package_job_id) if release.package_job_id else None
     if running is not None and running.state not in TERMINAL:
         raise Conflict(f"Publishing was refused: job {running.id} is packaging it already.")
@@ -87,8 +91,14 @@ def publish_release(uow: UnitOfWork, actor: Actor, *, release_id: str, if_match:
 
 
 def publication_facts(uow: UnitOfWork, job_id: str, *, token: str) -> PublicationFacts:
-    """Return what the certificate of a PACKAGE job states.  Raises: LeaseLost, NotFound."""
-    release = _release_of(uow, fencing.check_token(uow, job_id, token=token))
+    """Return what the certificate of a PACKAGE job states.
+
+    Raises: LeaseLost; NotFound; Conflict unless the release is APPROVED, or PUBLISHED by this job.
+    """
+    job = fencing.check_token(uow, job_id, token=token)
+    release = _release_of(uow, job)
+    if release.state is not ReleaseState.PUBLISHED or release.package_job_id != job.id:
+        _check_approved(release)
     train, sample, audit = candidate_jobs(uow, release)
     dataset = uow.get(Dataset, release.dataset_id)
     version = uow.get(DatasetVersion, str(train.version_id))
@@ -110,6 +120,7 @@ def publication_facts(uow: UnitOfWork, job_id: str, *, token: str) -> Publicatio
         audits_attempted=budgets.count_audits(uow, cohort.id),
         approvers_count=len(approvers(uow, release)),
         publisher=uow.settings.publisher,
+        bundle_key=bundle_key(release, job),
     )
 
 
@@ -123,24 +134,36 @@ def finish_publication(
     size: int,
     certificate: dict[str, Any],
 ) -> Release:
-    """Make the release PUBLISHED with the bundle that was stored. Repeating it replaces the bundle.
+    """Make the release PUBLISHED with the bundle that was stored in quarantine, then move it.
 
-    Raises: LeaseLost; Conflict if the release was withdrawn meanwhile.
+    Commits. The state decides first and the bundle follows it, so nothing but `settle_bundle` ever
+    puts a bundle where it can be downloaded. Whatever the job had published before stays.
+    Raises: LeaseLost; Conflict if the release is not APPROVED (withdrawn meanwhile, say).
     """
     job = fencing.check_token(uow, job_id, token=token)
     release = _release_of(uow, job)
-    if release.state is not ReleaseState.PUBLISHED:
-        if release.state is not ReleaseState.APPROVED:
-            raise Conflict(
-                f"Publishing was refused: release {release.id} became {release.state.value}."
-            )
-        release.move_to(ReleaseState.PUBLISHED)
-        release.published_at = uow.now()
-    release.location = Location.RELEASED
+    if release.state is ReleaseState.PUBLISHED and release.package_job_id == job.id:
+        uow.without_trail("an earlier attempt at this job has published it")
+        uow.commit()
+        settle_bundle(uow, release.id)
+        return release
+    _check_approved(release)
+    release.move_to(ReleaseState.PUBLISHED)
+    release.published_at = uow.now()
+    release.location = Location.QUARANTINE
     release.bundle_key, release.bundle_sha256, release.bundle_bytes = bundle_key, sha256, size
     release.certificate = certificate
     uow.trail(SYSTEM, TrailEvent.RELEASE_PUBLISH, release.id, job=job.id, bundle=sha256, bytes=size)
+    uow.commit()
+    settle_bundle(uow, release.id)
     return release
+
+
+def _check_approved(release: Release) -> None:
+    if release.state is not ReleaseState.APPROVED:
+        raise Conflict(
+            f"Publishing was refused: release {release.id} became {release.state.value}."
+        )
 
 
 def _release_of(uow: UnitOfWork, job: Job) -> Release:

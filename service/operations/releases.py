@@ -1,6 +1,7 @@
 """Propose, read and list releases. Review, publication and withholding are offered here as well."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,15 +177,16 @@ def get_release(uow: UnitOfWork, actor: Actor, *, release_id: str) -> ReleaseVie
             .order_by(tables.reviews.c.round, tables.reviews.c.created_at)
         ).scalars()
     )
-    cast = [vote for vote in votes if vote.round == release.round]
-    is_open = len(cast) < AUDITORS_NEEDED
+    cast = Counter(vote.round for vote in votes)
     shown = [
         vote
         for vote in votes
-        if insider and not (is_open and vote in cast and vote.auditor_id != actor.user_id)
+        # Also in an older round: one that was voided stays blind for ever, since its auditors vote
+        # again, about the same candidate.
+        if insider and (cast[vote.round] >= AUDITORS_NEEDED or vote.auditor_id == actor.user_id)
     ]
     accepted = uow.get(Acceptance, (release.id, actor.user_id)) is not None
-    return ReleaseView(release, insider, shown, len(cast) if insider else 0, accepted)
+    return ReleaseView(release, insider, shown, cast[release.round] if insider else 0, accepted)
 
 
 def list_releases(
@@ -220,18 +222,23 @@ def list_trail(
 ) -> list[dict[str, Any]]:
     """Return the trail of a release, oldest first; insiders see all, others its public moves.
 
-    Each row is the journal's document: seq, at, kind, subject, body, previous.
+    Each row is the journal's document: seq, at, kind, subject, body, previous. Fewer than `limit`
+    rows mean that there are no more: what the actor may not see takes no place on a page.
     """
     release = permissions.check_may_see_release(
         actor, uow.get(Release, release_id), asked=release_id
     )
-    documents = [
-        row.document
-        for row in journal.read_rows(uow.session, after=after, limit=limit, subject=release.id)
-    ]
-    if permissions.is_insider(actor, release):
-        return [document for document in documents if not _is_blind(document, uow, actor, release)]
-    return [document for document in documents if document["body"]["event"] in _PUBLIC_EVENTS]
+    insider = permissions.is_insider(actor, release)
+    shown = []
+    # Read whole: the rows are few, and a query inside an open cursor is not possible everywhere.
+    for row in list(journal.read_rows(uow.session, after=after, subject=release.id)):
+        document = row.document
+        is_public = document["body"]["event"] in _PUBLIC_EVENTS
+        if is_public or (insider and not _is_blind(document, uow, actor, release)):
+            shown.append(document)
+        if len(shown) == limit:
+            break
+    return shown
 
 
 _PUBLIC_EVENTS = frozenset(
@@ -249,10 +256,9 @@ def _is_blind(document: dict[str, Any], uow: UnitOfWork, actor: Actor, release: 
     body = document["body"]
     if body["event"] != TrailEvent.RELEASE_REVIEW.value or body["actor"] == actor.user_id:
         return False
-    if body["details"]["round"] != release.round:
-        return False
     statement = sa.select(sa.func.count()).where(
-        tables.reviews.c.release_id == release.id, tables.reviews.c.round == release.round
+        tables.reviews.c.release_id == release.id,
+        tables.reviews.c.round == body["details"]["round"],
     )
     return int(uow.session.execute(statement).scalar_one()) < AUDITORS_NEEDED
 

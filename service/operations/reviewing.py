@@ -9,9 +9,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from privacy import inclusion
 from service.domain import permissions
-from service.domain.accounts import Actor
-from service.domain.datasets import DatasetVersion
+from service.domain.accounts import SYSTEM, Actor
+from service.domain.datasets import Cohort, Dataset, DatasetVersion
 from service.domain.errors import (
     Conflict,
     IllegalTransition,
@@ -29,10 +30,18 @@ from service.domain.releases import (
     outcome,
 )
 from service.domain.trail import TrailEvent
+from service.operations.withdrawals import check_usable
 from service.store import journal, tables
 from service.store.unit_of_work import UnitOfWork
 
 _REASON_LIMIT = 10_000
+_AUTHORSHIP = frozenset(
+    {
+        TrailEvent.RELEASE_CREATE.value,
+        TrailEvent.RELEASE_REVISE.value,
+        TrailEvent.RELEASE_SUBMIT.value,
+    }
+)
 _AFTER_VOTES = {
     Decision.APPROVE: ReleaseState.APPROVED,
     Decision.RETURN: ReleaseState.RETURNED,
@@ -45,7 +54,8 @@ def submit_release(
 ) -> Release:
     """Freeze the evidence and hand the release to the auditors; earlier votes no longer count.
 
-    Raises: IllegalTransition, PreconditionFailed, Conflict if a document is missing.
+    Raises: IllegalTransition, PreconditionFailed, Conflict if a document is missing or a person
+    whom the candidate was trained on was withdrawn.
     """
     release = permissions.check_may_change_release(
         actor, uow.get(Release, release_id, lock=True), asked=release_id
@@ -61,6 +71,7 @@ def submit_release(
         raise InputRefused(
             "Submitting was refused: the release has no terms. Write what collaborators accept."
         )
+    check_candidate(uow, release, what="Submitting")
     release.move_to(ReleaseState.SUBMITTED)
     _freeze(uow, release, submitted_by=actor.user_id)
     uow.trail(
@@ -114,19 +125,46 @@ def review_release(
     uow.session.add(vote)
     if release.state is ReleaseState.SUBMITTED:
         release.move_to(ReleaseState.UNDER_REVIEW)
-    decided = outcome([*(vote.decision for vote in votes), decision])
-    if decided is not None:
-        release.move_to(_AFTER_VOTES[decided])
     uow.trail(
         actor,
         TrailEvent.RELEASE_REVIEW,
         release.id,
         round=release.round,
-        decision=decision.value,
-        reason_digest=hashlib.sha256(reason.encode()).hexdigest(),
+        commitment=vote_commitment(uow, vote),
         evidence=_digests(release.evidence),
     )
+    votes.append(vote)
+    decided = outcome([cast.decision for cast in votes])
+    if decided is not None:
+        release.move_to(_AFTER_VOTES[decided])
+    if len(votes) >= AUDITORS_NEEDED:
+        _reveal(uow, votes)
     return release
+
+
+def vote_commitment(uow: UnitOfWork, vote: Review) -> str:
+    """Return what the trail says of a vote before the other auditor's is in: it binds, and hides.
+
+    The salt follows from the master key, so that whoever holds it can open the commitment.
+    """
+    salt = uow.keys.commitment_salt(f"{vote.release_id}/{vote.round}/{vote.auditor_id}")
+    return inclusion.commit(
+        {"auditor": vote.auditor_id, "decision": vote.decision.value, "reason": vote.reason},
+        salt=salt,
+    )
+
+
+def _reveal(uow: UnitOfWork, votes: list[Review]) -> None:
+    for vote in votes:
+        uow.trail(
+            SYSTEM,
+            TrailEvent.RELEASE_REVEAL_VOTE,
+            vote.release_id,
+            round=vote.round,
+            auditor=vote.auditor_id,
+            decision=vote.decision.value,
+            commitment=vote_commitment(uow, vote),
+        )
 
 
 def check_revision(release: Release, if_match: str | None) -> None:
@@ -163,6 +201,21 @@ def check_evidence(uow: UnitOfWork, actor: Actor, release: Release) -> None:
         "The action was refused: the evidence changed since it was submitted, so every vote is "
         "void and the review starts again. Read the release and its report again."
     )
+
+
+def check_candidate(uow: UnitOfWork, release: Release, *, what: str) -> None:
+    """Refuse a candidate whose data hold a person who was, or is being, withdrawn.
+
+    Holds the cohort's row, so that no withdrawal begins before the caller commits.
+    Raises: Conflict.
+    """
+    train, _, _ = candidate_jobs(uow, release)
+    version = uow.get(DatasetVersion, str(train.version_id))
+    dataset = uow.get(Dataset, release.dataset_id)
+    if version is None or dataset is None:
+        raise Conflict(f"The data behind release {release.id} are missing; train again.")
+    uow.get(Cohort, dataset.cohort_id, lock=True)
+    check_usable(uow, version, what=what)
 
 
 def candidate_jobs(uow: UnitOfWork, release: Release) -> tuple[Job, Job, Job]:
@@ -211,12 +264,25 @@ def _digests(evidence: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_uninvolved(uow: UnitOfWork, actor: Actor, release: Release) -> None:
-    train, _, _ = candidate_jobs(uow, release)
-    if actor.user_id in {release.evidence["submitted_by"], train.requested_by}:
+    if actor.user_id in _authors(uow, release):
         raise PermissionDenied(
-            "Reviewing this release was refused: you trained the candidate or submitted it. "
-            "Two other auditors must review it."
+            "Reviewing this release was refused: you brought the data, trained the candidate, or "
+            "wrote or submitted the release. Two other auditors must review it."
         )
+
+
+def _authors(uow: UnitOfWork, release: Release) -> set[str]:
+    """Return everybody who made any part of what is reviewed, in whatever round."""
+    train, _, _ = candidate_jobs(uow, release)
+    version = uow.get(DatasetVersion, str(train.version_id))
+    dataset = uow.get(Dataset, release.dataset_id)
+    found = {release.author_id, release.evidence["submitted_by"], train.requested_by}
+    found |= {made.created_by for made in (version, dataset) if made is not None}
+    for row in journal.read_rows(uow.session, subject=release.id):
+        body = row.document["body"]
+        if body["event"] in _AUTHORSHIP:
+            found.add(body["actor"])
+    return found
 
 
 def _votes(uow: UnitOfWork, release: Release) -> list[Review]:

@@ -3,18 +3,22 @@
 import httpx
 import pytest
 
+from service.api import views
 from service.domain.accounts import Actor, Role
+from service.domain.datasets import DatasetVersion
 from service.domain.errors import (
     Conflict,
     IllegalTransition,
     InputRefused,
+    LeaseLost,
     NotFound,
     PermissionDenied,
     PreconditionFailed,
 )
 from service.domain.jobs import Job
-from service.domain.releases import Decision, Location, Release, ReleaseState
-from service.operations import downloads, jobs, releases
+from service.domain.releases import Decision, Location, Release, ReleaseState, Review
+from service.operations import downloads, jobs, releases, reviewing
+from service.store import journal
 from service.store.objects import Bucket
 from tests.factories import Walk
 
@@ -69,6 +73,93 @@ def test_auditors_are_blind_to_each_other_until_both_have_voted(walk: Walk) -> N
         assert "release:review" not in [row["body"]["event"] for row in trail]
     walk.voted(release, second)
     assert len(view(walk, walk.owner, release).reviews) == 2
+
+
+def test_a_vote_is_hidden_in_the_journal_until_both_are_in(walk: Walk) -> None:
+    release = walk.release(ReleaseState.SUBMITTED)
+    walk.voted(release, walk.auditors[0], Decision.REJECT, reason="A ghost in the third row.")
+    told = journal_of(walk, release)
+    assert "ghost" not in told
+    assert "reject" not in told
+    walk.voted(release, walk.auditors[1])
+    with walk.application.uow(read_only=True) as uow:
+        rows = [row.document["body"] for row in journal.read_rows(uow.session, subject=release.id)]
+        votes = uow.session.query(Review).filter_by(release_id=release.id).all()
+        opened = {vote.auditor_id: reviewing.vote_commitment(uow, vote) for vote in votes}
+    promised = {
+        row["actor"]: row["details"]["commitment"]
+        for row in rows
+        if row["event"] == "release:review"
+    }
+    revealed = {
+        row["details"]["auditor"]: row["details"]["decision"]
+        for row in rows
+        if row["event"] == "release:reveal_vote"
+    }
+    first, second, _ = walk.auditors
+    assert promised == opened
+    assert revealed == {first.user_id: "reject", second.user_id: "approve"}
+
+
+def journal_of(walk: Walk, release: Release) -> str:
+    """Return all that the journal says of a release, in the database itself."""
+    with walk.application.uow(read_only=True) as uow:
+        rows = journal.read_rows(uow.session, subject=release.id)
+        return "".join(row.text for row in rows)
+
+
+def test_a_voided_round_stays_blind(walk: Walk) -> None:
+    release = walk.release(ReleaseState.UNDER_REVIEW)
+    first, second, _ = walk.auditors
+    with walk.application.uow() as uow:
+        audit = jobs.load_job(uow, release.audit_job_id)
+        audit.result = {**audit.result, "digest": "f" * 64}
+        uow.without_trail("the test plays somebody who tampers")
+    with pytest.raises(Conflict, match="every vote is void"):
+        walk.voted(release, second)
+    assert [vote.round for vote in view(walk, first, release).reviews] == [1]
+    for other in (second, walk.owner):
+        assert view(walk, other, release).reviews == []
+        with walk.application.uow(read_only=True) as uow:
+            trail = releases.list_trail(uow, other, release_id=release.id)
+        assert "release:review" not in [row["body"]["event"] for row in trail]
+
+
+def test_whoever_wrote_a_release_or_brought_its_data_cannot_review_it(walk: Walk) -> None:
+    release = walk.release()
+    writer = Actor(
+        walk.auditors[0].user_id, walk.tenant_id, frozenset({Role.AUDITOR, Role.DATA_OWNER})
+    )
+    with walk.application.uow() as uow:
+        releases.revise_release(
+            uow, writer, release_id=release.id, if_match="*", terms="Terms of the writer."
+        )
+    release = walk.submitted(walk.current(release))
+    with pytest.raises(PermissionDenied, match="wrote or submitted"):
+        walk.voted(release, walk.auditors[0])
+    with walk.application.uow() as uow:
+        version = uow.get(DatasetVersion, str(jobs.load_job(uow, release.audit_job_id).version_id))
+        assert version is not None
+        version.created_by = walk.auditors[1].user_id
+        uow.without_trail("the test plays an upload by an auditor")
+    with pytest.raises(PermissionDenied, match="brought the data"):
+        walk.voted(release, walk.auditors[1])
+    walk.voted(release, walk.auditors[2])
+
+
+def test_no_page_of_a_trail_is_cut_short_by_what_is_hidden(sqlite_walk: Walk) -> None:
+    walk = sqlite_walk
+    release = walk.release(ReleaseState.SUSPENDED)
+    seen: list[str] = []
+    after: int | None = 0
+    while after is not None:
+        with walk.application.uow(read_only=True) as uow:
+            rows = releases.list_trail(
+                uow, walk.collaborator, release_id=release.id, after=after, limit=1
+            )
+        after = views.trail_page(rows, limit=1).next_cursor
+        seen += [row["body"]["event"] for row in rows]
+    assert seen == ["release:publish", "release:suspend"]
 
 
 def test_one_auditor_has_one_vote(walk: Walk) -> None:
@@ -241,3 +332,72 @@ def test_drafts_are_in_no_catalogue(walk: Walk) -> None:
     with walk.application.uow(read_only=True) as uow:
         assert releases.list_releases(uow, walk.collaborator).items == []
         assert len(releases.list_releases(uow, walk.owner, catalogue=False).items) == 1
+
+
+def test_a_late_packaging_worker_cannot_bring_a_revoked_bundle_back(sqlite_walk: Walk) -> None:
+    walk, objects = sqlite_walk, sqlite_walk.application.objects
+    release = walk.release(ReleaseState.APPROVED)
+    with walk.application.uow() as uow:
+        job = releases.publish_release(
+            uow, walk.owner, release_id=release.id, if_match=release.etag
+        )
+    token = walk.claim(job)
+    with walk.application.uow() as uow:
+        late = releases.publication_facts(uow, job.id, token=token)
+        jobs.requeue_job(uow, job.id, token=token)
+    second = walk.claim(job)
+    with walk.application.uow() as uow:
+        facts = releases.publication_facts(uow, job.id, token=second)
+    objects.put_bytes(Bucket.QUARANTINE, facts.bundle_key, body=b"bundle")
+    published = finished(walk, job, second, facts)
+    assert objects.get_bytes(Bucket.RELEASED, facts.bundle_key) == b"bundle"
+    walk.withheld(published, "revoke")
+    objects.put_bytes(Bucket.QUARANTINE, late.bundle_key, body=b"bundle")
+    with pytest.raises(LeaseLost):
+        finished(walk, job, token, late)
+    with pytest.raises(Conflict, match="became revoked"):
+        finished(walk, job, second, facts)
+    with walk.application.uow() as uow:
+        jobs.reap(uow)
+    assert late.bundle_key != facts.bundle_key
+    assert list(objects.list_keys(Bucket.RELEASED, "")) == []
+
+
+def test_a_repeated_publication_keeps_the_bundle_that_is_out(sqlite_walk: Walk) -> None:
+    walk, objects = sqlite_walk, sqlite_walk.application.objects
+    release = walk.release(ReleaseState.APPROVED)
+    with walk.application.uow() as uow:
+        job = releases.publish_release(
+            uow, walk.owner, release_id=release.id, if_match=release.etag
+        )
+    for sha256 in ("a" * 64, "b" * 64):
+        token = walk.claim(job)
+        with walk.application.uow() as uow:
+            facts = releases.publication_facts(uow, job.id, token=token)
+        objects.put_bytes(Bucket.QUARANTINE, facts.bundle_key, body=sha256.encode())
+        published = finished(walk, job, token, facts, sha256=sha256)
+        assert published.bundle_sha256 == "a" * 64
+        with walk.application.uow() as uow:
+            jobs.requeue_job(uow, job.id, token=token)
+    assert list(objects.list_keys(Bucket.RELEASED, "")) == [published.bundle_key]
+
+
+def finished(
+    walk: Walk,
+    job: Job,
+    token: str,
+    facts: releases.PublicationFacts,
+    *,
+    sha256: str = "a" * 64,
+) -> Release:
+    """End the packaging of a release, as its worker does."""
+    with walk.application.uow() as uow:
+        return releases.finish_publication(
+            uow,
+            job.id,
+            token=token,
+            bundle_key=facts.bundle_key,
+            sha256=sha256,
+            size=6,
+            certificate={"epsilon": 1.0},
+        )
