@@ -3,7 +3,7 @@
 import functools
 import json
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from service.config import Settings
 from service.dispatch import Dispatcher
 from service.store import mapping, schema
 from service.store.engine import connect
-from service.store.instance import check_master_key
+from service.store.instance import check_master_key, record_master_key
 from service.store.keys import Keys, load_keys, load_or_create_keys
 from service.store.objects import ObjectStore
 from service.store.unit_of_work import Parts, SendsJobs, UnitOfWork, WatchedSession
@@ -32,9 +32,19 @@ class Application:
     settings: Settings
     engine: sa.Engine
     parts: Parts
+    key_is_checked: threading.Event = field(
+        default_factory=threading.Event, repr=False, compare=False
+    )
 
     def uow(self, *, read_only: bool = False) -> UnitOfWork:
-        """Open one transaction; a read-only one never waits for writers on SQLite."""
+        """Open one transaction; a read-only one never waits for writers on SQLite.
+
+        The first one compares the master key with the database, in every process of every kind.
+        Raises: WrongMasterKey.
+        """
+        if not self.key_is_checked.is_set():
+            check_master_key(self.engine.execution_options(read_only=True), self.keys)
+            self.key_is_checked.set()
         engine = self.engine.execution_options(read_only=True) if read_only else self.engine
         session = WatchedSession(engine, expire_on_commit=False)
         return UnitOfWork(session, self.parts, read_only=read_only)
@@ -100,7 +110,7 @@ def migrate(settings: Settings) -> None:
     try:
         with _migrating:
             schema.upgrade(engine)
-            check_master_key(engine, load_or_create_keys(settings.effective_master_key_file))
+            record_master_key(engine, load_or_create_keys(settings.effective_master_key_file))
     finally:
         engine.dispose()
     ObjectStore(settings).create_buckets()

@@ -167,8 +167,10 @@ def next_number(uow: UnitOfWork, dataset_id: str) -> int:
 def _arrived(uow: UnitOfWork, actor: Actor, version_id: str, *, announced_bytes: int) -> Job:
     version = uow.get(DatasetVersion, version_id, lock=True)
     if version is None or version.state is not VersionState.UPLOADING:
+        _discard_late(uow, version)
         raise Conflict(
-            "The upload was refused: another request completed it first. Read the version again."
+            "The upload was refused: another request completed it first, or it expired. Read the "
+            "version again."
         )
     key, _ = _places(version)
     try:
@@ -196,6 +198,17 @@ def _arrived(uow: UnitOfWork, actor: Actor, version_id: str, *, announced_bytes:
         version_id=version.id,
         payload={"raw_key": key, "bytes": size},
     )
+
+
+def _discard_late(uow: UnitOfWork, version: DatasetVersion | None) -> None:
+    """Delete bytes that arrived after their version was refused or its upload swept.
+
+    Nobody would look for them again. Before that, another request's upload is under the same key.
+    """
+    if version is None or version.raw_key is None:
+        return
+    if version.state is VersionState.REFUSED or version.raw_erased_at is not None:
+        uow.objects.delete(Bucket.WORK, version.raw_key)
 
 
 def _uploading(uow: UnitOfWork, actor: Actor, version_id: str) -> DatasetVersion:

@@ -69,6 +69,21 @@ def test_a_database_refuses_another_master_key(
     remove_buckets(application)
 
 
+def test_a_running_service_refuses_a_database_of_another_master_key(
+    tmp_path: Path, object_store: ObjectStoreServer
+) -> None:
+    settings = settings_for(tmp_path, object_store)
+    application = application_for(settings)
+    application.close()
+    settings.effective_master_key_file.unlink()
+    other = build(settings)  # makes a key of its own, as the first start on SQLite does
+    for read_only in (True, False):
+        with pytest.raises(WrongMasterKey, match="Restore the file"):
+            other.uow(read_only=read_only)
+    other.close()
+    remove_buckets(application)
+
+
 def test_a_machine_beside_postgresql_never_makes_a_key_of_its_own(
     tmp_path: Path, object_store: ObjectStoreServer, postgres_url: str
 ) -> None:

@@ -1,6 +1,7 @@
 """Datasets, cohorts, uploads, ingest and the withdrawal of a person."""
 
 import secrets
+from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 
@@ -340,6 +341,22 @@ def test_an_upload_that_nobody_completes_expires_and_frees_its_quota(sqlite_walk
     assert stored_version(sqlite_walk, version.id).state is VersionState.REFUSED
     with pytest.raises(IllegalTransition):
         put(sqlite_walk, version, b"late")
+
+
+def test_bytes_that_arrive_after_their_upload_expired_are_not_kept(sqlite_walk: Walk) -> None:
+    version = start(sqlite_walk, sqlite_walk.dataset())
+    clock = sqlite_walk.application.parts.clock
+    next_month = copied_clock(sqlite_walk.application, lambda: clock() + timedelta(days=30))
+
+    def slowly() -> Iterator[bytes]:
+        yield b"half"
+        with next_month.uow() as uow:
+            assert jobs.reap(uow).expired_uploads == 1
+        yield b"rest"
+
+    with pytest.raises(Conflict, match="expired"), sqlite_walk.application.uow() as uow:
+        datasets.put_upload(uow, sqlite_walk.owner, version_id=version.id, chunks=slowly())
+    assert not sqlite_walk.application.objects.exists(Bucket.WORK, str(version.raw_key))
 
 
 def test_a_cancelled_ingest_refuses_its_version(walk: Walk) -> None:
