@@ -272,7 +272,7 @@ def _reference_mean(
     pixels = schema.height * schema.width
     persons = max(float(sums[0, -1]), noise) / _COUNT_WEIGHT
     scale = 0.5 * np.sqrt(pixels) / np.sqrt(1 - _COUNT_WEIGHT**2) / persons
-    bands = _bands(radial_frequency(schema)[frequencies], _BANDS)
+    bands = _oriented_bands(schema, frequencies)
     mean = np.zeros(pixels)
     # Without this, the noise of the fine frequencies would be grain on every synthetic image.
     mean[frequencies] = _wiener(sums[:, :-1] * scale, np.array([noise * scale]), bands)[0]
@@ -318,7 +318,7 @@ def _class_means(
     )
     raw = table[:, : len(frequencies)] / direction_weight / safe_counts[:, None]
     spread = noise / direction_weight / safe_counts
-    bands = _bands(radial_frequency(schema)[frequencies], _BANDS)
+    bands = _oriented_bands(schema, frequencies)
     shrunk = _shrink_table(raw.reshape(labels, SIDES, -1), spread.reshape(labels, SIDES), bands)
     means = np.zeros((labels, SIDES, schema.height * schema.width))
     means[:, :, frequencies] = length * shrunk
@@ -458,6 +458,17 @@ def _symmetric(upper_triangle: Array, size: int) -> Array:
 def _bands(radius: Array, count: int) -> NDArray[np.int64]:
     edges = np.linspace(0.0, np.log1p(radius.max()) + 1e-9, count + 1)
     return np.asarray(np.searchsorted(edges, np.log1p(radius), side="right") - 1, dtype=np.int64)
+
+
+def _oriented_bands(schema: DatasetSchema, frequencies: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Group coefficients by octave along each axis, so that edges along one axis stand out (K,).
+
+    A joint space is fine across and coarse along; in rings of equal radius it would drown in the
+    noise of all the other directions.
+    """
+    rows, columns = np.divmod(frequencies, schema.width)
+    octave = np.floor(1.5 * np.log2(1.0 + np.stack([rows, columns]))).astype(np.int64)
+    return np.asarray(np.unique(octave[0] * 64 + octave[1], return_inverse=True)[1], dtype=np.int64)
 
 
 def _high_bands(schema: DatasetSchema, low: NDArray[np.int64]) -> NDArray[np.int64]:

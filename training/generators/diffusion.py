@@ -127,7 +127,7 @@ class Config(BaseModel):
         description="Noise of the mean image, relative to spending the whole target on it (ratio).",
     )
     class_noise_ratio: float = Field(
-        default=2.2,
+        default=1.9,
         ge=1,
         le=100,
         description="Noise of the class means, relative to spending the whole target (ratio).",

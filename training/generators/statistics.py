@@ -69,13 +69,13 @@ class Config(BaseModel):
         description="Noise of the mean image, relative to spending the whole target on it (ratio).",
     )
     class_noise_ratio: float = Field(
-        default=1.7,
+        default=1.3,
         ge=1,
         le=100,
         description="Noise of the class means, relative to spending the whole target (ratio).",
     )
     covariance_noise_ratio: float = Field(
-        default=1.3,
+        default=1.7,
         ge=1,
         le=100,
         description="Noise of the second moment, relative to spending the whole target (ratio).",
