@@ -12,6 +12,7 @@ from service.domain.errors import InputRefused
 from tests.workers.intake import uploads
 from tests.workers.intake.uploads import PERSONS, SECRET, SIDE
 from workers.intake import Limits, read_upload
+from workers.intake.persons import keyed_content_digest
 
 KEY = b"tenant key of the test"
 
@@ -172,6 +173,49 @@ def test_a_record_uploaded_again_has_the_same_digests(tmp_path):
     renamed.rows.reverse()
     second, _ = read(renamed.write(tmp_path / "again.zip"), tmp_path / "b", schema=declared)
     assert first.blobs["person_digests.npy"] == second.blobs["person_digests.npy"]
+
+
+@pytest.mark.parametrize("label", ["0", "2"])
+def test_the_arm_of_a_record_depends_on_no_other_record(tmp_path, label):
+    """Equal pixels, perhaps with another label: leaving one out leaves the other's digest alone."""
+    declared = uploads.schema(unit="record")
+
+    def digests(kept: list[int]) -> set[tuple[int, bytes]]:
+        upload = uploads.png_upload(PERSONS + 2)
+        twins = [["images/000.png", uploads.patient(0), "0"], ["images/001.png", "x", label]]
+        upload.files["images/001.png"] = upload.files["images/000.png"]
+        upload.rows[:2] = [twins[number] for number in kept]
+        for number in {0, 1} - set(kept):
+            del upload.files[f"images/00{number}.png"]
+        folder = tmp_path / "".join(map(str, kept))
+        folder.mkdir()
+        _, blobs = read(upload.write(folder / "upload.zip"), folder, schema=declared)
+        owners = blobs["person_digests.npy"][blobs["persons.npy"]]
+        labels = blobs["labels.npy"].tolist()
+        return {(of, row.tobytes()) for of, row in zip(labels, owners, strict=True)}
+
+    both = digests([0, 1])
+    assert len(both) == PERSONS + 2
+    assert digests([1, 0]) == both
+    assert digests([0]) < both
+    assert digests([1]) < both
+
+
+def test_the_content_of_an_image_is_recognised_under_another_id_unit_and_depth(tmp_path):
+    first = uploads.png_upload()
+    as_persons, _ = read(first.write(tmp_path / "a.zip"), tmp_path / "a")
+    second = uploads.png_upload()
+    for row in second.rows:
+        row[1] = f"renamed-{row[1]}"
+    as_records, _ = read(
+        second.write(tmp_path / "b.zip"), tmp_path / "b", schema=uploads.schema(unit="record")
+    )
+    np.testing.assert_array_equal(as_persons.content_digests, as_records.content_digests)
+    assert as_persons.content_digests.shape == (PERSONS, 32)
+    assert len(np.unique(as_persons.content_digests, axis=0)) == PERSONS
+    eight = uploads.picture(0)
+    assert keyed_content_digest(KEY, eight) == keyed_content_digest(KEY, eight.astype(np.uint16))
+    assert keyed_content_digest(KEY, eight) != keyed_content_digest(bytes(32), eight)
 
 
 def test_duplicates_across_persons_are_reported_and_flagged_but_kept(tmp_path):
