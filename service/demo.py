@@ -29,7 +29,7 @@ from service.walkthrough.declaration import Declaration, UploadRefused, declare
 from service.walkthrough.display import Display
 from service.walkthrough.stack import StackFailed, first_operator_key, running_stack
 from service.walkthrough.steps import NotReleasable, Request, Walkthrough
-from service.walkthrough.summary import summarise, write_summary
+from service.walkthrough.summary import PATHS, summarise, write_summary
 from service.walkthrough.verification import Verification, verify_and_tamper
 
 OUT = Path("build/demo")
@@ -111,6 +111,10 @@ def run(options: Options) -> int:
     display = Display(Console(stderr=True))
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # ends as cleanly as Ctrl-C
     options.out.mkdir(parents=True, exist_ok=True)
+    for name in ("summary.json", "api_keys.json", *PATHS.values()):
+        (options.out / name).unlink(missing_ok=True)  # nobody shall read an earlier demo's answer
+    for bundle in options.out.glob("synthetic-*.zip"):
+        bundle.unlink()
     _note_install_seconds(display)
     try:
         upload, declaration = _prepare_upload(options, display)
@@ -254,7 +258,7 @@ def _say_where(options: Options, display: Display, stack: Stack) -> None:
         "Input beside synthetic (not for release)": options.out / "contact_sheet.png",
         "Summary": options.out / "summary.json",
     }
-    bundles = sorted(options.out.glob("*-*.zip"))
+    bundles = sorted(options.out.glob("synthetic-*.zip"))
     if bundles:
         names["Bundle"] = bundles[-1]
     for name, path in names.items():
