@@ -47,14 +47,18 @@ def read_sample_grid(uow: UnitOfWork, actor: Actor, *, job_id: str) -> bytes:
     job = jobs.get_job(uow, actor, job_id=job_id)
     return _read(
         uow,
-        grid_key(job.id),
+        grid_key(uow, job),
         f"Job {job_id!r} has drawn no grid yet. Look again when it has trained for a while.",
     )
 
 
-def grid_key(job_id: str) -> str:
-    """Return where a job's worker stores its newest grid."""
-    return f"candidate/{job_id}/grid.png"
+def grid_key(uow: UnitOfWork, job: Job) -> str | None:
+    """Return where the grid of the newest attempt that has drawn one lies, if there is any."""
+    for attempt in range(job.attempt, 0, -1):
+        key = f"candidate/{job.id}/{attempt}/grid.png"
+        if uow.objects.exists(Bucket.WORK, key):
+            return key
+    return None
 
 
 def page_response(content: bytes) -> Response:

@@ -23,7 +23,7 @@ from workers.context import JobContext
 from workers.dataset_files import StoredDataset, copy_records, fetch_dataset
 from workers.generator_files import StoredSamples, fetch_generator, fetch_samples
 from workers.ledger_run import Pace
-from workers.provenance import check_plan, load_job, seed_of
+from workers.provenance import check_chain, check_plan, load_job, seed_of
 from workers.report.render import render_report
 from workers.split import Split, draw_split
 
@@ -38,9 +38,9 @@ def run(context: JobContext) -> dict[str, object]:
     sampling = load_job(context, job.payload["sample_job_id"])
     context.report("fetching")
     dataset = fetch_dataset(context, training.version_id)
-    problems = provenance_problems(context, training, dataset)
     generator, fitted = fetch_generator(context, training)
     samples = fetch_samples(context, sampling)
+    problems = provenance_problems(context, training, dataset, generator=generator, samples=samples)
     context.report("scoring")
     evidence = gather_evidence(
         context, training, dataset, generator=generator, fitted=fitted, samples=samples
@@ -65,13 +65,21 @@ def run(context: JobContext) -> dict[str, object]:
 
 
 def provenance_problems(
-    context: JobContext, training: Job, dataset: StoredDataset
+    context: JobContext,
+    training: Job,
+    dataset: StoredDataset,
+    *,
+    generator: GeneratorManifest,
+    samples: StoredSamples,
 ) -> tuple[str, ...]:
-    """Return what is wrong with the commitment made before the run; anything makes it INVALID."""
+    """Return what departs from the commitment made before the run; anything makes it INVALID."""
     try:
         check_plan(context, training, dataset)
+        check_chain(training, dataset, generator=generator, samples=samples.manifest)
     except DigestMismatch as error:
         return (str(error),)
+    if len(samples.images) != samples.manifest.count or len(samples.labels) != len(samples.images):
+        return ("The samples are not as many as their manifest says.",)
     return ()
 
 

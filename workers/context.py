@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from service.domain.jobs import Job
+from service.operations import jobs
 from service.wiring import Application
 
 
@@ -41,6 +42,11 @@ class JobContext:
         another cannot overwrite what the other one stored.
         """
         return f"candidate/{self.job.id}/{self.job.attempt}/{name}"
+
+    def check_lease(self) -> None:
+        """Refuse to go on once another worker owns the job.  Raises: LeaseLost."""
+        with self.application.uow() as uow:
+            jobs.check_token(uow, self.job.id, token=self.token)
 
 
 Entry = Callable[[JobContext], dict[str, object]]

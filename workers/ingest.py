@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from privacy.manifests import DatasetManifest, DatasetSchema
-from service.domain.datasets import DatasetVersion
+from service.domain.datasets import DatasetVersion, VersionState
+from service.domain.errors import LeaseLost
 from service.operations import datasets
 from service.store.objects import Bucket
 from workers import intake
@@ -90,8 +91,26 @@ def owner_report(read: intake.IntakeResult) -> dict[str, Any]:
 def store_version(
     context: JobContext, version: DatasetVersion, manifest: DatasetManifest, *, folder: Path
 ) -> None:
-    """Store the blobs and the manifest of a version under its prefix."""
+    """Store the blobs and the manifest of a version under its prefix.
+
+    Object storage knows no fence, so the lease is checked around every object: whatever was stored
+    before the last check is there when the version's end deletes it.
+    Raises: LeaseLost, once what this worker stored of a version that is gone is deleted again.
+    """
     objects = context.application.objects
-    for name in manifest.blobs:
-        objects.put_file(Bucket.WORK, f"{version.prefix}{name}", path=folder / name)
-    objects.put_bytes(Bucket.WORK, f"{version.prefix}manifest.json", body=manifest.canonical())
+    try:
+        for name in manifest.blobs:
+            context.check_lease()
+            objects.put_file(Bucket.WORK, f"{version.prefix}{name}", path=folder / name)
+        objects.put_bytes(Bucket.WORK, f"{version.prefix}manifest.json", body=manifest.canonical())
+        context.check_lease()
+    except LeaseLost:
+        _remove_if_gone(context, version.id)
+        raise
+
+
+def _remove_if_gone(context: JobContext, version_id: str) -> None:
+    """Delete the blobs of a version that was refused or erased; another attempt's stay."""
+    _, version = load_version(context, version_id)
+    if version.state in {VersionState.REFUSED, VersionState.ERASED}:
+        context.application.objects.delete_prefix(Bucket.WORK, version.prefix)

@@ -16,6 +16,7 @@ from PIL import Image
 from privacy.errors import ReservationExceeded
 from privacy.mechanisms import Mechanism
 from service.operations import jobs
+from service.operations.checkpoints import PREFIX
 from service.store.objects import Bucket
 from training import checkpoints
 from training.run import check_public
@@ -88,7 +89,7 @@ class LedgerRun:
         """Store a grid of synthetic images, one row per label, for the owner to look at."""
         self._context.application.objects.put_bytes(
             Bucket.WORK,
-            f"candidate/{self._context.job.id}/grid.png",
+            self._context.candidate_key("grid.png"),
             body=grid_png(images, labels),
             content_type="image/png",
         )
@@ -114,12 +115,6 @@ class LedgerRun:
             if objects.exists(Bucket.WORK, key):
                 return checkpoints.from_bytes(objects.get_bytes(Bucket.WORK, key))
         return None
-
-    def delete_checkpoints(self) -> None:
-        """Delete what no attempt needs any more."""
-        self._context.application.objects.delete_prefix(
-            Bucket.WORK, f"checkpoints/{self._context.job.id}/"
-        )
 
     def charged_mechanisms(self) -> tuple[Mechanism, ...]:
         """Return the mechanisms as they were charged, which is at least what ran."""
@@ -175,4 +170,4 @@ def grid_png(images: NDArray[np.generic], labels: NDArray[np.integer]) -> bytes:
 
 def _checkpoint_key(context: JobContext, attempt: int) -> str:
     # One key per attempt: a worker that wakes up late cannot overwrite a newer checkpoint.
-    return f"checkpoints/{context.job.id}/{attempt:04d}.safetensors"
+    return f"{PREFIX}{context.job.id}/{attempt:04d}.safetensors"

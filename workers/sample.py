@@ -61,7 +61,7 @@ def _store(
     objects.put_bytes(Bucket.WORK, key, body=manifest.canonical())
     objects.put_bytes(
         Bucket.WORK,
-        f"candidate/{context.job.id}/grid.png",
+        context.candidate_key("grid.png"),
         body=grid_png(images, labels),
         content_type="image/png",
     )

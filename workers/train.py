@@ -42,9 +42,9 @@ def run(context: JobContext) -> dict[str, object]:
     except ReleaseLost as error:
         raise Conflict(str(error)) from error
     context.report("storing")
-    result = _store(context, dataset, fitted, ledger_run.charged_mechanisms())
-    ledger_run.delete_checkpoints()
-    return result
+    # Its checkpoints stay until the job has ended (`operations.checkpoints`): a crash from here on
+    # must not leave an attempt that has spent everything and kept nothing.
+    return _store(context, dataset, fitted, ledger_run.charged_mechanisms())
 
 
 def training_arm(context: JobContext, training: Job, dataset: StoredDataset) -> TrainingRecords:

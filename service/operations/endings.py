@@ -12,9 +12,10 @@ from service.domain.datasets import DatasetVersion
 from service.domain.jobs import Job, JobKind, JobState
 from service.domain.trail import TrailEvent
 from service.operations import budgets, fencing
+from service.operations.checkpoints import delete_checkpoints
 from service.operations.ingests import mark_refused
 from service.operations.pipeline import queue_next
-from service.operations.withdrawals import sweep_version
+from service.operations.withdrawals import sweep_erasures, sweep_version
 from service.store.unit_of_work import UnitOfWork
 
 ATTEMPTS_USED_UP = (
@@ -116,12 +117,13 @@ def _refuse_version(uow: UnitOfWork, job: Job) -> None:
 
 
 def _commit_and_sweep(uow: UnitOfWork, job: Job) -> None:
-    """Commit, then delete raw bytes; if that is interrupted, the reaper deletes them."""
+    """Commit, then delete raw bytes or checkpoints; if that is interrupted, the reaper does it."""
     uow.commit()
     if job.state is JobState.QUEUED or job.version_id is None:
         return
-    if job.kind is JobKind.INGEST:
+    if job.kind is JobKind.TRAIN:
+        delete_checkpoints(uow, job.id)
+    elif job.kind is JobKind.INGEST:
         sweep_version(uow, job.version_id)
     elif job.kind is JobKind.ERASE:
-        sweep_version(uow, job.payload["source_version_id"])
-        sweep_version(uow, job.version_id)
+        sweep_erasures(uow, dataset_id=job.dataset_id)

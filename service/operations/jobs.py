@@ -9,6 +9,7 @@ from service.domain.jobs import TERMINAL, Job, JobKind, JobState
 from service.domain.trail import TrailEvent
 from service.operations import endings
 from service.operations.endings import cancel_finished, fail_job, requeue_job, succeed_job
+from service.operations.fencing import check_token
 from service.operations.leases import (
     charge_steps,
     claim_job,
@@ -28,6 +29,7 @@ __all__ = [
     "cancel_finished",
     "cancel_job",
     "charge_steps",
+    "check_token",
     "claim_job",
     "fail_job",
     "get_job",

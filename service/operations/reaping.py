@@ -9,6 +9,7 @@ import structlog
 
 from service.domain.errors import DomainError
 from service.domain.jobs import Job, JobState
+from service.operations.checkpoints import sweep_checkpoints
 from service.operations.endings import take_back
 from service.operations.releases import settle_bundles
 from service.operations.uploads import expire_uploads
@@ -31,6 +32,7 @@ class Reaped:
     expired_uploads: int = 0
     swept_versions: int = 0
     settled_bundles: int = 0
+    swept_checkpoints: int = 0
 
     def __bool__(self) -> bool:
         """Tell whether anything was done."""
@@ -50,6 +52,7 @@ def reap(uow: UnitOfWork) -> Reaped:
     done.expired_uploads = expire_uploads(uow)
     done.swept_versions = sweep_erasures(uow)
     done.settled_bundles = settle_bundles(uow)
+    done.swept_checkpoints = sweep_checkpoints(uow)
     return done
 
 

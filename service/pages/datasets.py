@@ -7,7 +7,6 @@ from service.domain.jobs import TERMINAL, Job, JobKind
 from service.operations import datasets, jobs
 from service.operations.budgets import BudgetView
 from service.pages.session import actor, blueprint
-from service.store.objects import Bucket
 from service.store.unit_of_work import UnitOfWork
 from service.web import application
 
@@ -78,9 +77,8 @@ def sample_grid(job_id: str) -> Response:
 
 
 def _has_grid(uow: UnitOfWork, job: Job) -> bool:
-    return job.kind in {JobKind.TRAIN, JobKind.SAMPLE} and uow.objects.exists(
-        Bucket.WORK, documents.grid_key(job.id)
-    )
+    draws = job.kind in {JobKind.TRAIN, JobKind.SAMPLE}
+    return draws and documents.grid_key(uow, job) is not None
 
 
 def _shares(budget: BudgetView) -> dict[str, float]:

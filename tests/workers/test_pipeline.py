@@ -19,6 +19,7 @@ from privacy.manifests import (
     SamplesManifest,
 )
 from privacy.report import AuditReport
+from service import documents
 from service.domain.accounts import Actor
 from service.domain.datasets import DatasetVersion, VersionState
 from service.domain.jobs import Job, JobKind, JobState
@@ -154,7 +155,8 @@ def test_samples_have_every_declared_label_equally_often(service, audited):
 
 def test_the_owner_sees_a_grid_of_samples(service, audited):
     for job_id in (audited.payload["train_job_id"], audited.payload["sample_job_id"]):
-        grid = service.application.objects.get_bytes(Bucket.WORK, f"candidate/{job_id}/grid.png")
+        with service.application.uow(read_only=True) as uow:
+            grid = documents.read_sample_grid(uow, service.owner, job_id=job_id)
         with Image.open(io.BytesIO(grid)) as picture:
             assert picture.format == "PNG"
 
@@ -314,27 +316,86 @@ def test_commitments_open_with_the_salts_that_the_instance_keeps(
 
 
 def test_a_withdrawn_person_is_gone_from_every_stored_byte(service, tmp_path):
+    """Also from the page of an audit that showed real images beside synthetic ones."""
     upload = write_upload(tmp_path / "upload.npz", persons=60, seed=7)
+    images = np.load(upload)["train_images"][2 * 13 : 2 * 14]
     job = service.upload(upload, phantom_schema(60))
     service.work()
     before = version_of(service, service.job(job.id))
-    digest = service.application.keys.person_digest(before.tenant_id, b"patient-7-13")
-    with service.application.uow() as uow:
-        erasing = datasets.withdraw_person(
-            uow, service.owner, dataset_id=before.dataset_id, patient_id="patient-7-13"
-        )
+    service.train(before.id, samples=SAMPLES)
     service.work()
-    erasing = service.job(erasing.id)
-    assert erasing.state is JobState.SUCCEEDED, erasing.problem
+    audit = service.jobs_of(JobKind.AUDIT)[-1]
+    assert b"data:image/png" in document(service, audit, "report_html")
+    digest = service.application.keys.person_digest(before.tenant_id, b"patient-7-13")
+    objects = service.application.objects
+    assert holding(objects, digest, *(image.tobytes() for image in images)) == {
+        f"{before.prefix}images.npy",
+        f"{before.prefix}person_digests.npy",
+    }
+    erasing = withdrawn(service, before, "patient-7-13")
     after = version_of(service, erasing)
     manifest = DatasetManifest.model_validate(after.manifest)
     assert (manifest.person_count, manifest.record_count) == (59, 118)
-    objects = service.application.objects
     assert not list(objects.list_keys(Bucket.WORK, before.prefix))
-    keys = list(objects.list_keys(Bucket.WORK, after.prefix))
-    assert not any(digest in objects.get_bytes(Bucket.WORK, key) for key in keys)
+    assert not holding(objects, digest, *(image.tobytes() for image in images))
+    assert list(objects.list_keys(Bucket.WORK, f"candidate/{audit.id}/")) == [
+        audit.result["report"]
+    ]
     persons = np.load(io.BytesIO(objects.get_bytes(Bucket.WORK, f"{after.prefix}persons.npy")))
     assert np.bincount(persons).tolist() == [2] * 59
+
+
+def test_a_person_of_an_older_version_is_withdrawn_and_the_newest_is_kept_whole(service, tmp_path):
+    first = write_upload(tmp_path / "first.npz", persons=60, seed=8)
+    old = version_of(service, service.upload(first, phantom_schema(60)))
+    service.work()
+    second = write_upload(tmp_path / "second.npz", persons=60, seed=9)
+    newest = version_of(service, add_version(service, old.dataset_id, second))
+    service.work()
+    erasing = withdrawn(service, old, "patient-8-13")
+    after = version_of(service, erasing)
+    manifest = DatasetManifest.model_validate(after.manifest)
+    assert (manifest.person_count, manifest.record_count) == (60, 120)
+    objects = service.application.objects
+    for erased in (old, newest):
+        assert not list(objects.list_keys(Bucket.WORK, erased.prefix))
+    images = np.load(io.BytesIO(objects.get_bytes(Bucket.WORK, f"{after.prefix}images.npy")))
+    np.testing.assert_array_equal(images, np.load(second)["train_images"])
+
+
+def add_version(service: Service, dataset_id: str, path) -> Job:
+    """Upload a file to a dataset that exists."""
+    size = path.stat().st_size
+    with service.application.uow() as uow:
+        version = datasets.start_upload(
+            uow, service.owner, dataset_id=dataset_id, suffix=path.suffix, size_bytes=size
+        )
+    with service.application.uow() as uow:
+        return datasets.put_upload(
+            uow, service.owner, version_id=version.id, chunks=[path.read_bytes()]
+        )
+
+
+def withdrawn(service: Service, version: DatasetVersion, patient_id: str) -> Job:
+    """Withdraw a person; return the job when it has ended."""
+    with service.application.uow() as uow:
+        job = datasets.withdraw_person(
+            uow, service.owner, dataset_id=version.dataset_id, patient_id=patient_id
+        )
+    service.work()
+    job = service.job(job.id)
+    assert job.state is JobState.SUCCEEDED, job.problem
+    return job
+
+
+def holding(objects, *secrets: bytes) -> set[str]:
+    """Return the keys of all objects, but the journal's, that hold one of these bytes."""
+    return {
+        key
+        for bucket in (Bucket.WORK, Bucket.RELEASED, Bucket.QUARANTINE)
+        for key in objects.list_keys(bucket, "")
+        if any(secret in objects.get_bytes(bucket, key) for secret in secrets)
+    }
 
 
 def test_a_refused_upload_leaves_its_sentence_and_nothing_else(service, tmp_path):
