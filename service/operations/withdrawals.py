@@ -122,7 +122,7 @@ def finish_erase(
     return version
 
 
-def sweep_erasures(uow: UnitOfWork) -> int:
+def sweep_erasures(uow: UnitOfWork, *, dataset_id: str | None = None) -> int:
     """Delete raw uploads and blobs that no state needs any more; return how many versions.
 
     Runs after every ending and by the reaper, so an interruption only delays a deletion.
@@ -136,9 +136,10 @@ def sweep_erasures(uow: UnitOfWork) -> int:
         _versions.c.blobs_erased_at.is_(None),
         _versions.c.state.in_([VersionState.REFUSED, VersionState.ERASED]),
     )
-    found = list(
-        uow.session.execute(sa.select(_versions.c.id).where(raw_due | blobs_due)).scalars()
-    )
+    due = sa.select(_versions.c.id).where(raw_due | blobs_due)
+    if dataset_id is not None:
+        due = due.where(_versions.c.dataset_id == dataset_id)
+    found = list(uow.session.execute(due.order_by(_versions.c.id)).scalars())
     return sum(sweep_version(uow, version_id) for version_id in found)
 
 
