@@ -31,7 +31,7 @@ class Settings:
     publisher: str = "Kaima"
     policy_file: Path | None = None
     catalogue_file: Path | None = None
-    journal_retention_days: int = 0
+    journal_retention_days: int = 365
     train_queue: str = "cpu"
     quota_datasets: int = 100
     quota_jobs: int = 20

@@ -91,7 +91,8 @@ def settings_for(
         s3_bucket_prefix=f"t{secrets.token_hex(6)}",
         catalogue_file=catalogue,
         part_bytes=5 * 1024 * 1024,
-        **options,
+        # Locked anchors could not be deleted with their buckets when a test ends.
+        **{"journal_retention_days": 0, **options},
     )
 
 

@@ -156,11 +156,14 @@ def anchor(session: Session, objects: ObjectStore, *, settings: Settings) -> Non
 def check_not_behind(session: Session, objects: ObjectStore) -> None:
     """Refuse when object storage holds an anchor that this database lacks or contradicts.
 
-    Costs one LIST: only keys behind the last anchor that this database knows are asked for.
+    The last anchor that this database knows must be there as well: without it, nothing would tell
+    this database from an older one. Costs one LIST: only keys from that anchor on are asked for.
     Raises: JournalBehind with the remedy.
     """
     anchored = _anchored_seq(session)
-    for key in objects.list_keys(Bucket.JOURNAL, PREFIX, after=f"{PREFIX}{anchored:016d}"):
+    keys = list(objects.list_keys(Bucket.JOURNAL, PREFIX, after=f"{PREFIX}{anchored:016d}"))
+    _check_anchored(session, keys, anchored)
+    for key in keys:
         seq, short = parse_anchor_key(key)
         # Anchors are written after the commit, so one that is seen here has its rows committed:
         # reading the row now, after the LIST, finds it unless this database is another one.
@@ -174,6 +177,20 @@ def check_not_behind(session: Session, objects: ObjectStore) -> None:
                 anchored=seq,
                 database=position(session).seq,
             )
+
+
+def _check_anchored(session: Session, keys: Sequence[str], anchored: int) -> None:
+    if anchored == 0:
+        return
+    row = next(read_rows(session, after=anchored - 1, limit=1), None)
+    if row is None or row.seq != anchored or anchor_key(row) not in keys:
+        raise JournalBehind(
+            f"The request was refused: object storage lacks the anchor of journal row {anchored}, "
+            "which was stored there. The journal's bucket was emptied, or it is another one. "
+            "An operator must restore it from its backup.",
+            remedy="restore the journal's bucket",
+            anchored=anchored,
+        )
 
 
 def anchor_key(last: Row) -> str:

@@ -63,6 +63,7 @@ class ObjectStore:
         self._client = connect(settings, settings.s3_endpoint_url)
         public = settings.s3_public_endpoint_url or settings.s3_endpoint_url
         self._public_client = connect(settings, public)
+        self._is_locked = False
 
     def bucket(self, bucket: Bucket) -> str:
         """Return the bucket's full name."""
@@ -86,6 +87,11 @@ class ObjectStore:
         except ClientError:
             return False
         return answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled"
+
+    def _locks_journal(self) -> bool:
+        # Only a yes is remembered: a no may have been an outage.
+        self._is_locked = self._is_locked or self.has_object_lock()
+        return self._is_locked
 
     def ping(self) -> None:
         """Raise if the store does not answer."""
@@ -238,10 +244,11 @@ class ObjectStore:
     def put_immutable(self, key: str, body: bytes, *, retention_days: int = 0) -> None:
         """Store into the journal's bucket, never over an existing object.
 
-        With `retention_days`, nobody can delete it before (object lock, COMPLIANCE).
+        With `retention_days`, nobody can delete it before (object lock, COMPLIANCE), if the bucket
+        was made with object lock; `create_buckets` warns where the store has none.
         """
         options: dict[str, Any] = {}
-        if retention_days:
+        if retention_days and self._locks_journal():
             until = datetime.now(UTC) + timedelta(days=retention_days)
             options = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until}
             options["ChecksumAlgorithm"] = "SHA256"

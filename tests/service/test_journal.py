@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from botocore.exceptions import ClientError
 from sqlalchemy.orm import Session
 
 from privacy.mechanisms import PrivacyTarget
+from service.config import Settings
 from service.domain.accounts import BOOTSTRAP
 from service.domain.errors import Conflict, JournalBehind
 from service.operations import accounts, datasets, jobs
@@ -169,6 +171,37 @@ def test_an_anchor_is_never_overwritten(sqlite_walk: Walk) -> None:
 
 def test_the_journal_bucket_has_object_lock(sqlite_application: Application) -> None:
     assert sqlite_application.objects.has_object_lock()
+
+
+def test_anchors_are_locked_by_default_where_the_store_can(
+    tmp_path: Path, object_store: ObjectStoreServer
+) -> None:
+    default = Settings().journal_retention_days
+    assert default > 0
+    settings = settings_for(tmp_path, object_store, journal_retention_days=default)
+    application = application_for(settings)
+    walk = Walk(application)
+    walk.dataset()
+    (key, *_) = anchor_keys(application)
+    client, bucket = application.objects._client, application.objects.bucket(Bucket.JOURNAL)
+    (version,) = client.list_object_versions(Bucket=bucket, Prefix=key)["Versions"]
+    with pytest.raises(ClientError):
+        client.delete_object(Bucket=bucket, Key=key, VersionId=version["VersionId"])
+    assert application.objects.exists(Bucket.JOURNAL, key)
+    application.close()
+
+
+def test_a_journal_bucket_that_was_emptied_stops_training(sqlite_walk: Walk) -> None:
+    version = sqlite_walk.version(sqlite_walk.dataset())
+    objects = sqlite_walk.application.objects
+    sqlite_walk.training(version)
+    last = anchor_keys(sqlite_walk.application)[-1]
+    body = objects.get_bytes(Bucket.JOURNAL, last)
+    objects.delete(Bucket.JOURNAL, last)
+    with pytest.raises(JournalBehind, match="lacks the anchor"):
+        sqlite_walk.training(version)
+    objects.put_immutable(last, body)
+    sqlite_walk.training(version)
 
 
 def test_many_writers_make_one_chain(walk: Walk) -> None:
