@@ -27,6 +27,7 @@ from service.domain.trail import LedgerEvent, TrailEvent
 from service.store import journal
 from service.store.keys import Keys
 from service.store.objects import ObjectStore
+from service.store.sealing import seal
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -115,13 +116,17 @@ class UnitOfWork:
         return self.session.get(kind, key)
 
     def trail(self, actor: Actor, action: TrailEvent, subject: str, **details: object) -> None:
-        """Record who did what to which thing; part of this transaction."""
+        """Record who did what to which thing; part of this transaction.
+
+        Digests of private documents among the details are sealed (`service.store.sealing`).
+        """
+        salt = self.keys.commitment_salt(f"journal/{subject}")
         body = {
             "event": action.value,
             "actor": actor.user_id,
             "tenant": actor.tenant_id,
             "subject": subject,
-            "details": details,
+            "details": seal(details, salt=salt),
         }
         self._entries.append(journal.Entry("trail", subject, body))
 

@@ -15,6 +15,7 @@ from privacy.mechanisms import PrivacyTarget
 from service.config import Settings
 from service.domain.accounts import BOOTSTRAP
 from service.domain.errors import Conflict, JournalBehind
+from service.domain.releases import ReleaseState
 from service.operations import accounts, datasets, jobs
 from service.operations import journal as operation
 from service.store import journal, tables
@@ -202,6 +203,18 @@ def test_a_journal_bucket_that_was_emptied_stops_training(sqlite_walk: Walk) -> 
         sqlite_walk.training(version)
     objects.put_immutable(last, body)
     sqlite_walk.training(version)
+
+
+def test_no_row_holds_or_shows_an_unsalted_digest_of_a_private_document(sqlite_walk: Walk) -> None:
+    version = sqlite_walk.version(sqlite_walk.dataset())
+    release = sqlite_walk.release(ReleaseState.PUBLISHED, audit=sqlite_walk.audited(version))
+    private = [str(version.manifest_digest), "1" * 64, "2" * 64, "3" * 64]
+    with sqlite_walk.application.uow(read_only=True) as uow:
+        stored = "".join(row.text for row in journal.read_rows(uow.session))
+        shown = json.dumps(operation.list_rows(uow, sqlite_walk.operator, limit=1000))
+    assert [digest for digest in private if digest in stored + shown] == []
+    assert release.evidence["commitment"] in stored
+    assert release.evidence["policy"] in stored
 
 
 def test_many_writers_make_one_chain(walk: Walk) -> None:
