@@ -1,6 +1,8 @@
 """Migrations run up and down on both databases, and make exactly the declared tables."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,30 @@ def test_down_removes_everything_and_up_works_again(database_url: str, tmp_path:
         head = connection.execute(sa.select(tables.journal_head)).one()
     engine.dispose()
     assert (head.seq, head.digest) == (0, "0" * 64)
+
+
+def test_older_cohorts_keep_the_reference_rate_of_their_first_dataset(
+    database_url: str, tmp_path: Path
+) -> None:
+    engine = engine_for(database_url, tmp_path)
+    schema.upgrade(engine, "0002")
+    cohort = {"budget_epsilon": Decimal(1), "budget_delta": Decimal("0.00001"), "rule": "basic"}
+    at = {"created_at": datetime(2026, 1, 1, tzinfo=UTC)}
+    rate = tables.cohorts.c.reference_rate.name
+    columns = [column for column in tables.cohorts.c if column.name != rate]
+    older = sa.table("cohorts", *(sa.column(column.name, column.type) for column in columns))
+    dataset = {"name": "n", "purpose": "p", "declared": {"declared_count": 4000}, "created_by": "u"}
+    with engine.begin() as connection:
+        connection.execute(sa.insert(tables.tenants).values(id="ten", name="one", **at))
+        connection.execute(sa.insert(older).values(id="coh", tenant_id="ten", **cohort, **at))
+        owner = {"id": "dst", "tenant_id": "ten", "cohort_id": "coh"}
+        connection.execute(sa.insert(tables.datasets).values(**owner, **dataset, **at))
+    schema.upgrade(engine)
+    with engine.connect() as connection:
+        assert connection.execute(sa.select(tables.cohorts.c.reference_rate)).scalar() == 0.125
+    schema.downgrade(engine, "0002")
+    schema.upgrade(engine)
+    engine.dispose()
 
 
 def test_sqlite_waits_for_writers_and_keeps_foreign_keys(tmp_path: Path) -> None:

@@ -37,17 +37,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("version_id", "person_digest", name=op.f("pk_version_persons")),
     )
     op.create_index(op.f("ix_version_persons_person_digest"), "version_persons", ["person_digest"])
-    with op.batch_alter_table("cohorts") as batch:
-        batch.add_column(sa.Column("reference_rate", sa.Float(), nullable=True))
+    # With a default, SQLite need not make the table again, which the rows that refer to it forbid.
+    rate = sa.Column("reference_rate", sa.Float(), nullable=False, server_default="0.2")
+    op.add_column("cohorts", rate)
     _fill_rates()
-    with op.batch_alter_table("cohorts") as batch:
-        batch.alter_column("reference_rate", existing_type=sa.Float(), nullable=False)
 
 
 def downgrade() -> None:
     """Drop them."""
-    with op.batch_alter_table("cohorts") as batch:
-        batch.drop_column("reference_rate")
+    op.drop_column("cohorts", "reference_rate")
     op.drop_table("version_persons")
     op.drop_table("cohort_contents")
 
