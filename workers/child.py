@@ -37,7 +37,8 @@ class Child:
             [sys.executable, "-m", "workers.job", job_id],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=dict(environment),
+            # Idle threads sleep: spinning, they would take the cores that web and broker need.
+            env={"OMP_WAIT_POLICY": "PASSIVE", **environment},
             process_group=0,
         )
         self._reader = threading.Thread(target=self._read, name=f"job-{job_id}", daemon=True)

@@ -27,8 +27,9 @@ LATERAL_SHARE = 0.12
 # Share of the healthy joint-space width that is left in the worse compartment, by grade.
 JOINT_SPACE_LEFT = (1.00, 0.88, 0.70, 0.40, 0.08)
 JOINT_SPACE_LEFT_SD = (0.03, 0.04, 0.05, 0.06, 0.05)
-# The better compartment loses this share of what the worse one loses.
-SPARED_LOSS_RATIO = 0.12
+# The better compartment loses this share of what the worse one loses: more than is usual in life, so
+# that a grade shows in both halves of a small picture.
+SPARED_LOSS_RATIO = 0.75
 # Length of the osteophytes at the margins of the worse compartment, mm, by grade.
 OSTEOPHYTE_MM = (0.0, 0.6, 2.1, 3.4, 5.2)
 # Subchondral sclerosis of the worse compartment, 0 none to 1 eburnated, by grade.
