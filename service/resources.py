@@ -355,11 +355,21 @@ class Review(Resource):
     created_at: datetime | None = None
 
 
+class EarlierRelease(Resource):
+    """Another release of the same samples, and the votes on it that may be seen."""
+
+    id: str
+    name: str
+    version: str
+    state: str
+    reviews: list[Review] = []
+
+
 class Release(Resource):
     """A release. What is measured on real records is not in it.
 
-    Fields of the candidate (`dataset_id`, `audit_job_id`, `author_id`, `reviews`, `votes`) are
-    shown inside the tenant only.
+    Fields of the candidate (`dataset_id`, `audit_job_id`, `author_id`, `reviews`, `votes`,
+    `earlier`) are shown inside the tenant only.
     """
 
     id: str
@@ -391,6 +401,9 @@ class Release(Resource):
     author_id: str | None = None
     reviews: list[Review] = []
     votes: int = 0
+    earlier: list[EarlierRelease] = Field(
+        default=[], description="other releases of the same samples, and what was decided of them"
+    )
 
 
 class Acceptance(Resource):

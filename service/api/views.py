@@ -10,7 +10,7 @@ from service.domain.accounts import Actor
 from service.domain.datasets import Dataset, DatasetVersion
 from service.domain.jobs import Job
 from service.domain.permissions import is_insider
-from service.domain.releases import Release
+from service.domain.releases import Release, Review
 from service.operations.budgets import BudgetEntry, BudgetView
 from service.operations.jobs import TrainingPlan
 from service.operations.releases import ReleaseView
@@ -140,18 +140,33 @@ def training_plan(found: TrainingPlan) -> r.TrainingPlan:
 
 def release(found: ReleaseView) -> r.Release:
     """Show one release with what this actor may see of its review."""
-    shown = [
-        r.Review(
-            auditor_id=vote.auditor_id,
-            decision=vote.decision.value,
-            reason=vote.reason,
-            round=vote.round,
-            created_at=vote.created_at,
+    earlier = [
+        r.EarlierRelease(
+            id=other.release.id,
+            name=other.release.name,
+            version=other.release.version,
+            state=other.release.state.value,
+            reviews=[_review(vote) for vote in other.reviews],
         )
-        for vote in found.reviews
+        for other in found.earlier
     ]
     return _release(found.release, is_insider=found.is_insider).model_copy(
-        update={"reviews": shown, "votes": found.votes_cast, "has_accepted": found.has_accepted}
+        update={
+            "reviews": [_review(vote) for vote in found.reviews],
+            "votes": found.votes_cast,
+            "has_accepted": found.has_accepted,
+            "earlier": earlier,
+        }
+    )
+
+
+def _review(vote: Review) -> r.Review:
+    return r.Review(
+        auditor_id=vote.auditor_id,
+        decision=vote.decision.value,
+        reason=vote.reason,
+        round=vote.round,
+        created_at=vote.created_at,
     )
 
 

@@ -11,7 +11,7 @@ from service.commands.console import Session, byte_bar, fail, job_bar, with_clie
 
 _SHOWN = (
     "id", "name", "version", "state", "revision", "unit", "relation", "epsilon", "delta", "tier",
-    "verdict", "votes", "reviews", "tombstone", "audit_job_id", "published_at",
+    "verdict", "votes", "reviews", "earlier", "tombstone", "audit_job_id", "published_at",
 )  # fmt: skip
 
 

@@ -1,7 +1,6 @@
 """Propose, read and list releases. Review, publication and withholding are offered here as well."""
 
 import re
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,13 @@ from service.domain.releases import (
     Review,
 )
 from service.domain.trail import TrailEvent
+from service.operations.earlier_rounds import (
+    EarlierRelease,
+    all_votes,
+    check_not_rejected,
+    earlier_releases,
+    shown_votes,
+)
 from service.operations.publication import (
     PublicationFacts,
     finish_publication,
@@ -69,8 +75,9 @@ _TERMS_LIMIT = 20_000
 class ReleaseView:
     """A release as one actor may see it.
 
-    Whoever is not an `insider` sees what was published and nothing that led to it. `reviews` holds
-    only the votes that the actor may see; `votes_cast` counts all of this round.
+    Whoever is not an insider sees what was published and nothing that led to it. `reviews` holds
+    only the votes that the actor may see; `votes_cast` counts all of this round. `earlier` are the
+    other releases of the same samples, for insiders.
     """
 
     release: Release
@@ -78,6 +85,7 @@ class ReleaseView:
     reviews: list[Review]
     votes_cast: int
     has_accepted: bool
+    earlier: list[EarlierRelease]
 
 
 def create_release(
@@ -92,13 +100,15 @@ def create_release(
 ) -> Release:
     """Propose an audited candidate as a DRAFT.
 
-    Raises: InputRefused, Conflict if name and version are taken, NotFound, PermissionDenied.
+    Raises: InputRefused, Conflict if name and version are taken or auditors rejected these samples
+    before, NotFound, PermissionDenied.
     """
     permissions.check_may_create_release(actor)
     dataset = permissions.check_may_change_dataset(
         actor, uow.get(Dataset, dataset_id), asked=dataset_id
     )
     job = _audit_job(uow, actor, audit_job_id, dataset_id=dataset.id)
+    check_not_rejected(uow, job.id, what="The release")
     if not _NAME.fullmatch(name) or not _VERSION.fullmatch(version):
         raise InputRefused(
             f"The name {name[:80]!r} with version {version[:80]!r} was refused. Use lower-case "
@@ -152,6 +162,7 @@ def revise_release(
         )
     if audit_job_id is not None:
         job = _audit_job(uow, actor, audit_job_id, dataset_id=release.dataset_id)
+        check_not_rejected(uow, job.id, what="The change", release_id=release.id)
         release.audit_job_id = job.id
         release.tier, release.verdict = str(job.payload["tier"]), str(job.result["verdict"])
     if terms is not None:
@@ -170,23 +181,11 @@ def get_release(uow: UnitOfWork, actor: Actor, *, release_id: str) -> ReleaseVie
         actor, uow.get(Release, release_id), asked=release_id
     )
     insider = permissions.is_insider(actor, release)
-    votes = list(
-        uow.session.execute(
-            sa.select(Review)
-            .where(tables.reviews.c.release_id == release.id)
-            .order_by(tables.reviews.c.round, tables.reviews.c.created_at)
-        ).scalars()
-    )
-    cast = Counter(vote.round for vote in votes)
-    shown = [
-        vote
-        for vote in votes
-        # Also in an older round: one that was voided stays blind for ever, since its auditors vote
-        # again, about the same candidate.
-        if insider and (cast[vote.round] >= AUDITORS_NEEDED or vote.auditor_id == actor.user_id)
-    ]
+    votes = all_votes(uow, release) if insider else []
+    cast = sum(vote.round == release.round for vote in votes)
     accepted = uow.get(Acceptance, (release.id, actor.user_id)) is not None
-    return ReleaseView(release, insider, shown, cast[release.round] if insider else 0, accepted)
+    earlier = earlier_releases(uow, actor, release) if insider else []
+    return ReleaseView(release, insider, shown_votes(votes, actor), cast, accepted, earlier)
 
 
 def list_releases(

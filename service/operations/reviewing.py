@@ -30,6 +30,7 @@ from service.domain.releases import (
     outcome,
 )
 from service.domain.trail import TrailEvent
+from service.operations.earlier_rounds import check_not_rejected
 from service.operations.withdrawals import check_usable
 from service.store import journal, tables
 from service.store.unit_of_work import UnitOfWork
@@ -118,6 +119,8 @@ def review_release(
     check_evidence(uow, actor, release)
     _check_uninvolved(uow, actor, release)
     permissions.check_decision(release, decision=decision, reason=reason)
+    if decision is Decision.APPROVE:
+        check_not_rejected(uow, release.audit_job_id, what="Approving", release_id=release.id)
     votes = _votes(uow, release)
     if any(vote.auditor_id == actor.user_id for vote in votes):
         raise Conflict("The review was refused: you voted already in this round.")
@@ -170,14 +173,16 @@ def _reveal(uow: UnitOfWork, votes: list[Review]) -> None:
 def check_revision(release: Release, if_match: str | None) -> None:
     """Refuse a write by somebody who has not seen the current revision.
 
+    `*` would match whatever is there, which nobody has read: it counts as no If-Match.
     Raises: PreconditionFailed.
     """
-    if if_match is None:
+    if if_match is None or if_match.strip() == "*":
         raise PreconditionFailed(
-            "The change was refused without If-Match. Read the release and send its ETag.",
+            "The change was refused without an If-Match that names a revision. Read the release "
+            "and send its ETag.",
             required=True,
         )
-    if if_match.removeprefix("W/") not in {release.etag, "*"}:
+    if if_match.removeprefix("W/") != release.etag:
         raise PreconditionFailed(
             f"The change was refused: revision {release.revision} is current, {if_match[:40]} was "
             "named. Read the release again.",
@@ -204,12 +209,13 @@ def check_evidence(uow: UnitOfWork, actor: Actor, release: Release) -> None:
 
 
 def check_candidate(uow: UnitOfWork, release: Release, *, what: str) -> None:
-    """Refuse a candidate whose data hold a person who was, or is being, withdrawn.
+    """Refuse a candidate that was rejected before, or whose data hold a person who withdraws.
 
     Holds the cohort's row, so that no withdrawal begins before the caller commits.
     Raises: Conflict.
     """
-    train, _, _ = candidate_jobs(uow, release)
+    train, _, audit = candidate_jobs(uow, release)
+    check_not_rejected(uow, audit.id, what=what, release_id=release.id)
     version = uow.get(DatasetVersion, str(train.version_id))
     dataset = uow.get(Dataset, release.dataset_id)
     if version is None or dataset is None:

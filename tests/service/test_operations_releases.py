@@ -101,6 +101,79 @@ def test_a_vote_is_hidden_in_the_journal_until_both_are_in(walk: Walk) -> None:
     assert revealed == {first.user_id: "reject", second.user_id: "approve"}
 
 
+def proposed_again(walk: Walk, release: Release, version: str = "1.1.1") -> Release:
+    """Propose the samples of a release under another version."""
+    with walk.application.uow() as uow:
+        return releases.create_release(
+            uow,
+            walk.owner,
+            dataset_id=release.dataset_id,
+            audit_job_id=release.audit_job_id,
+            name=release.name,
+            version=version,
+            terms="Use for research.",
+        )
+
+
+def test_a_rejection_holds_for_the_samples_under_every_other_version(walk: Walk) -> None:
+    release = walk.release(ReleaseState.SUBMITTED)
+    drafted = proposed_again(walk, release, "1.0.1")
+    under_review = walk.voted(
+        walk.submitted(proposed_again(walk, release, "1.0.2")), walk.auditors[2]
+    )
+    for auditor in walk.auditors[:2]:
+        release = walk.voted(release, auditor, Decision.REJECT, reason="Near-copies on page 3.")
+    assert release.state is ReleaseState.REJECTED
+    with pytest.raises(Conflict, match=r"auditors rejected these samples as .* 1\.0\.0"):
+        proposed_again(walk, release)
+    with pytest.raises(Conflict, match=r"Submitting was refused: auditors rejected"):
+        walk.submitted(drafted)
+    with pytest.raises(Conflict, match=r"Approving was refused: auditors rejected"):
+        walk.voted(under_review, walk.auditors[0])
+    assert (
+        walk.voted(under_review, walk.auditors[0], Decision.REJECT).state is ReleaseState.REJECTED
+    )
+
+
+def test_a_returned_release_cannot_be_revised_to_rejected_samples(walk: Walk) -> None:
+    version = walk.version(walk.dataset())
+    rejected = walk.release(ReleaseState.REJECTED, audit=walk.audited(version))
+    other = walk.release(audit=walk.audited(version))
+    with walk.application.uow() as uow, pytest.raises(Conflict, match="Train another candidate"):
+        releases.revise_release(
+            uow,
+            walk.owner,
+            release_id=other.id,
+            if_match=other.etag,
+            audit_job_id=rejected.audit_job_id,
+        )
+
+
+def test_auditors_see_what_was_decided_about_the_same_samples(walk: Walk) -> None:
+    audit = walk.audited(walk.version(walk.dataset()))
+    returned = walk.release(ReleaseState.SUBMITTED, audit=audit)
+    for auditor in walk.auditors[:2]:
+        returned = walk.voted(returned, auditor, Decision.RETURN, reason="Say who may use them.")
+    again = walk.submitted(proposed_again(walk, returned))
+    walk.voted(again, walk.auditors[0])
+    (earlier,) = view(walk, walk.auditors[2], again).earlier
+    assert earlier.release.id == returned.id
+    assert [vote.reason for vote in earlier.reviews] == ["Say who may use them."] * 2
+    (later,) = view(walk, walk.auditors[2], returned).earlier
+    assert later.reviews == []  # that round is open, so its one vote stays hidden
+    assert views.release(view(walk, walk.auditors[2], again)).earlier[0].state == "returned"
+    published = walk.release(ReleaseState.PUBLISHED, audit=audit)
+    assert view(walk, walk.collaborator, published).earlier == []
+
+
+def test_a_revision_must_be_named_to_be_changed(walk: Walk) -> None:
+    release = walk.release(ReleaseState.SUBMITTED)
+    with walk.application.uow() as uow, pytest.raises(PreconditionFailed, match="names a revision"):
+        releases.review_release(
+            uow, walk.auditors[0], release_id=release.id, decision="approve", if_match="*"
+        )
+
+
 def journal_of(walk: Walk, release: Release) -> str:
     """Return all that the journal says of a release, in the database itself."""
     with walk.application.uow(read_only=True) as uow:
@@ -132,7 +205,11 @@ def test_whoever_wrote_a_release_or_brought_its_data_cannot_review_it(walk: Walk
     )
     with walk.application.uow() as uow:
         releases.revise_release(
-            uow, writer, release_id=release.id, if_match="*", terms="Terms of the writer."
+            uow,
+            writer,
+            release_id=release.id,
+            if_match=walk.current(release).etag,
+            terms="Terms of the writer.",
         )
     release = walk.submitted(walk.current(release))
     with pytest.raises(PermissionDenied, match="wrote or submitted"):
