@@ -5,15 +5,18 @@ The same battery, self-test and policy run as for a release. Members are spread 
 AUDIT_IN and TRAIN, the holdout over AUDIT_OUT and REFERENCE_B, so that supervised attacks learn on
 other persons than they are judged on. The report shows real records: it is written with mode 0600.
 
-Exit code: 0 PASS-PROVEN or PASS-EMPIRICAL, 1 FAIL, 3 INCONCLUSIVE, 4 INVALID, 2 wrong usage.
+Exit code: 0 PASS-PROVEN or PASS-EMPIRICAL, 1 FAIL, 3 INCONCLUSIVE, 4 INVALID, 2 wrong usage, 5 an
+error inside. Whatever happens, no other way of ending looks like a verdict.
 """
 
 import hashlib
 import os
 import sys
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import numpy as np
@@ -28,12 +31,18 @@ from privacy.evidence import Arm, Evidence
 from privacy.mechanisms import UnitOfPrivacy
 from privacy.policy import load_policy
 from privacy.report import AuditReport
+from privacy.statements import unit_word
 from workers.report.render import render_report
+from workers.report.words import STATUS_WORDS, gate_sentence, gate_title, headline
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 MOST_PIXELS = 4096 * 4096
 EXIT_CODES = {"FAIL": 1, "INCONCLUSIVE": 3, "INVALID": 4}
 USAGE = 2
+INSIDE = 5
+INTERRUPTED = 130
+LARGEST_VALUE = 1e100
+"""Squared distances of larger values overflow."""
 _HALF = 0.5
 
 
@@ -99,7 +108,9 @@ def _read_image(file: Path) -> NDArray[np.generic]:
                 )
             is_deep = image.mode.startswith("I")
             return np.asarray(image if is_deep else image.convert("L"))
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, InvalidParameter):
+            raise
         raise InvalidParameter(f"{file} was refused: it cannot be read as an image.") from error
 
 
@@ -107,7 +118,7 @@ def _read_npz(path: Path) -> FileSet:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
         raise InvalidParameter(f"{path} was refused: it cannot be read as an npz.") from error
     records = found.get("images", found.get("table"))
     if records is None or records.ndim != (3 if "images" in found else 2) or not len(records):
@@ -115,12 +126,40 @@ def _read_npz(path: Path) -> FileSet:
             f"{path} was refused: it needs `images` of shape (records, height, width) or `table` "
             f"of shape (records, columns); it holds {', '.join(sorted(found)) or 'nothing'}."
         )
+    records = _numbers(path, records)
     plain = _without_persons(records)
     return FileSet(
         records=records,
         persons=_codes(path, "person_ids", found.get("person_ids"), plain.persons),
         labels=_codes(path, "labels", found.get("labels"), plain.labels, keep_integers=True),
     )
+
+
+def _numbers(path: Path, records: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return the records as numbers that distances are defined for.
+
+    Raises: InvalidParameter naming the first value that is none.
+    """
+    if records.dtype == np.bool_:
+        return records.astype(np.uint8)
+    if records.dtype.kind not in "iuf":
+        raise InvalidParameter(
+            f"{path} was refused: its values are of type {records.dtype}. Give whole or real "
+            "numbers; code categories as numbers."
+        )
+    if not records[0].size:
+        raise InvalidParameter(f"{path} was refused: its records hold no values.")
+    fits = np.isfinite(records) & (np.abs(records) <= LARGEST_VALUE)
+    if not fits.all():
+        first = tuple(int(place) for place in np.argwhere(~fits)[0])
+        names = ("row", "column") if records.ndim == 2 else ("image", "row", "column")
+        where = ", ".join(f"{name} {place}" for name, place in zip(names, first, strict=True))
+        raise InvalidParameter(
+            f"{path} was refused: the value at {where} (counted from 0) is {records[first]}. "
+            f"Values must be finite and at most {LARGEST_VALUE:g}; fill in or leave out what is "
+            "missing, in every set alike."
+        )
+    return records
 
 
 def _without_persons(records: NDArray[np.generic]) -> FileSet:
@@ -142,6 +181,11 @@ def _codes(
     if len(values) != len(default):
         raise InvalidParameter(
             f"{path} was refused: {name} has {len(values)} entries for {len(default)} records."
+        )
+    if values.dtype.kind not in "biufSU" or (values.dtype.kind == "f" and np.isnan(values).any()):
+        raise InvalidParameter(
+            f"{path} was refused: {name} must be numbers or text without gaps, and is of type "
+            f"{values.dtype}. Give every record one."
         )
     if keep_integers and np.issubdtype(values.dtype, np.integer):
         return values.astype(np.int64)
@@ -244,8 +288,10 @@ def write_private(path: Path, text: str) -> None:
 @click.option("--synthetic", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--reference", type=click.Path(path_type=Path, exists=True))
 @click.option("--tier", default="registered", show_default=True)
-@click.option("--report", "report_path", type=click.Path(path_type=Path), required=True)
-@click.option("--json", "json_path", type=click.Path(path_type=Path))
+@click.option(
+    "--report", "report_path", type=click.Path(dir_okay=False, path_type=Path), required=True
+)
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 def main(
     *,
@@ -260,25 +306,57 @@ def main(
 ) -> None:
     """Audit SYNTHETIC against records that it was made from and records that it was not."""
     rng = np.random.default_rng(seed)
-    try:
-        evidence = gather_evidence(
-            read_set(members),
-            read_set(holdout),
-            read_set(synthetic),
-            reference=None if reference is None else read_set(reference),
-            rng=rng,
-        )
-        report = run_with_bar(evidence, tier=tier, rng=rng)
-    except PrivacyError as error:
-        click.echo(str(error), err=True)
-        sys.exit(USAGE)
+    evidence = gather_evidence(
+        read_set(members),
+        read_set(holdout),
+        read_set(synthetic),
+        reference=None if reference is None else read_set(reference),
+        rng=rng,
+    )
+    for path in (report_path, json_path):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)  # refused now, not after the audit
+    report = run_with_bar(evidence, tier=tier, rng=rng)
     context: dict[str, object] = {"title": "Audit of files", "tier": tier}
     write_private(report_path, render_report(report, evidence=evidence, context=context))
     if json_path is not None:
         write_private(json_path, report.model_dump_json(indent=2))
-    click.echo(f"{report.verdict.value}: {report.verdict_reason}")
+    explain(report)
     click.echo(f"Report, with real records in it and not for release: {report_path}")
     sys.exit(EXIT_CODES.get(report.verdict.value, 0))
+
+
+def explain(report: AuditReport) -> None:
+    """Print the verdict, then one line for each gate."""
+    unit = unit_word(report.unit)
+    click.echo(f"{report.verdict.value}: {headline(report)}")
+    for gate in report.gates:
+        status, _ = STATUS_WORDS[gate.status]
+        click.echo(f"  {status:<10} {gate_title(gate, unit)}. {gate_sentence(gate, unit)}")
+
+
+def run() -> NoReturn:
+    """Run the command; end with a verdict's exit code only where there is a verdict."""
+    try:
+        sys.exit(main.main(standalone_mode=False))
+    except (KeyboardInterrupt, click.Abort):
+        _end("The audit was interrupted; there is no verdict.", INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(USAGE)
+    except PrivacyError as error:
+        _end(str(error), USAGE)
+    except OSError as error:
+        _end(f"{error.filename or 'A file'} was refused: {error.strerror or error}.", USAGE)
+    except MemoryError:
+        _end("The audit was stopped: the sets do not fit into memory. Give fewer records.", INSIDE)
+    except Exception as error:  # noqa: BLE001 - exit code 1 would read as FAIL
+        _end(f"The audit failed inside ({type(error).__name__}: {error}); no verdict.", INSIDE)
+
+
+def _end(sentence: str, code: int) -> NoReturn:
+    click.echo(sentence, err=True)
+    sys.exit(code)
 
 
 def run_with_bar(evidence: Evidence, *, tier: str, rng: np.random.Generator) -> AuditReport:
@@ -300,4 +378,4 @@ def run_with_bar(evidence: Evidence, *, tier: str, rng: np.random.Generator) -> 
 
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -2,6 +2,7 @@
 
 # ruff: noqa: PLC0415 - a command imports what it needs when it runs, so that others start quickly
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -16,6 +17,9 @@ from service.commands.accounts import pin_instance
 from service.commands.console import EXIT_FAILED, Session, with_session
 from service.profile import PinChanged, pins
 from service.profile import trust as add_pin
+
+_AUDIT_NEEDS = ("jinja2", "matplotlib", "PIL")
+_INTERRUPTED = 130
 
 
 @click.command()
@@ -71,13 +75,22 @@ def audit(out: Path | None, **paths: Path | str | None) -> None:
     """Audit synthetic records against members and a holdout, on this machine.
 
     Folders of images, or .npz with `images` or a 2-D `table`, and optionally `person_ids`.
-    Exit code: 0 PASS, 1 FAIL, 3 INCONCLUSIVE, 4 INVALID, 2 wrong usage.
+    Exit code: 0 PASS, 1 FAIL, 3 INCONCLUSIVE, 4 INVALID, 2 wrong usage, 5 an error inside.
     """
+    absent = [name for name in _AUDIT_NEEDS if importlib.util.find_spec(name) is None]
+    if absent:
+        raise click.UsageError(
+            f"The audit needs {', '.join(absent)}, which is not installed: install kaima[worker]."
+        )
     command = [sys.executable, "-m", "workers.audit_files"]
     for name, value in {**paths, "json": out}.items():
         if value is not None:
             command += [f"--{name}", str(value)]
-    sys.exit(subprocess.run(command, check=False).returncode)  # noqa: S603 - our own module
+    try:
+        done = subprocess.run(command, check=False)  # noqa: S603 - our own module
+    except KeyboardInterrupt:  # 1, as elsewhere, would read as FAIL
+        sys.exit(_INTERRUPTED)
+    sys.exit(done.returncode)
 
 
 def _verify(session: Session, path: Path, public_key: Path | None) -> dict[str, Any]:

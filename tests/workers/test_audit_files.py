@@ -1,8 +1,10 @@
 """Audits of files: the sets that are read, the arms that they become, and the exit codes."""
 
 import json
+import struct
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -65,6 +67,14 @@ def test_an_npz_may_name_persons_and_labels_of_any_type(tmp_path):
         ({"images": np.zeros((0, 8, 8))}, "needs `images`"),
         ({"images": np.zeros((2, 8, 8)), "person_ids": np.arange(3)}, "3 entries for 2 records"),
         ({"images": np.array([{}], dtype=object)}, "cannot be read"),
+        ({"table": np.array([[0, 1], [2, np.nan]])}, "row 1, column 1 .* is nan"),
+        ({"table": np.array([[0, 1], [-np.inf, 3]])}, "row 1, column 0 .* is -inf"),
+        ({"table": np.array([[0, 1e200]])}, "column 1 .* is 1e\\+200"),
+        ({"images": np.full((1, 8, 8), np.nan)}, "image 0, row 0, column 0"),
+        ({"table": np.array([["a", "b"]])}, "of type <U1"),
+        ({"table": np.ones((2, 2)) + 1j}, "of type complex128"),
+        ({"table": np.zeros((3, 0))}, "hold no values"),
+        ({"table": np.ones((2, 2)), "person_ids": np.full(2, np.nan)}, "without gaps"),
     ],
 )
 def test_an_npz_that_is_not_a_set_of_records_is_refused_by_name(tmp_path, arrays, sentence):
@@ -86,6 +96,32 @@ def test_text_with_an_image_suffix_is_refused_by_name(tmp_path):
     (tmp_path / "a.png").write_text("text", encoding="utf-8")
     with pytest.raises(InvalidParameter, match=r"a\.png was refused"):
         read_set(tmp_path)
+
+
+@pytest.mark.parametrize("body", [b"PK\x03\x04garbage", b"", b"hello"])
+def test_an_npz_that_is_broken_is_refused_by_name(tmp_path, body):
+    path = tmp_path / "set.npz"
+    path.write_bytes(body)
+    with pytest.raises(InvalidParameter, match=r"set\.npz was refused: it cannot be read"):
+        read_set(path)
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused_by_name(tmp_path):
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    head = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
+    parts = [chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(b"0")), chunk(b"IEND", b"")]
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    with pytest.raises(InvalidParameter, match=r"bomb\.png was refused"):
+        read_set(tmp_path)
+
+
+def test_truth_values_are_counted_as_numbers(tmp_path):
+    np.savez(tmp_path / "set.npz", table=np.eye(3, dtype=bool))
+    assert read_set(tmp_path / "set.npz").records.dtype == np.uint8
 
 
 def test_members_and_holdout_stay_on_their_sides_and_coins_are_fair():
@@ -152,6 +188,10 @@ def test_copies_of_members_fail_with_exit_code_1_and_a_report_for_its_owner_only
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert report["verdict"] == "FAIL"
     assert report["verdicts"]["near_copies"] == "FAIL"
+    told = done.stdout.splitlines()
+    assert told[0].startswith("FAIL: ")
+    assert len(told) == len(report["gates"]) + 2
+    assert max(len(line) for line in told) < 300
     for name in ("report.html", "report.json"):
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
 
@@ -161,3 +201,21 @@ def test_wrong_usage_ends_with_exit_code_2_and_a_sentence(tmp_path):
     assert done.returncode == 2
     assert "Bring all to one shape" in done.stderr
     assert audit(tmp_path, pictures(10, seed=3), tier="moon").returncode == 2
+    holed = np.where(np.eye(16) > 0, np.nan, pictures(10, seed=3))
+    done = audit(tmp_path, holed)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "image 0, row 0, column 0" in done.stderr
+
+
+def test_an_error_inside_never_ends_like_a_verdict(tmp_path):
+    code = (
+        "import workers.audit_files as a\n"
+        "def broken(*_, **__): raise RuntimeError('odd')\n"
+        "a.read_set = broken\n"
+        "a.run()"
+    )
+    options = [f"--{name}={tmp_path}" for name in ("members", "holdout", "synthetic")]
+    command = [sys.executable, "-c", code, *options, f"--report={tmp_path / 'out.html'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 5
+    assert done.stderr.startswith("The audit failed inside (RuntimeError: odd)")
