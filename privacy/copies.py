@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
 
+from privacy.distances import shows_nobody
 from privacy.evidence import Evidence, Metric
 from privacy.neighbourhoods import Calibration, Nearest, Population
 from privacy.statistics import clopper_pearson
@@ -23,7 +24,9 @@ _RATIO_SPACES = ("pixels", "tiles", "columns")
 _QUANTILES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 _CALIBRATED = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _DETECTORS = 3
+_NATURAL_PAIRS = 5
 MIN_ARM = 20
+NO_MATCH, BLANK = -1, -2  # in place of a person: equals no record; shows nobody
 
 
 class Config(BaseModel):
@@ -41,7 +44,7 @@ class Config(BaseModel):
 
 @dataclass(frozen=True)
 class Verbatim:
-    """Pixel-by-pixel matches. `person` (samples,): whom a sample equals alone, else -1."""
+    """Pixel-by-pixel matches. `person` (samples,): whom a sample equals alone, or a reason below 0."""
 
     person: Ints
     natural_rate: float
@@ -57,7 +60,7 @@ class Copies:
     p_verbatim: float
     copied: Ints  # trained-on persons that some sample copies
     flagged: Bools  # (samples,) copies of a trained-on person
-    controls: Ints  # held-out persons that the same thresholds would name
+    controls: Ints  # other persons that the same rules would name
     ratio_thresholds: Mapping[str, float]
 
 
@@ -78,21 +81,24 @@ def natural_match_rate(evidence: Evidence) -> float:
     """Return how likely a fresh record equals one that a single person has (Good and Turing 1953).
 
     Twice the share of values that exactly two persons have. Tables get half a pair on top: in
-    a small discrete table, no pair seen yet proves little.
+    a small discrete table, no pair seen yet proves little. Pictures do not come out equal by
+    nature, so that a handful of pairs are errors of registration and excuse nothing.
     """
     owners: dict[bytes, set[int]] = {}
     for record, person in zip(evidence.records, evidence.persons, strict=True):
-        owners.setdefault(_bytes(record), set()).add(int(person))
+        if content := _bytes(record):
+            owners.setdefault(content, set()).add(int(person))
     twins = float(sum(len(o) == 2 for o in owners.values()))
-    floor = 0.5 if evidence.modality == "table" else 0.0
-    return 2.0 * (twins + floor) / max(1, len(evidence.records))
+    if evidence.modality == "table":
+        twins += 0.5
+    elif twins < _NATURAL_PAIRS:
+        twins = 0.0
+    return 2.0 * twins / max(1, len(evidence.records))
 
 
 def _bytes(record: NDArray[np.generic]) -> bytes:
-    """Return bytes of a record, empty for a picture of a single value, which shows nobody."""
-    if record.ndim == 2 and record.min() == record.max():
-        return b""
-    return record.tobytes()
+    """Return bytes of a record, empty for a picture that shows nobody."""
+    return b"" if shows_nobody(record) else record.tobytes()
 
 
 def match_verbatim(
@@ -104,7 +110,7 @@ def match_verbatim(
 ) -> Verbatim:
     """Look every sample up among the unique records, in the records' own number type."""
     same = samples.astype(like.dtype, copy=False)
-    found = [unique.get(_bytes(sample), -1) if _bytes(sample) else -1 for sample in same]
+    found = [unique.get(content, NO_MATCH) if (content := _bytes(s)) else BLANK for s in same]
     return Verbatim(np.array(found, dtype=np.int64), natural_rate)
 
 
@@ -178,7 +184,8 @@ class Detector:
         self.config = config
         self.sample_count = sample_count
         self._calibration = calibration
-        self._judged = np.flatnonzero(population.trained | population.held_out)
+        clean_trained = population.trained & ~population.excluded
+        self._judged = np.flatnonzero(clean_trained | population.held_out)
         held_out = population.held_out[self._judged].astype(np.float32)
         self._held_count = int(held_out.sum())
         rows = np.tile(held_out, (config.permutations + 1, 1))
@@ -208,7 +215,7 @@ class Detector:
         The exact one is slow and comes last: only if `exact`, and the others stay above `enough`.
         """
         copied, controls, flagged, p_ratio = self._ratio(near, verbatim)
-        twins, p_verbatim = self._verbatim(verbatim)
+        twins, control_twins, p_verbatim = self._verbatim(verbatim)
         settled = _DETECTORS * min(p_ratio, p_verbatim) < enough
         p_arms = self._arms(near) if exact and not settled else None
         trained = self.population.trained
@@ -221,7 +228,7 @@ class Detector:
             p_verbatim=p_verbatim,
             copied=np.union1d(copied, twins),
             flagged=flagged | is_twin,
-            controls=controls,
+            controls=np.union1d(controls, control_twins),
             ratio_thresholds=self.thresholds,
         )
 
@@ -264,7 +271,8 @@ class Detector:
         for name, threshold in self.thresholds.items():
             space = near[name]
             below = space.ratio < threshold
-            changed = below & (verbatim.person < 0)  # exact copies are the third detector's
+            # Exact copies are the third detector's; what shows nobody is near somebody by chance.
+            changed = below & (verbatim.person == NO_MATCH)
             inside = np.unique(space.first[changed & trained[space.first]])
             outside = np.unique(space.first[changed & ~trained[space.first]])
             if len(inside) >= self.config.min_persons:
@@ -272,18 +280,18 @@ class Detector:
                 p_value = self._unexplained(len(inside), len(outside), natural)
                 smallest = min(smallest, p_value)
             named, controls = np.union1d(named, inside), np.union1d(controls, outside)
-            flagged |= below & trained[space.first]
+            flagged |= below & trained[space.first] & (verbatim.person != BLANK)
         return named, controls, flagged, min(1.0, smallest * max(1, len(self.thresholds)))
 
-    def _verbatim(self, verbatim: Verbatim) -> tuple[Ints, float]:
-        """Return trained-on persons copied exactly, and how likely chance alone does that."""
+    def _verbatim(self, verbatim: Verbatim) -> tuple[Ints, Ints, float]:
+        """Return trained-on and other persons copied exactly, and how likely chance does that."""
         hit = verbatim.person[verbatim.person >= 0]
         twins = np.unique(hit[self.population.trained[hit]])
-        if not len(twins):
-            return twins, 1.0
         controls = np.unique(hit[~self.population.trained[hit]])
+        if not len(twins):
+            return twins, controls, 1.0
         natural = verbatim.natural_rate * self.sample_count
-        return twins, self._unnatural(len(twins), len(controls), natural)
+        return twins, controls, self._unnatural(len(twins), len(controls), natural)
 
     def _unexplained(self, inside: int, outside: int, natural: float) -> float:
         """Return how well chance, held-out persons alike, or natural twins explain `inside`."""
@@ -314,16 +322,17 @@ def copy_metrics(
     samples, flagged = len(copies.flagged), int(copies.flagged.sum())
     _, upper = clopper_pearson(flagged, samples, error=error)
     trained = int(population.trained.sum())
+    clean = int((population.trained & ~population.excluded).sum())
     reason = None
     if copies.p_arms is None:
         reason = (
             f"the exact test needs {MIN_ARM} trained-on and {MIN_ARM} held-out units; "
-            f"there are {trained} and {int(population.held_out.sum())}"
+            f"there are {clean} and {int(population.held_out.sum())}"
         )
     return (
         Metric(
             name="p_value",
-            value=None if reason else copies.p_value,
+            value=copies.p_value,  # a detector that is missing never hides one that fired
             direction="lower_is_riskier",
             n=trained,
             reason=reason,
@@ -343,12 +352,19 @@ def copy_metrics(
             unit=unit,
             n=trained,
             baseline=float(len(copies.controls)),
+            direction="context",
+        ),
+        Metric(
+            name="shared_units",
+            value=(trained - clean) / max(1, trained),
+            unit=f"share of trained-on {unit}",
+            n=trained,
         ),
         *(
             Metric(
                 name=f"p_{name}",
                 value=value,
-                direction="lower_is_riskier",
+                direction="context",
                 reason=reason if value is None else None,
             )
             for name, value in (

@@ -15,6 +15,7 @@ from privacy.errors import InvalidParameter
 
 Floats = NDArray[np.float32]
 CELLS = 16  # images are averaged down to CELLS x CELLS
+MIN_CONTENT = 16  # pixels
 TILES = 4  # tiles per side of the tiled distance
 _BLOCK_FLOATS = 4_000_000  # one block of the similarity matrix
 
@@ -36,6 +37,19 @@ class Space:
     def describe(self, records: NDArray[np.generic]) -> list[Floats]:
         """Return the parts of untransformed records."""
         return next(self.views(records))
+
+
+def shows_nobody(record: NDArray[np.generic]) -> bool:
+    """Return whether a picture is blank, or fewer than 16 of its pixels depart from one value.
+
+    Such pictures are equal between persons by chance. A row of a table always counts as content.
+    """
+    if record.ndim != 2:
+        return False
+    values = record.ravel()
+    # The value of all pixels but a few is their median.
+    usual = np.partition(values, len(values) // 2)[len(values) // 2]
+    return int((values != usual).sum()) < MIN_CONTENT
 
 
 def image_spaces() -> tuple[Space, ...]:

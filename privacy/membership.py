@@ -16,12 +16,14 @@ from privacy.statistics import (
     Interval,
     auc,
     auc_interval,
+    cautious_threshold,
     clopper_pearson,
     cross_selected_auc,
     epsilon_lower_bound,
     held_out_needed,
     max_statistic_test,
     tpr_at_fpr,
+    untied,
 )
 
 Floats = NDArray[np.floating]
@@ -85,9 +87,9 @@ class Pool:
 
 
 def pool_of(population: Population) -> Pool:
-    """Return the persons that membership audits score."""
+    """Return the persons that membership audits score; none who shares a record with another."""
     arms = (Arm.AUDIT_IN, Arm.AUDIT_OUT, Arm.REFERENCE_B)
-    persons = np.flatnonzero(np.isin(population.arms, arms))
+    persons = np.flatnonzero(np.isin(population.arms, arms) & ~population.excluded)
     return Pool(
         persons=persons,
         coins=(population.arms[persons] == Arm.AUDIT_IN).astype(np.int64),
@@ -142,6 +144,7 @@ def measure(
         reason = reason or "no attack has a score for every unit of the audit pool"
     if reason:
         return _not_measured(audit, reason, settings, missing)
+    ranked = {name: untied(values, rng) for name, values in complete.items()}
     area, chosen = cross_selected_auc(complete, pool.coins, pool.folds, error=settings.bound_error)
     coin_pool = pool.coin_pool
     in_pool = {name: values[pool.tossed] for name, values in complete.items()}
@@ -151,7 +154,7 @@ def measure(
     epsilon = _epsilon(in_pool, coin_pool, settings, rng)
     metrics = [
         _metric("auc", area, settings.bound_error, baseline=0.5),
-        *(_tpr_metric(complete, pool, fpr, settings.bound_error) for fpr in settings.fpr),
+        *(_tpr_metric(ranked, pool, fpr, settings.bound_error) for fpr in settings.fpr),
         Metric(
             name="leak_p_value", value=p_value, direction="lower_is_riskier", n=len(coin_pool.coins)
         ),
@@ -286,8 +289,8 @@ def _fold_one_tpr(
     scores: Floats, coins: NDArray[np.integer], folds: NDArray[np.integer], fpr: float
 ) -> float:
     here = folds == 1
-    threshold = np.quantile(scores[here & (coins == 0)], 1 - fpr, method="higher")
-    return float((scores[here & (coins == 1)] > threshold).mean())
+    threshold = cautious_threshold(scores[here & (coins == 0)], fpr)
+    return float((scores[here & (coins == 1)] >= threshold).mean())
 
 
 def _unusual_metric(

@@ -26,16 +26,18 @@ CALIBRATION_ROWS = 3000
 
 @dataclass(frozen=True)
 class Population:
-    """The persons that may be scored, numbered from 0, and their records.
+    """The persons with records, numbered from 0, and their records.
 
-    Shapes: arms, folds, strata, original (persons,); records, labels, persons, rows (records,).
-    `original` and `rows` point back into the evidence.
+    Shapes: arms, folds, strata, original, excluded (persons,); records, labels, persons, rows
+    (records,). `original` and `rows` point back into the evidence. `excluded` persons share a record
+    with another person: copies of them are looked for, but nothing that compares arms counts them.
     """
 
     arms: Ints
     folds: Ints
     strata: Ints
     original: Ints
+    excluded: NDArray[np.bool_]
     records: NDArray[np.generic]
     labels: Ints
     persons: Ints
@@ -43,13 +45,13 @@ class Population:
 
     @property
     def trained(self) -> NDArray[np.bool_]:
-        """Return which persons were trained on."""
+        """Return which persons were trained on, excluded ones among them."""
         return np.isin(self.arms, IN_TRAINING)
 
     @property
     def held_out(self) -> NDArray[np.bool_]:
         """Return which persons are clean non-members: audit-out and reference half b."""
-        return np.isin(self.arms, HELD_OUT)
+        return np.asarray(np.isin(self.arms, HELD_OUT) & ~self.excluded)
 
     @property
     def present(self) -> NDArray[np.bool_]:
@@ -57,8 +59,8 @@ class Population:
         return np.asarray(self.arms != ABSENT)
 
     def records_of(self, *arms: int) -> Ints:
-        """Return the positions of the records whose person is in one of `arms`."""
-        return np.flatnonzero(np.isin(self.arms[self.persons], arms))
+        """Return the positions of the records whose person is in one of `arms`, not excluded."""
+        return np.flatnonzero((np.isin(self.arms, arms) & ~self.excluded)[self.persons])
 
     def without(self, persons: NDArray[np.bool_]) -> "Population":
         """Return the population with `persons` absent."""
@@ -66,10 +68,10 @@ class Population:
 
 
 def population_of(evidence: Evidence) -> Population:
-    """Keep the persons that have records and no duplicate elsewhere, numbered without gaps."""
+    """Keep the persons that have records, numbered without gaps."""
     has_record = np.zeros(len(evidence.arms), dtype=bool)
     has_record[evidence.persons] = True
-    original = np.flatnonzero(has_record & ~evidence.excluded)
+    original = np.flatnonzero(has_record)
     number = np.full(len(evidence.arms), -1)
     number[original] = np.arange(len(original))
     rows = np.flatnonzero(number[evidence.persons] >= 0)
@@ -79,6 +81,7 @@ def population_of(evidence: Evidence) -> Population:
         folds=evidence.folds[original].astype(np.int64),
         strata=_label_sets(evidence.labels[rows], persons, count=len(original)),
         original=original,
+        excluded=np.asarray(evidence.excluded)[original].astype(bool),
         records=evidence.records[rows],
         labels=evidence.labels[rows],
         persons=persons,
@@ -236,7 +239,7 @@ def _calibrate(
 ) -> tuple[Calibration, dict[int, Floats]]:
     """Measure held-out and pool records against every other person."""
     count = gallery.count
-    reference = population.arms == Arm.REFERENCE_A
+    reference = (population.arms == Arm.REFERENCE_A) & ~population.excluded
     wanted = population.records_of(Arm.REFERENCE_A, Arm.REFERENCE_B, Arm.AUDIT_OUT, Arm.AUDIT_IN)
     rows = np.union1d(_evenly(wanted, CALIBRATION_ROWS), keep).astype(np.int64)
     keep_set = set(keep.tolist())

@@ -107,13 +107,14 @@ def load_policy(path: Path | None = None) -> Policy:
 def judge_near_copies(
     finding: Finding, limits: Sequence[DetectionLimit] | None, *, policy: Policy, tier: Tier
 ) -> tuple[Gate, ...]:
-    """Return the gates of the near-copy audit; `limits` None leaves the detection limit out."""
+    """Return the gates of the near-copy audit; `limits` None leaves out what limits its reach."""
     p_value, rate = finding.metric("p_value"), finding.metric("copy_rate")
+    fails = p_value.value is not None and p_value.value < policy.errors.near_copies
     test = Gate(
         name="near_copy_test",
         audit=finding.audit,
         title="No sample copies a trained-on record",
-        status=_when(p_value, fails=(p_value.value or 0) < policy.errors.near_copies),
+        status=_when(p_value, fails=fails),
         value=p_value.value,
         bound=p_value.value,
         tolerance=policy.errors.near_copies,
@@ -123,8 +124,38 @@ def judge_near_copies(
         rate, tier.copy_rate, name="copy_rate", finding=finding, title="Share of copied samples"
     )
     if copies.status is GateStatus.FAIL:  # only the test above may accuse
-        copies = copies.model_copy(update={"status": GateStatus.INCONCLUSIVE})
-    return (test, copies, *(_detection_gate(limit, finding, tier) for limit in limits or ()))
+        why = _resembling(rate, finding.metric("copied_units"))
+        copies = copies.model_copy(update={"status": GateStatus.INCONCLUSIVE, "reason": why})
+    if limits is None:
+        return test, copies
+    reach = (_detection_gate(limit, finding, tier) for limit in limits)
+    return test, copies, *reach, _shared_gate(finding, tier)
+
+
+def _resembling(rate: Metric, units: Metric) -> str:
+    """Return what a rate says that is too high to pass while the test accuses nobody."""
+    count = int(units.value or 0)
+    some = "one trained-on unit" if count == 1 else f"{count} trained-on units"
+    return (
+        f"{rate.value or 0:.2%} of samples resemble {some}; chance alone may name so few, so that "
+        "the test above does not accuse, but nothing shows that they are no copies"
+    )
+
+
+def _shared_gate(finding: Finding, tier: Tier) -> Gate:
+    """Return the gate on units whose shared records no detector can tell apart."""
+    metric = finding.metric("shared_units")
+    few = metric.value is not None and metric.value <= tier.limit_of_detection
+    return Gate(
+        name="shared_units",
+        audit=finding.audit,
+        title="Trained-on units that share a record with another unit",
+        status=GateStatus.PASS if few else GateStatus.INCONCLUSIVE,
+        value=metric.value,
+        bound=metric.value,
+        tolerance=tier.limit_of_detection,
+        reason=metric.reason or "copies of a shared record go unseen; mend the source",
+    )
 
 
 def _detection_gate(limit: DetectionLimit, finding: Finding, tier: Tier) -> Gate:
@@ -283,9 +314,11 @@ def _because(word: str, gates: Sequence[Gate], status: GateStatus) -> str:
 
 
 def _when(metric: Metric, *, fails: bool) -> GateStatus:
-    if metric.value is None:
-        return GateStatus.INCONCLUSIVE
-    return GateStatus.FAIL if fails else GateStatus.PASS
+    """Return the status of a test; a reason on its metric says that a part is missing."""
+    if fails:
+        return GateStatus.FAIL
+    incomplete = metric.value is None or metric.reason is not None
+    return GateStatus.INCONCLUSIVE if incomplete else GateStatus.PASS
 
 
 def _below(

@@ -58,12 +58,13 @@ def choose_materials(population: Population, *, rng: np.random.Generator) -> Mat
 
     Innocents come from reference half b; without one, from half of the held-out pool.
     """
-    base_persons = population.arms == Arm.REFERENCE_B
+    clean = ~population.excluded
+    base_persons = (population.arms == Arm.REFERENCE_B) & clean
     if base_persons.sum() < MIN_PERSONS:
-        out = np.flatnonzero(population.arms == Arm.AUDIT_OUT)
+        out = np.flatnonzero((population.arms == Arm.AUDIT_OUT) & clean)
         base_persons = np.isin(np.arange(len(population.arms)), rng.permutation(out)[::2])
     rest = int((population.held_out & ~base_persons).sum())
-    trained = np.flatnonzero(population.trained)
+    trained = np.flatnonzero(population.trained & clean)
     if min(int(base_persons.sum()), rest, len(trained)) < MIN_PERSONS:
         return (
             f"the self-test needs {MIN_PERSONS} trained-on units and twice as many held out; there "

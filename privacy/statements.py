@@ -29,8 +29,9 @@ def not_tested(evidence: Evidence, audits: Sequence[str]) -> tuple[str, ...]:
     excluded = int(evidence.excluded.sum())
     if excluded:
         out.append(
-            f"{excluded} {word}s with a duplicate under another {word}: nobody can be a fair "
-            "control for them, so no attack was scored on them."
+            f"{excluded} {word}s share a record with another {word}: nobody can be a fair control "
+            "for them, so no membership attack was scored on them, and copies of the shared "
+            "records go unseen."
         )
     if evidence.unit is UnitOfPrivacy.RECORD:
         out.append("Anything per person: the guarantee and every number here are per image.")

@@ -18,6 +18,8 @@ Coins = NDArray[np.integer]
 
 # Below this many expected false positives a true-positive rate says nothing (guarantees: policy).
 MIN_FALSE_POSITIVES = 10
+# How surely a threshold lets at least the nominal share of non-members through.
+_THRESHOLD_RISK = 0.3
 TOP_K = (10, 20, 50, 100, 200)
 
 
@@ -98,18 +100,39 @@ def tpr_at_fpr(
     """Return the true-positive rate on fold 2, at the threshold that fold 1 sets for `fpr`.
 
     None where fold 2 holds fewer than 10 / `fpr` non-members: too few to say anything. The bounds
-    are Clopper-Pearson, exact given the threshold, which fold 2 did not choose.
+    are Clopper-Pearson, exact given the threshold, which fold 2 did not choose. Scores should be
+    `untied`: equal ones all count as hits.
     """
     train_out = scores[(folds == 1) & (coins == 0)]
     test_in, test_out = scores[(folds == 2) & (coins == 1)], scores[(folds == 2) & (coins == 0)]
     if len(train_out) * fpr < 1 or len(test_out) * fpr < MIN_FALSE_POSITIVES or not len(test_in):
         return None
-    threshold = np.quantile(train_out, 1 - fpr, method="higher")
+    threshold = cautious_threshold(train_out, fpr)
     return OperatingPoint(
         fpr,
-        tpr=_rate(test_in > threshold, error),
-        fpr=_rate(test_out > threshold, error),
+        tpr=_rate(test_in >= threshold, error),
+        fpr=_rate(test_out >= threshold, error),
     )
+
+
+def cautious_threshold(non_members: Floats, fpr: float) -> float:
+    """Return the highest score seen that over `fpr` of all non-members reach, with chance ≥ 0.7.
+
+    The share above the k-th largest of n is Beta(k, n - k + 1). The plain quantile is too high half
+    of the time; the rate measured there is then that of a smaller `fpr`, and its upper bound fails
+    more often than it says.
+    """
+    count = len(non_members)
+    ranks = np.arange(1, count + 1)
+    risks = stats.beta.cdf(fpr, ranks, count - ranks + 1)
+    return float(np.sort(non_members)[-ranks[risks <= _THRESHOLD_RISK][0]])
+
+
+def untied(scores: Floats, rng: np.random.Generator) -> Floats:
+    """Return ranks of scores, equal ones in random order, which sees no coin."""
+    ranks = np.empty(len(scores))
+    ranks[np.lexsort((rng.random(len(scores)), scores))] = np.arange(len(scores))
+    return ranks
 
 
 def _rate(hits: NDArray[np.bool_], error: float) -> Interval:

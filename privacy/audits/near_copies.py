@@ -15,7 +15,9 @@ a record that only one person has, beyond the rate at which real persons share r
 Sources: Carlini et al. 2023 (arXiv:2301.13188); Meehan, Chaudhuri and Dasgupta 2020 (arXiv:2004.05675).
 
 What a pass does not mean: copies that are rotated a lot, cropped, recoloured or stitched from
-several persons may go unseen, and so may persons left out because they have a duplicate.
+several persons may go unseen, and so may copies of a record that two persons share. Persons who
+share one are judged by their other records, and never by the arms detector, which needs a fair
+control for everybody.
 """
 
 import numpy as np
@@ -106,7 +108,7 @@ def suspicious_pairs(
     order = order[population.trained[near.first[order]]]
     _, first_seen = np.unique(near.first[order], return_index=True)
     picked = order[np.sort(first_seen)][:limit]
-    trained = population.records_of(Arm.TRAIN, Arm.AUDIT_IN)
+    trained = np.flatnonzero(population.trained[population.persons])
     held = population.records_of(Arm.AUDIT_OUT, Arm.REFERENCE_A, Arm.REFERENCE_B)
     if not len(picked) or not len(held):
         return []
@@ -136,6 +138,7 @@ def _nearest_records(survey: Survey, queries: NDArray[np.generic], rows: Ints) -
         folds=none,
         strata=none,
         original=none,
+        excluded=none.astype(bool),
         records=survey.population.records[rows],
         labels=none,
         persons=np.arange(count),

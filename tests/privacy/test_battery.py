@@ -10,7 +10,7 @@ from privacy.errors import EvidenceMissing
 from privacy.evidence import Arm, Evidence
 from privacy.mechanisms import UnitOfPrivacy
 from privacy.policy import load_policy
-from privacy.report import AuditReport, Verdict
+from privacy.report import AuditReport, GateStatus, Verdict
 from tests.privacy.audit_material import innocent, one_record_each, quick, with_samples
 
 POLICY = quick(load_policy())
@@ -82,6 +82,35 @@ def test_a_generator_that_copies_some_of_its_training_data_fails_by_near_copies_
     assert set(finding.details["copied_units"]) == set(evidence.persons[copied].tolist())
     pairs = [pair for pair in finding.details["pairs"] if pair["flagged"]]
     assert {pair["train_record"] for pair in pairs} == set(copied.tolist())
+
+
+def test_a_small_cohort_whose_training_set_is_released_fails_though_a_test_lacks_units():
+    rng = np.random.default_rng(14)
+    evidence = innocent(rng, persons=60, samples=300)
+    rows = np.flatnonzero(np.isin(evidence.arms[evidence.persons], (Arm.TRAIN, Arm.AUDIT_IN)))
+    report = audited(with_samples(evidence, evidence.records[rows]), rng)
+    assert report.verdict is Verdict.FAIL
+    assert "near_copies" in report.verdict_reason
+
+
+def test_copies_of_persons_who_also_share_a_record_fail_and_many_of_them_are_never_a_pass():
+    rng = np.random.default_rng(15)
+    evidence = innocent(rng, persons=500, samples=400)
+    owners = np.arange(0, 500, 5)
+    shared = replace(
+        evidence,
+        records=np.concatenate([evidence.records, np.tile(evidence.records[:1] // 2, (100, 1, 1))]),
+        persons=np.concatenate([evidence.persons, owners]),
+        labels=np.concatenate([evidence.labels, np.zeros(100, dtype=int)]),
+        excluded=np.isin(np.arange(500), owners),
+    )
+    gates = {gate.name: gate for gate in audited(shared, rng).gates}
+    assert gates["shared_units"].status is GateStatus.INCONCLUSIVE
+    trained = np.isin(shared.arms[owners], (Arm.TRAIN, Arm.AUDIT_IN))
+    rows = 2 * owners[trained][:5]  # the first record of each, which nobody else has
+    report = audited(with_samples(shared, shared.records[rows]), rng)
+    assert report.verdict is Verdict.FAIL
+    assert report.verdicts["near_copies"] is Verdict.FAIL
 
 
 def test_later_attempts_widen_the_bounds(small):

@@ -14,7 +14,9 @@ from privacy.copies import (
     natural_match_rate,
     unique_records,
 )
+from privacy.distances import shows_nobody
 from privacy.evidence import Arm
+from privacy.membership import pool_of
 from privacy.neighbourhoods import population_of, survey
 from privacy.specimens import jitter
 from tests.privacy.audit_material import (
@@ -200,16 +202,97 @@ def test_a_generator_stuck_on_one_blurred_picture_is_not_accused():
     assert copies.p_value > 0.01
 
 
-def test_excluded_persons_are_never_named_and_never_count():
+def with_a_shared_record(evidence, persons):
+    """Give all `persons` one more record, the same for each, so that each has two records."""
+    extra = np.repeat(evidence.records[:1] // 2 + 40, len(persons), axis=0)
+    excluded = evidence.excluded.copy()
+    excluded[persons] = True
+    return replace(
+        evidence,
+        records=np.concatenate([evidence.records, extra]),
+        persons=np.concatenate([evidence.persons, persons]),
+        labels=np.concatenate([evidence.labels, np.zeros(len(persons), dtype=int)]),
+        excluded=excluded,
+    )
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_copies_of_a_record_that_excluded_persons_do_not_share_are_found(changed):
     rng = np.random.default_rng(13)
     evidence = innocent(rng)
     rows = one_record_each(evidence, 30, rng)
-    excluded = evidence.excluded.copy()
-    excluded[evidence.persons[rows]] = True
-    left_out = replace(with_samples(evidence, evidence.records[rows]), excluded=excluded)
-    copies, *_, population = inspected(left_out, rng)
-    assert not set(population.original) & set(evidence.persons[rows])
+    shared = with_a_shared_record(evidence, evidence.persons[rows])
+    copied = evidence.records[rows]
+    copied = jitter(copied, "image", rng=rng) if changed else copied
+    copies, *_, population = inspected(with_samples(shared, copied), rng)
+    assert copies.p_value < 0.01
+    named = set(population.original[copies.copied])
+    assert named <= set(evidence.persons[rows])
+    assert len(named) >= 20
+
+
+def test_copies_of_the_shared_record_itself_accuse_nobody():
+    rng = np.random.default_rng(15)
+    evidence = innocent(rng)
+    shared = with_a_shared_record(evidence, evidence.persons[one_record_each(evidence, 30, rng)])
+    copies, *_ = inspected(with_samples(shared, shared.records[-30:]), rng)
     assert len(copies.copied) == 0
+    assert copies.p_verbatim == 1.0
+
+
+def test_excluded_persons_stay_out_of_whatever_compares_arms():
+    rng = np.random.default_rng(16)
+    evidence = innocent(rng, persons=500, samples=300)
+    left_out = np.arange(0, 500, 3)
+    excluded = evidence.excluded.copy()
+    excluded[left_out] = True
+    population = population_of(replace(evidence, excluded=excluded))
+    assert not set(population.original[pool_of(population).persons]) & set(left_out.tolist())
+    assert not population.held_out[left_out].any()
+    assert population.trained[left_out].any()
+    seen = survey(
+        replace(evidence, excluded=excluded),
+        keep=np.empty(0, int),
+        population=population,
+        progress=silent,
+    )
+    detector = Detector(
+        population, seen.calibration, sample_count=300, config=Config(permutations=200), rng=rng
+    )
+    assert not set(detector._judged.tolist()) & set(left_out.tolist())
+
+
+def test_blank_frames_and_a_few_twins_do_not_excuse_one_exact_copy():
+    rng = np.random.default_rng(17)
+    evidence = innocent(rng)
+    records = evidence.records.copy()
+    first = trained_rows(evidence)[::2][:12]
+    records[first[:2]] = 0  # two persons have a blank frame
+    records[first[2]] = records[first[3]]  # and two persons one registered picture
+    twins = replace(evidence, records=records)
+    assert natural_match_rate(twins) == 0.0
+    copied = records[[trained_rows(evidence)[101]]]
+    copies, *_ = inspected(with_samples(twins, copied), rng)
+    assert copies.p_value < 0.01
+    for i in range(4, 12, 2):
+        records[first[i]] = records[first[i + 1]]
+    assert natural_match_rate(replace(evidence, records=records)) == 10 / len(records)
+
+
+def test_a_picture_with_hardly_any_content_shows_nobody():
+    rng = np.random.default_rng(18)
+    evidence = innocent(rng)
+    faint = (100 + (rng.random((60, 32, 32)) < 0.001)).astype(np.uint8)
+    assert all(shows_nobody(picture) for picture in faint)
+    assert not any(shows_nobody(picture) for picture in evidence.records[:200])
+    assert not shows_nobody(np.zeros(8))
+    records = evidence.records.copy()
+    records[::30] = faint  # of persons in every arm
+    faintly = replace(evidence, records=records)
+    fresh = (100 + (rng.random((400, 32, 32)) < 0.001)).astype(np.uint8)
+    copies, *_ = inspected(with_samples(faintly, fresh), rng)
+    assert len(copies.copied) == 0
+    assert copies.p_value > 0.01
 
 
 def test_the_verdict_on_copies_does_not_depend_on_how_persons_are_numbered():

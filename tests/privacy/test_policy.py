@@ -121,7 +121,42 @@ def test_a_limit_of_detection_above_tolerance_is_no_pass():
     coarse = DetectionLimit(leak="verbatim", fraction=0.03)
     unknown = DetectionLimit(leak="jittered", fraction=None, reason="not reached")
     gates = judge_near_copies(copies(), [coarse, unknown], policy=POLICY, tier=TIER)
-    assert [g.status for g in gates[2:]] == [GateStatus.INCONCLUSIVE] * 2
+    assert [g.status for g in gates[2:4]] == [GateStatus.INCONCLUSIVE] * 2
+
+
+def test_a_detector_that_could_not_run_doubts_a_pass_and_never_hides_a_finding():
+    p_value = Metric(name="p_value", value=1e-9, reason="fewer than 20 held out")
+    rate = Metric(name="copy_rate", value=0.0, ci_low=0.0, ci_high=0.0005)
+    finding = Finding(audit="near_copies", metrics=(p_value, rate))
+    test, _ = judge_near_copies(finding, None, policy=POLICY, tier=TIER)
+    assert test.status is GateStatus.FAIL
+    calm = p_value.model_copy(update={"value": 0.5})
+    finding = Finding(audit="near_copies", metrics=(calm, rate))
+    test, _ = judge_near_copies(finding, None, policy=POLICY, tier=TIER)
+    assert test.status is GateStatus.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("share", "status"),
+    [(0.0, GateStatus.PASS), (0.01, GateStatus.PASS), (0.011, GateStatus.INCONCLUSIVE)],
+)
+def test_too_many_units_with_shared_records_are_no_pass(share, status):
+    finding = copies()
+    shared = Metric(name="shared_units", value=share)
+    finding = finding.model_copy(update={"metrics": (*finding.metrics, shared)})
+    *_, last = judge_near_copies(finding, [], policy=POLICY, tier=TIER)
+    assert (last.name, last.status) == ("shared_units", status)
+
+
+def test_samples_that_resemble_one_unit_without_an_accusation_are_told_in_words():
+    p_value = Metric(name="p_value", value=0.4)
+    rate = Metric(name="copy_rate", value=0.13, ci_low=0.12, ci_high=0.15)
+    units = Metric(name="copied_units", value=1.0)
+    finding = Finding(audit="near_copies", metrics=(p_value, rate, units))
+    # Only a lower bound above the tolerance is a claim; one-sided rates have none.
+    _, gate_ = judge_near_copies(finding, None, policy=POLICY, tier=TIER)
+    assert gate_.status is GateStatus.INCONCLUSIVE
+    assert "13.00% of samples resemble one trained-on unit" in gate_.reason
 
 
 def test_a_claim_above_the_tier_or_below_the_evidence_fails():

@@ -6,10 +6,12 @@ from scipy import stats
 
 from privacy.ceilings import ceilings, highest_tpr, privacy_curve
 from privacy.errors import InvalidParameter
+from privacy.membership import Pool, Settings, _tpr_metric, measure
 from privacy.mechanisms import GaussianMechanism, PrivacyTarget
 from privacy.statistics import (
     auc,
     auc_interval,
+    cautious_threshold,
     clopper_pearson,
     cross_selected_auc,
     epsilon_lower_bound,
@@ -99,6 +101,52 @@ def test_the_threshold_comes_from_fold_one_alone():
     assert before == after
     scores[(folds == 1) & (coins == 0)] += 5  # its non-members must
     assert tpr_at_fpr(scores, coins, folds, fpr=0.1, error=0.05).tpr.value < after.tpr.value
+
+
+def pool_of_scores(inside, outside, rng):
+    coins = np.r_[np.ones(inside, dtype=int), np.zeros(outside, dtype=int)]
+    return Pool(
+        persons=np.arange(len(coins)),
+        coins=coins,
+        folds=rng.integers(1, 3, len(coins)),
+        strata=np.zeros(len(coins), dtype=int),
+        tossed=np.ones(len(coins), dtype=bool),
+    )
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside", "fpr", "tolerance"),
+    [(1000, 2100, 0.01, 0.05), (250, 480, 0.05, 0.17)],
+)
+def test_a_leak_at_the_tolerance_passes_no_more_often_than_the_bound_may_err(
+    inside, outside, fpr, tolerance
+):
+    rng = np.random.default_rng(12)
+    mu = stats.norm.ppf(tolerance) - stats.norm.ppf(fpr)
+    passed = passed_private = 0
+    for _ in range(400):
+        pool = pool_of_scores(inside, outside, rng)
+        noise = rng.normal(size=inside + outside)
+        leak = _tpr_metric({"a": noise + mu * pool.coins}, pool, fpr, 0.05)
+        passed += leak.value is not None and leak.ci_high < tolerance
+        private = _tpr_metric({"a": noise}, pool, fpr, 0.05)
+        passed_private += private.value is None or private.ci_high < tolerance
+    assert passed <= stats.binom.ppf(0.999, 400, 0.05)
+    assert passed_private >= 380  # and what leaks nothing still passes
+
+
+def test_a_threshold_lets_the_nominal_share_through_with_the_stated_chance():
+    rng = np.random.default_rng(13)
+    tops = [cautious_threshold(rng.random(240), 0.05) for _ in range(2000)]
+    assert np.mean(1 - np.array(tops) >= 0.05) >= 0.67
+
+
+def test_scores_that_say_nothing_about_anybody_recognise_nobody():
+    rng = np.random.default_rng(14)
+    pool = pool_of_scores(250, 480, rng)
+    settings = Settings(0.05, 0.02, 1e-5, (0.05, 0.1), GRID, 200)
+    finding = measure("a", {"same": np.zeros(730)}, pool, settings=settings, rng=rng)
+    assert finding.metric("tpr_at_0.1").ci_low < 0.1 < finding.metric("tpr_at_0.1").ci_high + 0.05
 
 
 def test_p_values_of_the_leak_test_are_uniform_where_nothing_leaks():

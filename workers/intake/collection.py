@@ -10,7 +10,12 @@ import numpy as np
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import UnitOfPrivacy
 from workers.intake import blobs
-from workers.intake.duplicates import DIGEST_BYTES, content_digest, find_duplicates
+from workers.intake.duplicates import (
+    DIGEST_BYTES,
+    comparable_digest,
+    content_digest,
+    find_duplicates,
+)
 from workers.intake.image import Pixels
 from workers.intake.limits import Limits
 from workers.intake.persons import (
@@ -81,7 +86,7 @@ class Collection:
         self._labels.append(label)
         self._names.append(name)
         self._persons.append(person)
-        self._contents += content
+        self._contents += comparable_digest(pixels, content)
         self._keyed_contents += keyed_content_digest(self._key, pixels)
 
     def finish(

@@ -1,7 +1,7 @@
 """Find images that are equal byte for byte, and the persons who share one.
 
 Duplicates never change the training set or anyone's arm: the owner is told and mends the source, and
-audits leave the flagged persons out of their scored pool.
+audits leave the flagged persons out of whatever compares arms.
 """
 
 import hashlib
@@ -11,7 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from privacy.distances import shows_nobody
+
 DIGEST_BYTES = 16
+NOBODY = bytes(DIGEST_BYTES)
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,14 @@ def content_digest(pixels: NDArray[np.generic]) -> bytes:
     return hashlib.blake2b(pixels.tobytes(), digest_size=DIGEST_BYTES).digest()
 
 
+def comparable_digest(pixels: NDArray[np.generic], content: bytes) -> bytes:
+    """Return `content`, or what never counts as a duplicate for a picture that shows nobody.
+
+    A black frame in many persons' files says nothing of who they are.
+    """
+    return NOBODY if shows_nobody(pixels) else content
+
+
 def find_duplicates(
     digests: NDArray[np.uint8],
     persons: NDArray[np.int32],
@@ -38,8 +49,11 @@ def find_duplicates(
 ) -> tuple[NDArray[np.bool_], DuplicateReport]:
     """Return who shares an image with another person, and the report.
 
-    Shapes: digests (records, 16); persons (records,); the flags (persons,).
+    Shapes: digests (records, 16), by `comparable_digest`; persons (records,); the flags (persons,).
     """
+    flags = np.zeros(int(persons.max()) + 1 if len(persons) else 0, np.bool_)
+    shown = np.flatnonzero(digests.any(axis=1))
+    digests, persons, names = digests[shown], persons[shown], [names[at] for at in shown.tolist()]
     keys = np.ascontiguousarray(digests).view(f"V{DIGEST_BYTES}").ravel()
     _, group, sizes = np.unique(keys, return_inverse=True, return_counts=True)
     order = np.lexsort((persons, group))
@@ -49,7 +63,6 @@ def find_duplicates(
     crossing = np.flatnonzero(same_group & ~same_person)
     shared_groups = np.unique(ordered_group[crossing])
     in_shared = np.isin(group, shared_groups)
-    flags = np.zeros(int(persons.max()) + 1 if len(persons) else 0, np.bool_)
     flags[persons[in_shared]] = True
     pairs = tuple((names[order[at]], names[order[at + 1]]) for at in crossing[:examples].tolist())
     return flags, DuplicateReport(

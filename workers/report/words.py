@@ -36,6 +36,7 @@ METRIC_TITLES = {
     "p_value": "Chance of this if nothing leaks, all detectors together",
     "copy_rate": "Samples that copy a trained-on {unit}",
     "copied_units": "Trained-on {units} copied",
+    "shared_units": "Trained-on {units} that share a record with another {unit}",
     "p_arms": "Chance of it: trained-on {units} nearer than held-out ones",
     "p_ratio": "Chance of it: far nearer to one {unit} than to the next",
     "p_verbatim": "Chance of it: equal, pixel by pixel",
@@ -45,6 +46,9 @@ METRIC_TITLES = {
     "epsilon_max_certifiable": "Most that this test could have shown",
     "auc_unusual": "AUC among the most unusual tenth",
 }
+
+
+_SHARES = ("tpr_at_", "copy_rate", "limit_of_detection", "shared_units")
 
 
 def headline(report: AuditReport) -> str:
@@ -72,7 +76,7 @@ def number(value: float | None, *, name: str = "") -> str:
     """Return a number as people write it: shares as percent, tiny chances as a bound."""
     if value is None:
         return "not computed"
-    if name.startswith(("tpr_at_", "copy_rate", "limit_of_detection")) or name.endswith("_tpr"):
+    if name.startswith(_SHARES) or name.endswith("_tpr"):
         return f"{value:.2%}" if value < 0.0995 else f"{value:.1%}"
     if name.startswith(("p_", "leak_p")) or name in {"p_value", "near_copy_test"}:
         return "below 0.0001" if value < 1e-4 else f"{value:.2g}"
@@ -83,19 +87,32 @@ def number(value: float | None, *, name: str = "") -> str:
 
 def gate_title(gate: Gate, unit: str) -> str:
     """Return a gate's title with the right unit."""
-    return gate.title.replace("units", unit + "s").replace("unit", unit)
+    return in_units(gate.title, unit)
+
+
+def in_units(text: str, unit: str) -> str:
+    """Return text about units with the word for the protected unit."""
+    return text.replace("units", unit + "s").replace("unit", unit)
 
 
 def gate_sentence(gate: Gate, unit: str) -> str:
     """Return one sentence that says what was seen, what is allowed, and hence the result."""
+    reason = in_units(gate.reason, unit)
     if gate.value is None:
-        return f"Not computed: {gate.reason}."
+        return f"Not computed: {reason}."
     value, bound = number(gate.value, name=gate.name), number(gate.bound, name=gate.name)
     allowed = number(gate.tolerance, name=gate.name)
     if gate.name == "near_copy_test":
-        return f"Chance alone would do this with probability {value}. Below {allowed} is a finding."
+        doubt = f" Not complete: {reason}." if gate.status is GateStatus.INCONCLUSIVE else ""
+        return (
+            f"Chance alone would do this with probability {value}. "
+            f"Below {allowed} is a finding.{doubt}"
+        )
     if gate.name == "copy_rate":
-        return f"{value} of samples; with confidence at most {bound}. Allowed: {allowed}."
+        doubt = f" {reason}." if "resemble" in gate.reason else ""
+        return f"{value} of samples; with confidence at most {bound}. Allowed: {allowed}.{doubt}"
+    if gate.name == "shared_units":
+        return f"{value} of trained-on {unit}s. Allowed: {allowed}; {reason}."
     if gate.name.startswith("limit_of_detection"):
         return (
             f"Copies of {value} of trained-on {unit}s would have been noticed. "
@@ -113,5 +130,5 @@ def gate_sentence(gate: Gate, unit: str) -> str:
     if gate.name == "epsilon_refuted":
         return f"Evidence shows at least {value}; claimed is {allowed}."
     if gate.name == "self_test":
-        return f"{value} of {allowed} specimens judged rightly: {gate.reason}."
-    return gate.reason
+        return f"{value} of {allowed} specimens judged rightly: {reason}."
+    return reason

@@ -12,6 +12,12 @@ from service.domain.errors import InputRefused
 from tests.workers.intake import uploads
 from tests.workers.intake.uploads import PERSONS, SECRET, SIDE
 from workers.intake import Limits, read_upload
+from workers.intake.duplicates import (
+    DIGEST_BYTES,
+    comparable_digest,
+    content_digest,
+    find_duplicates,
+)
 from workers.intake.persons import keyed_content_digest
 
 KEY = b"tenant key of the test"
@@ -312,3 +318,22 @@ def test_the_unit_range_follows_the_declared_count():
     limits = Limits()
     assert limits.unit_range(uploads.schema(declared_count=60)) == (50, 120)
     assert limits.unit_range(uploads.schema(declared_count=3000)) == (1500, 6000)
+
+
+def test_blank_frames_of_many_persons_are_no_duplicates():
+    persons = np.arange(6, dtype=np.int32)
+    pictures = np.random.default_rng(1).integers(0, 255, (6, 16, 16)).astype(np.uint8)
+    pictures[:3] = 0
+    pictures[2, 0, :5] = 1  # five pixels show nobody either
+    pictures[5] = pictures[4]
+    digests = b"".join(comparable_digest(p, content_digest(p)) for p in pictures)
+    flags, report = find_duplicates(
+        np.frombuffer(digests, np.uint8).reshape(-1, DIGEST_BYTES),
+        persons,
+        names=[f"{i}.png" for i in persons],
+        examples=5,
+    )
+    assert np.flatnonzero(flags).tolist() == [4, 5]
+    assert report.examples == (("4.png", "5.png"),)
+    blank = np.zeros((6, DIGEST_BYTES), np.uint8)
+    assert not find_duplicates(blank, persons, names=["a"] * 6, examples=5)[0].any()
