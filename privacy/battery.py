@@ -27,7 +27,7 @@ from privacy.policy import (
     judge_self_test,
     verdict_of,
 )
-from privacy.report import AuditReport, Gate
+from privacy.report import AuditReport, Gate, SpecimenResult
 from privacy.self_test import Examination, Terms, examine
 from privacy.specimens import Materials, choose_materials
 from privacy.statements import disclaimers, not_tested
@@ -136,7 +136,7 @@ def _report(
         gates=tuple(gates),
         findings=tuple(findings.values()),
         self_test=examined.results,
-        self_test_passed=all(r.passed for r in examined.results) if examined.results else None,
+        self_test_passed=passed_self_test(examined.results),
         leaky_specimen=examined.results[0] if examined.results else None,
         limit_of_detection=examined.limits,
         epsilon_claimed=claimed,
@@ -173,6 +173,13 @@ def _audit_gates(
                 finding, policy=terms.policy, tier=terms.tier, ceiling=ceiling
             )
     return gates
+
+
+def passed_self_test(results: Sequence[SpecimenResult]) -> bool | None:
+    """Return whether every specimen was judged rightly; None where nobody can tell."""
+    if any(result.judged_wrongly for result in results):
+        return False
+    return True if results and all(result.passed for result in results) else None
 
 
 def check_shapes(evidence: Evidence) -> None:

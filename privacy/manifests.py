@@ -5,7 +5,7 @@ inside, except `ReleaseCertificate`, which names inside documents by salted comm
 """
 
 import hashlib
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -15,6 +15,8 @@ from privacy.mechanisms import Mechanism, NeighbouringRelation, PrivacyTarget, U
 
 # By default NaN would be written as null, and two different documents would share a digest.
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
+
+_RESERVED_COLUMNS = frozenset({"file", "file_name", "filename", "patient_id", "split"})
 
 
 class Document(BaseModel):
@@ -44,15 +46,31 @@ class DatasetSchema(Document):
     """What the data owner declares to be public about a dataset; nothing here is read from data."""
 
     unit: UnitOfPrivacy = UnitOfPrivacy.PERSON
-    declared_count: int = Field(ge=50, le=100_000_000, description="rounded public count of units")
-    height: int = Field(ge=8, le=4096, description="pixels")
-    width: int = Field(ge=8, le=4096, description="pixels")
+    declared_count: int = Field(
+        ge=50, le=100_000_000, strict=True, description="rounded public count of units"
+    )
+    height: int = Field(ge=8, le=4096, strict=True, description="pixels")
+    width: int = Field(ge=8, le=4096, strict=True, description="pixels")
     bit_depth: Literal[8, 16] = 8
     label: str = Field(min_length=1, max_length=64, description="name of the label column")
-    labels: tuple[str, ...] = Field(min_length=1, max_length=1000)
+    labels: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
+        min_length=1, max_length=1000
+    )
 
     @model_validator(mode="after")
-    def _labels_are_distinct(self) -> Self:
+    def _words_are_plain(self) -> Self:
+        """Refuse what would read as something else in a table, on a page or in a terminal."""
+        if self.label.strip().lower() in _RESERVED_COLUMNS:
+            raise ValueError(
+                f"the label column cannot be called {self.label!r}: that column means something "
+                "else. Name the column that holds the label"
+            )
+        for what, text in (("label column", self.label), *(("label", t) for t in self.labels)):
+            if text != text.strip() or not text.isprintable() or "|" in text or text[0] in "=+-@":
+                raise ValueError(
+                    f"the {what} {text!r} is not plain: use 1 to 64 printable characters, no '|', "
+                    "no blank at either end, and none of = + - @ at the start"
+                )
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels must be distinct; list each label once")
         return self

@@ -34,8 +34,8 @@ class PrivacyTarget(BaseModel):
     """Epsilon and delta requested before a run; both under add-or-remove-one unit."""
 
     model_config = _FROZEN
-    epsilon: float = Field(gt=0, le=100)
-    delta: float = Field(gt=0, lt=1)
+    epsilon: float = Field(gt=0, le=100, strict=True)
+    delta: float = Field(gt=0, lt=1, strict=True)
 
 
 class GaussianMechanism(BaseModel):

@@ -169,7 +169,8 @@ def _detection_gate(limit: DetectionLimit, finding: Finding, tier: Tier) -> Gate
         bound=limit.fraction,
         tolerance=tier.limit_of_detection,
         reason=limit.reason
-        or "share of trained-on units whose copies are flagged in 95 % of tries",
+        or f"share of trained-on units whose copies, {limit.changes or 'planted among the samples'}, "
+        "are flagged in 95 % of tries",
     )
 
 
@@ -255,19 +256,22 @@ _REFUTED = "Evidence does not refute the claimed epsilon"
 
 def judge_self_test(results: Sequence[SpecimenResult], reason: str | None) -> Gate:
     """Return the gate on the audit itself: leaks must be caught, innocents must go free."""
-    wrong = [result.title for result in results if not result.passed]
+    wrong = [result.title for result in results if result.judged_wrongly]
+    missed = [f"{r.title} ({r.excuse})" for r in results if not r.passed and r.excuse]
     if wrong:
         why = f"wrong verdict on: {', '.join(wrong)}"
+    elif missed:
+        why = f"too little power to see: {', '.join(missed)}"
     else:
         why = reason or "every planted leak was caught and no innocent was accused"
-    ran = bool(results) and reason is None
+    ran = bool(results) and reason is None and not missed
     good = GateStatus.PASS if ran else GateStatus.INCONCLUSIVE
     return Gate(
         name="self_test",
         audit="self_test",
         title="The audit can tell a leak from an innocent on this data",
         status=GateStatus.FAIL if wrong else good,
-        value=float(len(results) - len(wrong)),
+        value=float(sum(result.passed for result in results)),
         bound=None,
         tolerance=float(len(results)),
         reason=why,

@@ -68,13 +68,22 @@ class SpecimenResult(BaseModel):
     passed: bool
     sample_count: int
     copied_count: int | None = None
+    excuse: str | None = Field(
+        default=None, description="why so small a leak could be missed without a fault"
+    )
+
+    @property
+    def judged_wrongly(self) -> bool:
+        """Return whether the audit is at fault: a wrong verdict that nothing excuses."""
+        return not self.passed and self.excuse is None
 
 
 class DetectionLimit(BaseModel):
     """The smallest share of trained-on units whose copies the near-copy audit finds.
 
     `fraction` is the smallest tried share that was flagged in at least 95 % of repeats, at this
-    share and every larger one; None needs a `reason`. `rates` are flagged shares, one per fraction.
+    share and every larger one; None needs a `reason`. `rates` are flagged shares, one per fraction;
+    a fraction is copies planted over all trained-on units. `changes` says what was done to copies.
     """
 
     model_config = _FROZEN
@@ -83,6 +92,7 @@ class DetectionLimit(BaseModel):
     fractions: tuple[float, ...] = ()
     rates: tuple[float, ...] = ()
     repeats: int = 0
+    changes: str = ""
     reason: str | None = None
 
 
@@ -106,7 +116,9 @@ class AuditReport(Document):
     gates: tuple[Gate, ...]
     findings: tuple[Finding, ...]
     self_test: tuple[SpecimenResult, ...]
-    self_test_passed: bool | None = Field(description="None where it could not run")
+    self_test_passed: bool | None = Field(
+        description="None where it could not run, or missed only leaks too small for these data"
+    )
     leaky_specimen: SpecimenResult | None
     limit_of_detection: tuple[DetectionLimit, ...]
     epsilon_claimed: float | None

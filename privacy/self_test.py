@@ -24,6 +24,8 @@ from privacy.specimens import Bench, Materials, Specimen, detection_limit
 # report in a few hundred would be called broken by chance.
 INNOCENT_LEVEL = 0.002
 LEAKS: tuple[Literal["verbatim", "jittered"], ...] = ("verbatim", "jittered")
+# The arms detector alone needs about this many copied units.
+ARMS_ALONE = 16
 _SPECIMENS = 6
 
 
@@ -97,7 +99,28 @@ def examine(
                 progress=progress,
             )
         )
-    return Examination(tuple(results), tuple(found), None)
+    judged = tuple(excused(result, found, has_ratio_law=bool(detector.laws)) for result in results)
+    return Examination(judged, tuple(found), None)
+
+
+def excused(
+    result: SpecimenResult, limits: Sequence[DetectionLimit], *, has_ratio_law: bool
+) -> SpecimenResult:
+    """Return the result, with an excuse if a few copies were missed where power was lacking.
+
+    Missing the whole training set or accusing an innocent has none.
+    """
+    limit = {f"copies_{limit.leak}": limit for limit in limits}.get(result.name)
+    if result.passed or limit is None:
+        return result
+    excuse = None
+    if not has_ratio_law and (result.copied_count or 0) <= ARMS_ALONE:
+        excuse = (
+            f"with too few units for the ratio detector, more than {ARMS_ALONE} copies are needed"
+        )
+    elif limit.fraction is None:
+        excuse = f"no limit of detection: {limit.reason}"
+    return result.model_copy(update={"excuse": excuse})
 
 
 class _Judge:

@@ -29,6 +29,12 @@ Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
 LEAKY_SHARE = 0.03
+# What `jitter` does, in words.
+CHANGES = {
+    "image": "flipped or not, shifted by up to 1/32 of the side, gamma 0.9 to 1.1, noise of 5 % of "
+    "the range",
+    "table": "noise of 5 % of each column's standard deviation",
+}
 FRACTIONS = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03)
 MIN_PERSONS = 20
 _MAX_PLANTED = 400
@@ -242,6 +248,10 @@ class Bench:
         """Return how near real records come to each other."""
         return self._survey.calibration
 
+    def changes(self, leak: str) -> str:
+        """Return what is done to planted copies, in words."""
+        return CHANGES[self._evidence.modality] if leak == "jittered" else "unchanged"
+
     @property
     def planted_count(self) -> int:
         """Return how many copies could be planted at most."""
@@ -278,15 +288,21 @@ def detection_limit(
     found_near, verbatim = candidate
     if detector.inspect(found_near, verbatim).p_value < level:
         return DetectionLimit(
-            leak=leak, fraction=None, reason="the candidate is flagged without any planted copy"
+            leak=leak,
+            fraction=None,
+            changes=bench.changes(leak),
+            reason="the candidate is flagged without any planted copy",
         )
     trained = int(detector.population.trained.sum())
-    tried: list[float] = []
+    changes = bench.changes(leak)
+    counts: list[int] = []
     rates: list[float] = []
     for fraction in FRACTIONS:
         count = max(1, round(fraction * trained))
         if count > bench.planted_count:
             break
+        if count in counts:
+            continue
         found = 0
         for _ in range(repeats):
             picked = rng.choice(bench.planted_count, count, replace=False)
@@ -300,9 +316,10 @@ def detection_limit(
                 exact=count > _TOO_FEW_FOR_ARMS,
             )
             found += copies.p_value < level
-        tried.append(fraction)
+        counts.append(count)
         rates.append(found / repeats)
-        progress(len(tried), len(FRACTIONS))
+        progress(len(counts), len(FRACTIONS))
+    tried = [count / trained for count in counts]  # what was planted, not what was aimed at
     good = [i for i in range(len(rates)) if min(rates[i:]) >= 0.95]
     return DetectionLimit(
         leak=leak,
@@ -310,6 +327,7 @@ def detection_limit(
         fractions=tuple(tried),
         rates=tuple(rates),
         repeats=repeats,
+        changes=changes,
         reason=None if good else "no tried share was flagged in 95 % of repeats",
     )
 

@@ -62,6 +62,29 @@ def test_the_report_counts_every_arm(reported, small):
     assert report.units["audit_in"] == int((small.arms == Arm.AUDIT_IN).sum())
 
 
+def test_limits_of_detection_are_shares_of_copies_that_were_planted(reported, small):
+    report, _ = reported
+    trained = int(np.isin(small.arms, (Arm.TRAIN, Arm.AUDIT_IN)).sum())
+    for limit in report.limit_of_detection:
+        counts = [fraction * trained for fraction in limit.fractions]
+        assert counts == pytest.approx([round(count) for count in counts])
+        assert len({round(count) for count in counts}) == len(counts)
+        assert limit.changes
+
+
+def test_an_innocent_with_too_few_persons_for_power_is_undecided_and_not_void():
+    rng = np.random.default_rng(40)
+    evidence = innocent(rng, persons=300, samples=500, unit=UnitOfPrivacy.RECORD)
+    order = (Arm.TRAIN, Arm.AUDIT_IN, Arm.AUDIT_OUT, Arm.REFERENCE_A, Arm.REFERENCE_B)
+    arms = rng.choice(np.array(order), 300, p=(0.6, 0.1, 0.1, 0.1, 0.1))
+    report = audited(replace(evidence, arms=arms), rng, tier="enclave")
+    missed = [specimen.name for specimen in report.self_test if not specimen.passed]
+    assert missed
+    assert all(name.startswith("copies_") for name in missed)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.self_test_passed is None
+
+
 def test_a_problem_of_provenance_makes_the_report_invalid(small):
     report = audited(
         small, np.random.default_rng(3), problems=("the commitment does not open to this policy",)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from privacy.battery import passed_self_test
 from privacy.errors import InvalidParameter
 from privacy.evidence import Finding, Metric
 from privacy.policy import (
@@ -14,6 +15,7 @@ from privacy.policy import (
     verdict_of,
 )
 from privacy.report import DetectionLimit, Gate, GateStatus, SpecimenResult, Verdict
+from privacy.self_test import excused
 
 POLICY = load_policy()
 TIER = POLICY.tier("registered")
@@ -190,6 +192,31 @@ def test_a_broken_self_test_makes_everything_invalid():
     verdict, sentence = decide([gate(GateStatus.PASS), broken], [])
     assert verdict is Verdict.INVALID
     assert "a specimen" in sentence
+
+
+def test_a_missed_leak_that_is_too_small_for_the_data_is_undecided_and_not_void():
+    missed = specimen(False).model_copy(update={"name": "copies_jittered", "copied_count": 6})
+    limits = [DetectionLimit(leak="jittered", fraction=None, reason="not reached")]
+    few = excused(missed, limits, has_ratio_law=False)
+    unseen = excused(missed.model_copy(update={"copied_count": 60}), limits, has_ratio_law=True)
+    for result in (few, unseen):
+        verdict, sentence = decide([gate(GateStatus.PASS), judge_self_test([result], None)], [])
+        assert verdict is Verdict.INCONCLUSIVE
+        assert passed_self_test([specimen(True), result]) is None
+        assert "The audit can tell" in sentence
+
+
+def test_nothing_excuses_a_miss_within_the_limit_the_whole_set_or_an_accused_innocent():
+    reached = [DetectionLimit(leak="jittered", fraction=0.01)]
+    absent = [DetectionLimit(leak="jittered", fraction=None, reason="not reached")]
+    missed = specimen(False).model_copy(update={"name": "copies_jittered", "copied_count": 60})
+    everything = specimen(False).model_copy(update={"name": "everything", "copied_count": 6})
+    innocent_one = specimen(False).model_copy(update={"name": "fresh_real", "kind": "innocent"})
+    for result, limits in ((missed, reached), (everything, absent), (innocent_one, absent)):
+        judged_ = excused(result, limits, has_ratio_law=limits is reached)
+        assert judged_.judged_wrongly
+        assert decide([judge_self_test([judged_], None)], [])[0] is Verdict.INVALID
+        assert passed_self_test([judged_]) is False
 
 
 def test_a_self_test_that_could_not_run_is_inconclusive():

@@ -6,8 +6,8 @@ from scipy import stats
 
 from privacy.ceilings import ceilings, highest_tpr, privacy_curve
 from privacy.errors import InvalidParameter
-from privacy.membership import Pool, Settings, _tpr_metric, measure
 from privacy.mechanisms import GaussianMechanism, PrivacyTarget
+from privacy.membership import Pool, Settings, _tpr_metric, measure
 from privacy.statistics import (
     auc,
     auc_interval,

@@ -116,7 +116,7 @@ def gate_sentence(gate: Gate, unit: str) -> str:
     if gate.name.startswith("limit_of_detection"):
         return (
             f"Copies of {value} of trained-on {unit}s would have been noticed. "
-            f"Needed: {allowed} or less."
+            f"Needed: {allowed} or less. Tried: {reason}."
         )
     if gate.name.endswith("_auc"):
         return (
