@@ -7,15 +7,17 @@ them, so the two cannot drift apart. No web framework and no database is importe
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from privacy.manifests import DatasetSchema
-from privacy.mechanisms import PrivacyTarget
 
 IDENTIFIER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 """Ids are opaque: nobody may read anything into one, and none can hold a path or a quote."""
 
 Identifier = Annotated[str, Field(pattern=IDENTIFIER_PATTERN, max_length=64)]
+Count = Annotated[int, Strict()]
+Number = Annotated[float, Strict()]
+"""Numbers that were sent as numbers: `true` and "1" are not taken for 1."""
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Prose = Annotated[str, Field(min_length=1, max_length=4000, pattern=r"^[^\x00]+$")]
 RoleName = Literal["data_owner", "collaborator", "auditor", "operator"]
@@ -61,7 +63,7 @@ class NewApiKey(Body):
     scopes: list[Annotated[str, Field(pattern=r"^[a-z_]+(:[a-z_]+)?$", max_length=64)]] = Field(
         default_factory=list, max_length=32
     )
-    expires_in_days: int | None = Field(default=None, ge=1, le=3650)
+    expires_in_days: Count | None = Field(default=None, ge=1, le=3650)
 
 
 class Tenant(Resource):
@@ -117,10 +119,10 @@ class NewDataset(Body):
     name: Name
     purpose: Prose
     declared: DatasetSchema
-    epsilon: float | None = Field(
+    epsilon: Number | None = Field(
         default=None, gt=0, le=100, description="of the budget; left out when joining another"
     )
-    delta: float | None = Field(default=None, gt=0, lt=1, description="of the budget")
+    delta: Number | None = Field(default=None, gt=0, lt=1, description="of the budget")
     rule: Literal["basic", "renyi"] = "basic"
     join_dataset_id: Identifier | None = Field(
         default=None, description="share the cohort, and the budget, of this dataset"
@@ -194,7 +196,7 @@ class NewUpload(Body):
     """An upload about to start. The name of the file stays with you; only its suffix is sent."""
 
     suffix: Literal[".zip", ".npz"] = ".zip"
-    size_bytes: int = Field(ge=1, le=LARGEST_UPLOAD_BYTES)
+    size_bytes: Count = Field(ge=1, le=LARGEST_UPLOAD_BYTES)
 
 
 class Upload(Resource):
@@ -208,7 +210,7 @@ class Upload(Resource):
 class PartNumbers(Body):
     """Which parts to get URLs for; each URL lives for minutes only."""
 
-    part_numbers: list[Annotated[int, Field(ge=1, le=LARGEST_PART_NUMBER)]] = Field(
+    part_numbers: list[Annotated[Count, Field(ge=1, le=LARGEST_PART_NUMBER)]] = Field(
         min_length=1, max_length=100
     )
 
@@ -229,7 +231,7 @@ class PartUrls(Resource):
 class Part(Body):
     """A part that object storage has taken."""
 
-    part_number: int = Field(ge=1, le=LARGEST_PART_NUMBER)
+    part_number: Count = Field(ge=1, le=LARGEST_PART_NUMBER)
     etag: str = Field(min_length=1, max_length=200, pattern=r"^[\x20-\x7e]+$")
 
 
@@ -254,14 +256,26 @@ class Generators(Resource):
     generators: dict[str, Any]
 
 
+class NewTarget(Body):
+    """The epsilon and delta of one run."""
+
+    epsilon: Number = Field(gt=0, le=100)
+    delta: Number | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="a tenth of the budget's if left out, so that several runs fit",
+    )
+
+
 class NewTrainingPlan(Body):
     """A training run to be costed; nothing is reserved."""
 
     generator: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
     config: dict[str, Any] = Field(default_factory=dict)
-    target: PrivacyTarget
+    target: NewTarget
     tier: TierName = "registered"
-    samples: int = Field(default=6000, ge=1, le=200_000, description="synthetic images to draw")
+    samples: Count = Field(default=6000, ge=1, le=200_000, description="synthetic images to draw")
 
 
 class TrainingPlan(Resource):

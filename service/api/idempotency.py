@@ -5,14 +5,20 @@ from collections.abc import Callable
 from flask import Response, json, request
 
 from service.api.auth import actor
+from service.domain.accounts import Scope
+from service.domain.permissions import check_scope
 from service.operations import idempotency
 from service.store.unit_of_work import UnitOfWork
 
 _KEPT_HEADERS = frozenset({"ETag", "Location", "Retry-After"})
 
 
-def answer_once(uow: UnitOfWork, key: str | None, answer: Callable[[], Response]) -> Response:
+def answer_once(
+    uow: UnitOfWork, key: str | None, answer: Callable[[], Response], *, scope: Scope
+) -> Response:
     """Return `answer()`, or what the first request with this key was answered.
+
+    `scope` is what `answer` needs: an API key without it gets no repeated answer either.
 
     The answer is stored in the transaction of its effect. A refusal is not stored: the same
     request may be sent again.
@@ -20,6 +26,7 @@ def answer_once(uow: UnitOfWork, key: str | None, answer: Callable[[], Response]
     if key is None:
         return answer()
     sender, method, path = actor(), request.method, request.path
+    check_scope(sender, "The request", scope)
     replay = idempotency.begin(
         uow, sender, key=key, method=method, path=path, request=request.get_data()
     )

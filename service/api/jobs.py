@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from flask import Response
 
+from privacy.mechanisms import PrivacyTarget
 from service import documents
 from service import resources as r
 from service.api import views
@@ -20,6 +21,7 @@ from service.api.answers import (
 )
 from service.api.auth import actor, make_blueprint
 from service.api.idempotency import answer_once
+from service.domain.accounts import Scope
 from service.operations import catalogue, jobs
 from service.resources import Identifier
 from service.store.unit_of_work import UnitOfWork
@@ -57,7 +59,7 @@ def plan_training(path: VersionPath, body: r.NewTrainingPlan) -> Response:
             version_id=path.version_id,
             generator=body.generator,
             config=body.config,
-            target=body.target,
+            target=_target(uow, body, path.version_id),
             tier=body.tier,
             samples=body.samples,
         )
@@ -75,7 +77,7 @@ def request_training(body: r.NewJob, header: IdempotencyHeader) -> Response:
             version_id=body.version_id,
             generator=body.generator,
             config=body.config,
-            target=body.target,
+            target=_target(uow, body, body.version_id),
             tier=body.tier,
             samples=body.samples,
         )
@@ -88,7 +90,15 @@ def request_training(body: r.NewJob, header: IdempotencyHeader) -> Response:
             uow,
             header.idempotency_key,
             lambda: answer_job(views.job(run(jobs.request_training, uow))),
+            scope=Scope.JOBS,
         )
+
+
+def _target(uow: UnitOfWork, body: r.NewTrainingPlan, version_id: str) -> PrivacyTarget:
+    asked = body.target
+    return jobs.target_for(
+        uow, actor(), version_id=version_id, epsilon=asked.epsilon, delta=asked.delta
+    )
 
 
 @blueprint.get("/jobs", summary="List jobs", responses={200: r.JobPage})

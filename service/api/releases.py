@@ -20,6 +20,7 @@ from service.api.answers import (
 from service.api.auth import actor, make_blueprint
 from service.api.idempotency import answer_once
 from service.api.problems import documented
+from service.domain.accounts import Scope
 from service.domain.releases import Decision
 from service.operations import downloads, releases
 from service.store.unit_of_work import UnitOfWork
@@ -54,7 +55,7 @@ def create_release(body: r.NewRelease, header: IdempotencyHeader) -> Response:
             )
             return _show(uow, release.id, status=201)
 
-        return answer_once(uow, header.idempotency_key, create)
+        return answer_once(uow, header.idempotency_key, create, scope=Scope.RELEASES)
 
 
 @blueprint.get("/releases", summary="List releases", responses={200: r.ReleasePage})
@@ -139,7 +140,7 @@ def publish_release(path: ReleasePath, header: PublicationHeader) -> Response:
             )
             return answer_job(views.job(job))
 
-        return answer_once(uow, header.idempotency_key, publish)
+        return answer_once(uow, header.idempotency_key, publish, scope=Scope.RELEASES)
 
 
 @blueprint.post(

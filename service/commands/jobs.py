@@ -9,6 +9,7 @@ import click
 from service.client import KaimaClient
 from service.commands.console import Session, job_bar, with_client, with_session
 
+_SAID_OF_JOBS = ("generator", "epsilon", "delta", "tier", "samples", "verdict")
 TIERS = click.Choice(["public", "registered", "enclave"])
 
 
@@ -37,7 +38,7 @@ def _training_options(function: Any) -> Any:
             click.argument("version_id"),
             click.option("--generator", required=True, help="See `kaima train generators`."),
             click.option("--epsilon", type=float, required=True),
-            click.option("--delta", type=float, default=1e-5, show_default=True),
+            click.option("--delta", type=float, help="A tenth of the budget's if left out."),
             click.option("--config", "config_json", help="The generator's config as JSON."),
             click.option("--set", "settings", multiple=True, help="One of its values: NAME=VALUE"),
             click.option("--tier", type=TIERS, default="registered", show_default=True),
@@ -79,7 +80,7 @@ def plan(  # noqa: PLR0913 - one option of the command line each
     version_id: str,
     generator: str,
     epsilon: float,
-    delta: float,
+    delta: float | None,
     config_json: str | None,
     settings: tuple[str, ...],
     tier: str,
@@ -109,7 +110,7 @@ def request(  # noqa: PLR0913 - one option of the command line each
     version_id: str,
     generator: str,
     epsilon: float,
-    delta: float,
+    delta: float | None,
     config_json: str | None,
     settings: tuple[str, ...],
     tier: str,
@@ -143,15 +144,39 @@ def job() -> None:
 def list_(session: Session, client: KaimaClient, dataset_id: str | None) -> None:
     """List jobs, newest first."""
     found = client.jobs(dataset_id=dataset_id)
-    session.show_table(found, "id", "kind", "status", "stage", "step", "total", "created_at")
+    session.show_table(found, "id", "kind", "status", "step", "total", "created_at")
 
 
 @job.command()
 @click.argument("job_id")
 @with_client
 def show(session: Session, client: KaimaClient, job_id: str) -> None:
-    """Show a job."""
-    session.show(client.job(job_id))
+    """Show a job; with `kaima --json`, everything that is known of it."""
+    found = client.job(job_id)
+    if session.as_json:
+        session.show(found)
+        return
+    session.show(
+        found,
+        "id",
+        "kind",
+        "status",
+        "step",
+        "total",
+        "attempt",
+        "dataset_id",
+        "version_id",
+        "release_id",
+        "parent_id",
+        "created_at",
+        "finished_at",
+    )
+    for name in _SAID_OF_JOBS:
+        value = {**found.payload, **found.result}.get(name)
+        if value is not None:
+            click.echo(f"{name.replace('_', ' ')}: {value}")
+    if found.problem:
+        click.echo(f"problem: {found.problem.get('detail', found.problem)}")
 
 
 @job.command()

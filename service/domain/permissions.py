@@ -2,7 +2,9 @@
 
 Rules: a thing of another tenant is NotFound, never PermissionDenied, so that nobody learns that
 it exists. Published releases and tombstones are the one exception: every collaborator of the
-instance may see them. Operators run the machines and see no records, reports or candidates.
+instance may see them. Operators run the machines and see no records, reports or candidates as
+such. But they make accounts and keys, so they could make themselves an auditor: no rule here stops
+that, the trail shows it (each user and key that is made, by whom and with which roles).
 """
 
 from service.domain.accounts import Actor, Role, Scope
@@ -123,7 +125,7 @@ def check_may_see_release(actor: Actor, release: Release | None, *, asked: str) 
     """Return the release if it is in the catalogue, or the actor is of its tenant."""
     if release is None or not is_visible(actor, release):
         raise _not_found("release", asked)
-    _check_scope(actor, "Reading a release", Scope.READ)
+    check_scope(actor, "Reading a release", Scope.READ)
     return release
 
 
@@ -154,7 +156,7 @@ def check_may_withhold_release(actor: Actor, release: Release | None, *, asked: 
     An operator must be able to stop a download at night; only data owners may bring it back.
     """
     if release is not None and actor.has(Role.OPERATOR) and release.state in IN_CATALOGUE:
-        _check_scope(actor, "Withholding a release", Scope.RELEASES)
+        check_scope(actor, "Withholding a release", Scope.RELEASES)
         return release
     return check_may_change_release(actor, release, asked=asked)
 
@@ -223,10 +225,11 @@ def _check(actor: Actor, action: str, scope: Scope, *roles: Role) -> None:
     if not actor.roles & set(roles):
         needed = " or ".join(ROLE_WORDS[role] for role in roles)
         raise PermissionDenied(f"{action} was refused: only {needed} may. Ask an operator.")
-    _check_scope(actor, action, scope)
+    check_scope(actor, action, scope)
 
 
-def _check_scope(actor: Actor, action: str, scope: Scope) -> None:
+def check_scope(actor: Actor, action: str, scope: Scope) -> None:
+    """Refuse an API key that was not made for this."""
     if scope not in actor.scopes:
         raise PermissionDenied(
             f"{action} was refused: this API key lacks the scope {scope.value!r}. "

@@ -18,7 +18,12 @@ from service.operations.leases import (
     load_reservation,
 )
 from service.operations.reaping import Reaped, reap
-from service.operations.training import TrainingPlan, plan_training, request_training
+from service.operations.training import (
+    TrainingPlan,
+    plan_training,
+    request_training,
+    target_for,
+)
 from service.store import tables
 from service.store.pages import Page, fetch_page
 from service.store.unit_of_work import UnitOfWork
@@ -43,6 +48,7 @@ __all__ = [
     "request_training",
     "requeue_job",
     "succeed_job",
+    "target_for",
 ]
 
 

@@ -46,6 +46,8 @@ from service.store.unit_of_work import UnitOfWork
 
 DEFAULT_SAMPLES = 6000
 MOST_SAMPLES = 200_000
+RUNS_PER_BUDGET = 10
+"""How many runs the delta of a budget is for, where a run names none."""
 _STAGES: TypeAdapter[tuple[Stage, ...]] = TypeAdapter(tuple[Stage, ...])
 
 
@@ -69,6 +71,24 @@ class _Planned:
     config: dict[str, Any]
     rates: Rates
     mechanisms: tuple[Mechanism, ...]
+
+
+def target_for(
+    uow: UnitOfWork, actor: Actor, *, version_id: str, epsilon: float, delta: float | None
+) -> PrivacyTarget:
+    """Return the target of a run; without a delta, a tenth of its budget's is asked for.
+
+    The whole of it would leave nothing for a second run.  Raises: NotFound, PermissionDenied.
+    """
+    version = permissions.check_may_train(
+        actor, uow.get(DatasetVersion, version_id), asked=version_id
+    )
+    if delta is None:
+        dataset = uow.get(Dataset, version.dataset_id)
+        if dataset is None:
+            raise NotFound(f"The dataset of version {version.id} is missing.")
+        delta = float(cohort_of(uow, dataset).budget_delta / RUNS_PER_BUDGET)
+    return PrivacyTarget(epsilon=epsilon, delta=delta)
 
 
 def plan_training(

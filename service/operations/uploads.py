@@ -178,13 +178,14 @@ def _arrived(uow: UnitOfWork, actor: Actor, version_id: str, *, announced_bytes:
     except ObjectMissing as error:
         raise InputRefused("The upload was refused: nothing has arrived. Upload it.") from error
     if size > announced_bytes:
-        uow.objects.delete(Bucket.WORK, key)
-        raise InputRefused(
+        refusal = InputRefused(
             f"The upload was refused: {size} bytes arrived and {announced_bytes} were announced. "
             "Start an upload with the file's real size.",
             value=size,
             limit=announced_bytes,
         )
+        _refuse(uow, actor, version, refusal)
+        raise refusal
     version.raw_bytes = size
     version.upload_id = None
     version.move_to(VersionState.INGESTING)
@@ -198,6 +199,20 @@ def _arrived(uow: UnitOfWork, actor: Actor, version_id: str, *, announced_bytes:
         version_id=version.id,
         payload={"raw_key": key, "bytes": size},
     )
+
+
+def _refuse(uow: UnitOfWork, actor: Actor, version: DatasetVersion, refusal: InputRefused) -> None:
+    """Refuse a version whose parts were joined to what cannot be taken; commits.
+
+    Its multipart upload has ended with that, so no other bytes could ever come.
+    """
+    key, _ = _places(version)
+    version.problem = {"type": refusal.slug, "detail": refusal.sentence, **refusal.extensions}
+    version.upload_id = None
+    version.move_to(VersionState.REFUSED)
+    uow.trail(actor, TrailEvent.VERSION_REFUSE, version.id, dataset=version.dataset_id)
+    uow.commit()
+    uow.objects.delete(Bucket.WORK, key)
 
 
 def _discard_late(uow: UnitOfWork, version: DatasetVersion | None) -> None:

@@ -140,7 +140,7 @@ def anchor(session: Session, objects: ObjectStore, *, settings: Settings) -> Non
     Raises: JournalBehind if an anchor exists that this database does not have.
     """
     check_not_behind(session, objects)
-    anchored = _anchored_seq(session)
+    anchored = anchored_seq(session)
     made = list(read_rows(session, after=anchored))
     session.commit()  # nothing is held while the store is written
     if not made:
@@ -160,7 +160,7 @@ def check_not_behind(session: Session, objects: ObjectStore) -> None:
     this database from an older one. Costs one LIST: only keys from that anchor on are asked for.
     Raises: JournalBehind with the remedy.
     """
-    anchored = _anchored_seq(session)
+    anchored = anchored_seq(session)
     keys = list(objects.list_keys(Bucket.JOURNAL, PREFIX, after=f"{PREFIX}{anchored:016d}"))
     _check_anchored(session, keys, anchored)
     for key in keys:
@@ -260,5 +260,6 @@ def _move_head(session: Session, seq: int, digest: str) -> None:
     session.execute(sa.update(_head).values(seq=seq, digest=digest))
 
 
-def _anchored_seq(session: Session) -> int:
+def anchored_seq(session: Session) -> int:
+    """Return up to which row this database knows that anchors were stored."""
     return session.execute(sa.select(_head.c.anchored_seq)).scalar() or 0

@@ -6,6 +6,7 @@ the ledger's rows to the reservations.
 
 import hashlib
 import json
+from collections.abc import Container
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from service.store import journal, tables
 from service.store.journal import GENESIS, Row
-from service.store.objects import Bucket, ObjectStore
+from service.store.objects import Bucket, ObjectMissing, ObjectStore
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def verify(session: Session, objects: ObjectStore | None) -> list[Problem]:
             Problem(last, f"The head names row {head.seq}, but the chain ends at row {last}.")
         )
     if objects is not None:
-        problems += _check_anchors(objects, digests)
+        problems += _check_anchors(session, objects, digests)
     return problems
 
 
@@ -97,23 +98,51 @@ def _check_row(row: Row, *, previous: str, expected: int) -> list[Problem]:
     return problems
 
 
-def _check_anchors(objects: ObjectStore, digests: dict[int, str]) -> list[Problem]:
+def _check_anchors(
+    session: Session, objects: ObjectStore, digests: dict[int, str]
+) -> list[Problem]:
     problems: list[Problem] = []
     anchored: dict[int, str] = {}
+    last = journal.anchored_seq(session)  # before the LIST: the service may go on anchoring
     for key in objects.list_keys(Bucket.JOURNAL, journal.PREFIX):
-        seq, short = journal.parse_anchor_key(key)
+        try:
+            seq, short = journal.parse_anchor_key(key)
+            rows = journal.read_anchor(objects, key)
+        except (ObjectMissing, ValueError, KeyError, TypeError):
+            sentence = f"The anchor {key} is missing or damaged: object storage was changed."
+            problems.append(Problem(_seq_of(key), sentence))
+            continue
         if seq not in digests:
             sentence = f"Row {seq} is anchored in object storage, but the database ends before it."
             problems.append(Problem(seq, sentence))
         elif not digests[seq].startswith(short):
             sentence = f"Row {seq} differs from its anchor: the chain was forked or rewritten."
             problems.append(Problem(seq, sentence))
-        for row in journal.read_anchor(objects, key):
+        for row in rows:
             if anchored.setdefault(row.seq, row.digest) != row.digest:
                 problems.append(Problem(row.seq, f"Two anchors disagree about row {row.seq}."))
             elif row.seq in digests and digests[row.seq] != row.digest:
                 problems.append(Problem(row.seq, f"Row {row.seq} differs from its anchored copy."))
-    return problems
+    return problems + _check_complete(anchored, last=last)
+
+
+def _check_complete(anchored: Container[int], *, last: int) -> list[Problem]:
+    """Name the first row that was anchored and is in no anchor any more."""
+    lost = next((seq for seq in range(1, last + 1) if seq not in anchored), None)
+    if lost is None:
+        return []
+    return [
+        Problem(
+            lost,
+            f"Row {lost} was anchored, and object storage holds no anchor with it: one was "
+            "deleted. Restore the journal's bucket from its backup.",
+        )
+    ]
+
+
+def _seq_of(key: str) -> int:
+    digits = key.removeprefix(journal.PREFIX).partition("-")[0]
+    return int(digits) if digits.isdecimal() else 0
 
 
 def _key_after(seq: int) -> str:

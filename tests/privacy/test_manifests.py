@@ -198,3 +198,24 @@ def test_any_json_value_has_a_stable_byte_form(value):
     once = Anything(value=value).canonical()
     assert Anything.model_validate_json(once).canonical() == once
     assert json.loads(once) == {"value": value}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "=1+1", "+1", "-1", "@SUM", "a|b", "a\tb", "a\x1b[31m", "\u202eab", " a", "x" * 65],
+)
+def test_a_label_that_reads_as_something_else_is_refused(text):
+    for change in ({"labels": ("0", text)}, {"label": text}):
+        with pytest.raises(ValidationError):
+            DatasetSchema.model_validate(DECLARED.model_dump() | change)
+
+
+@pytest.mark.parametrize("name", ["file", "patient_id", "Split", "file_name"])
+def test_a_label_column_is_not_a_column_that_means_something_else(name):
+    with pytest.raises(ValidationError, match="means something else"):
+        DatasetSchema.model_validate(DECLARED.model_dump() | {"label": name})
+
+
+def test_labels_may_be_in_any_script():
+    words = ("軽度", "Grad 2", "κ=3", "nan")
+    assert DatasetSchema.model_validate(DECLARED.model_dump() | {"labels": words}).labels == words

@@ -205,6 +205,31 @@ def test_a_journal_bucket_that_was_emptied_stops_training(sqlite_walk: Walk) -> 
     sqlite_walk.training(version)
 
 
+def test_a_lost_or_damaged_anchor_is_a_problem_with_a_sentence(sqlite_walk: Walk) -> None:
+    sqlite_walk.dataset()
+    sqlite_walk.dataset()
+    objects = sqlite_walk.application.objects
+
+    def problems() -> list[str]:
+        with sqlite_walk.application.uow(read_only=True) as uow:
+            return operation.verify(uow)
+
+    assert problems() == []
+    first, *_ = anchor_keys(sqlite_walk.application)
+    body = objects.get_bytes(Bucket.JOURNAL, first)
+    for damage in (b"no json", b"{}", b'{"rows": 3}'):
+        objects.put_bytes(Bucket.JOURNAL, first, body=damage)
+        assert (
+            f"The anchor {first} is missing or damaged: object storage was changed." in problems()
+        )
+    objects.delete(Bucket.JOURNAL, first)
+    (sentence,) = problems()
+    assert sentence.startswith("Row 1 was anchored, and object storage holds no anchor with it")
+    objects.put_bytes(Bucket.JOURNAL, first, body=body)
+    objects.put_bytes(Bucket.JOURNAL, f"{journal.PREFIX}notes.txt", body=b"mine")
+    assert len(problems()) == 1
+
+
 def test_no_row_holds_or_shows_an_unsalted_digest_of_a_private_document(sqlite_walk: Walk) -> None:
     version = sqlite_walk.version(sqlite_walk.dataset())
     release = sqlite_walk.release(ReleaseState.PUBLISHED, audit=sqlite_walk.audited(version))

@@ -20,6 +20,7 @@ from service.domain.errors import (
     QuotaExceeded,
 )
 from service.domain.jobs import Job, JobState
+from service.domain.persons import canonical_person, is_missing
 from service.domain.releases import ReleaseState
 from service.operations import datasets, jobs
 from service.store import tables
@@ -162,6 +163,34 @@ def test_more_bytes_than_announced_are_refused_and_not_stored(sqlite_walk: Walk)
         put(sqlite_walk, version, b"0123456789", b"x")
     assert not sqlite_walk.application.objects.exists(Bucket.WORK, str(version.raw_key))
     assert put(sqlite_walk, version, b"0123456789").version_id == version.id
+
+
+def test_parts_that_are_larger_than_announced_end_the_upload(sqlite_walk: Walk) -> None:
+    version = start(sqlite_walk, sqlite_walk.dataset(), size_bytes=10)
+    with sqlite_walk.application.uow(read_only=True) as uow:
+        urls = datasets.presign_upload_parts(
+            uow, sqlite_walk.owner, version_id=version.id, part_numbers=[1]
+        )
+    etag = httpx.put(urls[1], content=b"x" * 11).headers["ETag"]
+    with (
+        pytest.raises(InputRefused, match="11 bytes arrived"),
+        sqlite_walk.application.uow() as uow,
+    ):
+        datasets.complete_upload(uow, sqlite_walk.owner, version_id=version.id, parts=[(1, etag)])
+    found = stored_version(sqlite_walk, version.id)
+    assert found.state is VersionState.REFUSED
+    assert found.problem is not None
+    assert "11 bytes arrived" in found.problem["detail"]
+    assert not sqlite_walk.application.objects.exists(Bucket.WORK, str(version.raw_key))
+    with pytest.raises(IllegalTransition, match="Start a new upload"):
+        put(sqlite_walk, version, b"0123456789")
+
+
+@pytest.mark.parametrize("spelling", ["\uff11\uff12", "1\u200b2", " 12\u200f", "\ufeff12", "1\u00ad2"])
+def test_ids_that_look_the_same_are_one_person(spelling: str) -> None:
+    assert canonical_person(spelling) == canonical_person("12")
+    assert is_missing("n\u200bone")
+    assert not is_missing(spelling)
 
 
 def test_an_upload_is_completed_once(sqlite_walk: Walk) -> None:

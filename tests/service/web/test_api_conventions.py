@@ -15,10 +15,11 @@ from werkzeug.test import TestResponse
 
 from service.app import MAX_BODY_BYTES
 from service.client import KaimaClient
-from service.domain.accounts import Actor
+from service.domain.accounts import BOOTSTRAP, Actor
 from service.domain.datasets import DatasetVersion, VersionState
 from service.domain.releases import ReleaseState
-from service.operations import datasets
+from service.operations import accounts, datasets
+from service.wiring import Application
 from tests.factories import SCHEMA, Walk
 
 TokenOf = Callable[[Actor], str]
@@ -151,6 +152,73 @@ def test_a_job_is_accepted_with_a_place_to_look_and_a_time_to_wait(
     listed = web.get(f"/v1/jobs?dataset_id={version.dataset_id}", headers=owner_headers)
     assert [job["kind"] for job in listed.get_json()["items"]].count("train") == 1
     assert "plan" not in first.get_json()["payload"]
+
+
+def test_ten_runs_that_name_no_delta_fit_into_one_budget(
+    web: FlaskClient, people: Walk, owner_headers: dict[str, str]
+) -> None:
+    version = people.version(people.dataset(epsilon="100", delta="0.00001"))
+    body = {"generator": "statistics", "target": {"epsilon": 1}}
+    address = f"/v1/versions/{version.id}/training-plans"
+    plan = web.post(address, json=body, headers=owner_headers).get_json()
+    assert (plan["delta"], plan["accepted"]) == (1e-6, True)
+    job = web.post("/v1/jobs", json={**body, "version_id": version.id}, headers=owner_headers)
+    assert job.get_json()["payload"]["delta"] == 1e-6
+    budget = web.get(f"/v1/datasets/{version.dataset_id}/budget", headers=owner_headers)
+    assert budget.get_json()["delta_remaining"] == 9e-6
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epsilon", True),
+        ("epsilon", "1"),
+        ("delta", False),
+        ("declared.declared_count", True),
+        ("declared.declared_count", 1000.0),
+        ("declared.height", "64"),
+    ],
+)
+def test_what_was_not_sent_as_a_number_is_not_taken_for_one(
+    web: FlaskClient, owner_headers: dict[str, str], field: str, value: object
+) -> None:
+    *inside, name = field.split(".")
+    body = json.loads(json.dumps(DATASET))
+    (body[inside[0]] if inside else body)[name] = value
+    answer = web.post("/v1/datasets", json=body, headers=owner_headers)
+    assert problem_of(answer, 422, "validation")["field"] == field
+
+
+def test_a_target_of_truth_values_is_refused(
+    web: FlaskClient, people: Walk, owner_headers: dict[str, str]
+) -> None:
+    body = {"generator": "statistics", "target": {"epsilon": True, "delta": 1e-6}}
+    version = people.version(people.dataset())
+    address = f"/v1/versions/{version.id}/training-plans"
+    answer = web.post(address, json=body, headers=owner_headers)
+    assert problem_of(answer, 422, "validation")["field"] == "target.epsilon"
+
+
+def test_a_key_for_reading_repeats_no_answer_of_another_key(
+    web: FlaskClient, people: Walk, owner_headers: dict[str, str], web_application: Application
+) -> None:
+    audit = people.audited(people.version(people.dataset()))
+    body = {
+        "dataset_id": audit.dataset_id,
+        "audit_job_id": audit.id,
+        "name": f"knees-{secrets.token_hex(4)}",
+        "terms": "t",
+    }
+    key = {"Idempotency-Key": secrets.token_hex(8)}
+    first = web.post("/v1/releases", json=body, headers=owner_headers | key)
+    assert first.status_code == 201
+    with web_application.uow() as uow:
+        _, token = accounts.create_api_key(
+            uow, BOOTSTRAP, user_id=people.owner.user_id, scopes=["read"]
+        )
+    reader = {"Authorization": f"Bearer {token}"}
+    answer = web.post("/v1/releases", json=body, headers=reader | key)
+    assert problem_of(answer, 403, "permission-denied")["scope"] == "releases"
 
 
 def test_a_change_needs_the_revision_that_was_read(

@@ -247,11 +247,11 @@ def test_a_numeric_label_is_understood_as_spreadsheets_write_it(tmp_path, cell):
     assert blobs["labels.npy"][0] == 1
 
 
-def test_a_declared_label_may_look_like_a_formula_or_a_missing_value(tmp_path):
+def test_a_declared_label_may_look_like_a_missing_value(tmp_path):
     upload = uploads.png_upload()
     for number, row in enumerate(upload.rows):
-        row[2] = ("-1", "none", "NA")[number % 3]
-    declared = uploads.schema(labels=("-1", "none", "NA"))
+        row[2] = ("nan", "none", "NA")[number % 3]
+    declared = uploads.schema(labels=("nan", "none", "NA"))
     _, blobs = read(upload.write(tmp_path / "upload.zip"), tmp_path, schema=declared)
     assert blobs["labels.npy"].tolist()[:3] == [0, 1, 2]
 
