@@ -298,7 +298,7 @@ def detection_limit(
     counts: list[int] = []
     rates: list[float] = []
     for fraction in FRACTIONS:
-        count = max(1, round(fraction * trained))
+        count = max(1, int(fraction * trained + 1e-9))  # never more than the share aimed at
         if count > bench.planted_count:
             break
         if count in counts:

@@ -4,10 +4,11 @@
 batches): OS entropy expanded by AES-256 in counter mode; it takes no seed, keeps no record, and has
 no state that a checkpoint could hold.
 
-The noise is a float64 sum of four Box-Muller draws, halved, which closes the known attack on the
-low bits of a single floating-point Gaussian (Mironov 2012; Holohan and Braghin 2021, arXiv
-2107.10138). It is not an exact discrete Gaussian: timing and the last bits of later float32
-arithmetic are outside what is claimed here.
+The noise is a float64 sum of four Gaussians, halved, one from each of four independent Box-Muller
+pairs. That closes the known attack on the low bits of a single floating-point Gaussian (Mironov
+2012; Holohan and Braghin 2021, arXiv 2107.10138). Two sums share the same four pairs, one taking the
+cosines and one the sines, which are independent. It is not an exact discrete Gaussian: timing and
+the last bits of later float32 arithmetic are outside what is claimed here.
 """
 
 import os
@@ -45,19 +46,21 @@ class PrivacyRandomness:
         result = np.empty(count)
         for start in range(0, count, _BLOCK):
             size = min(_BLOCK, count - start)
-            draws = self._box_muller(_SUMMANDS * size).reshape(_SUMMANDS, size)
-            result[start : start + size] = draws.sum(axis=0) / np.sqrt(_SUMMANDS)
+            cosines, sines = self._box_muller((size + 1) // 2)
+            drawn = np.concatenate([cosines.sum(axis=0), sines.sum(axis=0)])[:size]
+            result[start : start + size] = drawn / np.sqrt(_SUMMANDS)
         return result
 
     def poisson_batch(self, population: int, sampling_rate: float) -> NDArray[np.int64]:
         """Draw which of `population` units enter a batch, each alone with `sampling_rate`."""
         return np.flatnonzero(self.uniform(population) < sampling_rate).astype(np.int64)
 
-    def _box_muller(self, count: int) -> NDArray[np.float64]:
-        pairs = (count + 1) // 2
-        radius = np.sqrt(-2.0 * np.log(self.uniform(pairs)))
-        angle = 2.0 * np.pi * self.uniform(pairs)
-        return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
+    def _box_muller(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return both coordinates of (summands, count) independent points."""
+        radius = np.sqrt(-2.0 * np.log(self.uniform(_SUMMANDS * count)))
+        angle = 2.0 * np.pi * self.uniform(_SUMMANDS * count)
+        shape = (_SUMMANDS, count)
+        return (radius * np.cos(angle)).reshape(shape), (radius * np.sin(angle)).reshape(shape)
 
 
 def reproducible(seed: int) -> np.random.Generator:

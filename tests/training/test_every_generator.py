@@ -239,6 +239,18 @@ class Interrupted(LocalRun):
             raise KeyboardInterrupt
 
 
+class Watched(Interrupted):
+    """Remembers which stages were shown."""
+
+    def __init__(self, mechanisms):
+        super().__init__(mechanisms)
+        self.stages = []
+
+    def progress(self, stage, step, total, *, public_metrics=None):
+        super().progress(stage, step, total, public_metrics=public_metrics)
+        self.stages.append(stage)
+
+
 @every_generator
 def test_a_charged_release_without_its_result_is_never_repeated(name):
     module = generators.load(name)
@@ -270,6 +282,22 @@ def test_a_resume_keeps_the_releases_that_were_made(name):
         np.testing.assert_array_equal(run.load_checkpoint()[key], value)
     assert run.charges == [mechanism.steps for mechanism in mechanisms]
     assert fitted.mechanisms == mechanisms
+
+
+def test_a_run_stopped_between_its_first_charge_and_its_first_checkpoint_warms_up_again():
+    module = generators.load("diffusion")
+    run = Watched(_mechanisms(module, _config(module)))
+    run.stop_at = len(run.mechanisms) - 1
+    with pytest.raises(KeyboardInterrupt):
+        _fit("diffusion", run=run)
+    assert run.charges[-1] > 0
+    assert run.stages.count("warm-up") == 2
+    _fit("diffusion", run=run)
+    assert run.stages.count("warm-up") == 4
+    done = Watched(_mechanisms(module, _config(module)))
+    _fit("diffusion", run=done)
+    _fit("diffusion", run=done)  # weights are in its checkpoint
+    assert done.stages.count("warm-up") == 2
 
 
 @every_generator

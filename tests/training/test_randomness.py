@@ -14,6 +14,13 @@ def test_privacy_noise_is_standard_normal():
     assert stats.kstest(PrivacyRandomness().normal(200_000), "norm").pvalue > 1e-6
 
 
+def test_privacy_noise_of_any_count_has_no_correlation_between_its_halves():
+    noise = PrivacyRandomness().normal(100_000).reshape(2, -1)
+    assert abs(np.corrcoef(noise)[0, 1]) < 5 / np.sqrt(50_000)
+    assert abs(np.corrcoef(noise**2)[0, 1]) < 5 / np.sqrt(50_000)
+    assert [len(PrivacyRandomness().normal(count)) for count in (0, 1, 2, 7)] == [0, 1, 2, 7]
+
+
 def test_poisson_batches_take_each_unit_at_the_rate_and_vary_in_size():
     randomness = PrivacyRandomness()
     sizes = [len(randomness.poisson_batch(1000, 0.3)) for _ in range(400)]

@@ -276,7 +276,8 @@ def fit(
     model = fit_moments(records, settings, schema=schema, run=run, kept=kept)
     network = _network(config, schema, seed=seed)
     fitted = Fitted(config=config, schema=schema, model=model, network=network)
-    if run.charged_steps(_DP_SGD_INDEX) == 0:
+    # Charged steps alone say little: a run may stop after its first charge, before any weights are kept.
+    if not kept.section(f"dp_sgd_{_DP_SGD_INDEX}"):
         _warm_up(fitted, run=run, seed=seed)
     shown = np.repeat(np.arange(len(schema.labels)), _GRID_PER_LABEL)[:60]
     run.show_samples(fitted.sample(shown, seed=0), shown)
