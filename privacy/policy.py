@@ -5,6 +5,7 @@ where an upper confidence bound is below its tolerance: what was not computed ne
 """
 
 import hashlib
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -86,7 +87,7 @@ class Policy(BaseModel):
         """Return the error that upper bounds of this attempt may have (see policy.toml)."""
         if attempt < 1:
             raise InvalidParameter(f"Attempt {attempt} was refused: attempts count from 1.")
-        return self.errors.upper_bound * 2 / (attempt * (attempt + 1))
+        return self.errors.upper_bound / (attempt * (attempt + 1))
 
 
 def load_policy(path: Path | None = None) -> Policy:
@@ -126,6 +127,10 @@ def judge_near_copies(
     if copies.status is GateStatus.FAIL:  # only the test above may accuse
         why = _resembling(rate, finding.metric("copied_units"))
         copies = copies.model_copy(update={"status": GateStatus.INCONCLUSIVE, "reason": why})
+    elif copies.status is GateStatus.INCONCLUSIVE and rate.value == 0 and rate.confidence:
+        needed = math.ceil(math.log(1 - rate.confidence) / math.log1p(-tier.copy_rate))
+        why = f"too few samples to exclude more copies; with none found, {needed:,} would do"
+        copies = copies.model_copy(update={"reason": why})
     if limits is None:
         return test, copies
     reach = (_detection_gate(limit, finding, tier) for limit in limits)
@@ -186,6 +191,12 @@ def judge_membership(
         title="How well members are told from non-members (AUC)",
         ceiling=ceiling.get("auc"),
     )
+    leak = finding.metric("leak_p_value").value
+    seen = leak is not None and leak < policy.errors.leak_flag
+    if seen and gate.status in (GateStatus.PASS, GateStatus.PROVEN):
+        gate = gate.model_copy(
+            update={"reason": f"a leak was detected (p = {leak:.2g}), within the tolerance"}
+        )
     for fpr in policy.grid.fpr:
         metric = finding.metric(f"tpr_at_{fpr:g}")
         if metric.value is not None:

@@ -36,7 +36,7 @@ OUT = Path("build/demo")
 PHANTOM_PERSONS = 2500
 PHANTOM_LABEL = "kl_grade"
 DEFAULT_GENERATOR = "diffusion"
-SAMPLES = {"public": 6000, "registered": 5000, "enclave": 5000}
+SAMPLES = {"public": 8000, "registered": 5000, "enclave": 5000}
 """Enough that the share of copied samples can be bounded below each tier's tolerance."""
 
 PHANTOM_LABELS = ("0", "1", "2", "3", "4")

@@ -161,6 +161,24 @@ def test_samples_that_resemble_one_unit_without_an_accusation_are_told_in_words(
     assert "13.00% of samples resemble one trained-on unit" in gate_.reason
 
 
+def test_a_copy_rate_with_too_few_samples_says_how_many_would_do():
+    rate = Metric(name="copy_rate", value=0.0, ci_low=0.0, ci_high=0.0025, confidence=0.975)
+    calm = Metric(name="p_value", value=0.5)
+    finding = Finding(audit="near_copies", metrics=(calm, rate))
+    _, gate_ = judge_near_copies(finding, None, policy=POLICY, tier=TIER)
+    assert gate_.status is GateStatus.INCONCLUSIVE
+    assert "3,688 would do" in gate_.reason
+
+
+def test_a_leak_that_is_seen_and_tolerated_is_told():
+    seen = Metric(name="leak_p_value", value=0.0005, direction="lower_is_riskier")
+    auc_gate, _ = judged(membership(leak=seen))
+    assert auc_gate.status is GateStatus.PASS
+    assert "a leak was detected" in auc_gate.reason
+    auc_gate, _ = judged(membership(leak=seen.model_copy(update={"value": 0.5})))
+    assert "leak" not in auc_gate.reason
+
+
 def test_a_claim_above_the_tier_or_below_the_evidence_fails():
     within, refuted = judge_epsilon(lower_bound=4.2, claimed=4.0, tier=TIER, reason=None)
     assert (within.status, refuted.status) == (GateStatus.PASS, GateStatus.FAIL)
@@ -226,8 +244,8 @@ def test_a_self_test_that_could_not_run_is_inconclusive():
 
 def test_asking_again_costs_confidence():
     errors = [POLICY.bound_error(attempt) for attempt in (1, 2, 3)]
-    assert errors == pytest.approx([0.05, 0.05 / 3, 0.05 / 6])
-    assert sum(POLICY.bound_error(k) for k in range(1, 2000)) < 0.1
+    assert errors == pytest.approx([0.05 / 2, 0.05 / 6, 0.05 / 12])
+    assert 0.0499 < sum(POLICY.bound_error(k) for k in range(1, 2000)) < 0.05
     with pytest.raises(InvalidParameter, match="Attempt 0"):
         POLICY.bound_error(0)
 
@@ -249,7 +267,7 @@ def test_the_digest_is_that_of_the_file_and_a_changed_file_is_another_policy(tmp
     "damage",
     [
         ("auc = 0.60", "auk = 0.60"),
-        ('version = "2026.1"', ""),
+        ('version = "2026.2"', ""),
         ("upper_bound = 0.05", "upper_bound = 2"),
     ],
 )

@@ -9,8 +9,10 @@ import pytest
 from privacy.audits import run_battery
 from privacy.mechanisms import UnitOfPrivacy
 from privacy.policy import load_policy
+from privacy.report import GateStatus
 from tests.privacy.audit_material import innocent, one_record_each, quick, with_samples
 from workers.report.render import render_report
+from workers.report.words import headline
 
 LABELS = ["KL <0>", "KL 1", "KL 2"]
 
@@ -108,3 +110,33 @@ def test_a_report_without_a_claim_says_so():
     page = render_report(audited(evidence, 6), evidence=evidence, context={})
     assert "No ε is claimed" in page
     assert "INCONCLUSIVE" in page
+
+
+@pytest.mark.parametrize(
+    ("gate", "sentence"),
+    [
+        ("near_copy_test", "gives away persons"),
+        ("sample_membership_auc", "Attackers can tell which persons"),
+        ("loss_membership_tpr", "Attackers can tell some of the persons"),
+        ("epsilon_refuted", "refutes the claimed epsilon"),
+        ("epsilon_claimed", "larger than this tier allows"),
+    ],
+)
+def test_the_headline_of_a_failure_says_which_gate_failed(leak, gate, sentence):
+    report, _ = leak
+    gates = tuple(
+        g.model_copy(
+            update={"status": GateStatus.FAIL if g.name == gate else GateStatus.INCONCLUSIVE}
+        )
+        for g in report.gates
+    )
+    assert gate in {g.name for g in gates}
+    assert sentence in headline(report.model_copy(update={"gates": gates}))
+
+
+def test_the_page_names_the_changes_that_planted_copies_went_through():
+    rng = np.random.default_rng(7)
+    evidence = innocent(rng, persons=500, samples=300)
+    page = render_report(audited(evidence, 8), evidence=None, context={})
+    assert "flipped or not, shifted by up to 1/32 of the side" in page
+    assert page.count("1/32 of the side") >= 2  # at the gate, and at the limits

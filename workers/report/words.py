@@ -8,8 +8,16 @@ HEADLINES = {
     Verdict.PASS_PROVEN: "Passed. The privacy guarantee itself keeps the risk low enough.",
     Verdict.PASS_EMPIRICAL: "Passed. No attack that was tried got further than allowed.",
     Verdict.INCONCLUSIVE: "Undecided. There is too little evidence to call this release safe.",
-    Verdict.FAIL: "Blocked. This release gives away {units} that it was made from.",
+    Verdict.FAIL: "Blocked. A gate that was fixed beforehand failed.",
     Verdict.INVALID: "Void. The audit did not work, so it says nothing about this release.",
+}
+# By the end of a failed gate's name, the gravest first.
+FAILURES = {
+    "near_copy_test": "Blocked. This release gives away units that it was made from.",
+    "epsilon_refuted": "Blocked. The evidence refutes the claimed epsilon.",
+    "_tpr": "Blocked. Attackers can tell some of the units that it was made from.",
+    "_auc": "Blocked. Attackers can tell which units it was made from better than allowed.",
+    "epsilon_claimed": "Blocked. The claimed epsilon is larger than this tier allows.",
 }
 TONES = {
     Verdict.PASS_PROVEN: "good",
@@ -53,10 +61,12 @@ _SHARES = ("tpr_at_", "copy_rate", "limit_of_detection", "shared_units")
 
 def headline(report: AuditReport) -> str:
     """Return the first sentence of the page."""
-    failed = {gate.name for gate in report.gates if gate.status is GateStatus.FAIL}
-    if report.verdict is Verdict.FAIL and failed == {"epsilon_claimed"}:
-        return "Blocked. The claimed epsilon is larger than this tier allows."
-    return HEADLINES[report.verdict].format(units=unit_word(report.unit) + "s")
+    failed = [gate.name for gate in report.gates if gate.status is GateStatus.FAIL]
+    if report.verdict is Verdict.FAIL:
+        for end, sentence in FAILURES.items():
+            if any(name.endswith(end) for name in failed):
+                return in_units(sentence, unit_word(report.unit))
+    return HEADLINES[report.verdict]
 
 
 def metric_title(metric: Metric, unit: str) -> str:
@@ -95,6 +105,26 @@ def in_units(text: str, unit: str) -> str:
     return text.replace("units", unit + "s").replace("unit", unit)
 
 
+def _copy_sentence(gate: Gate, unit: str) -> str:
+    """Return the sentence of a gate of the near-copy audit."""
+    value, bound = number(gate.value, name=gate.name), number(gate.bound, name=gate.name)
+    allowed, reason = number(gate.tolerance, name=gate.name), in_units(gate.reason, unit)
+    doubt = f" Undecided: {reason}." if gate.status is GateStatus.INCONCLUSIVE else ""
+    if gate.name == "near_copy_test":
+        return (
+            f"Chance alone would do this with probability {value}. "
+            f"Below {allowed} is a finding.{doubt}"
+        )
+    if gate.name == "copy_rate":
+        return f"{value} of samples; with confidence at most {bound}. Allowed: {allowed}.{doubt}"
+    if gate.name == "shared_units":
+        return f"{value} of trained-on {unit}s. Allowed: {allowed}; {reason}."
+    return (
+        f"Copies of {value} of trained-on {unit}s would have been noticed. "
+        f"Needed: {allowed} or less. Tried: {reason}."
+    )
+
+
 def gate_sentence(gate: Gate, unit: str) -> str:
     """Return one sentence that says what was seen, what is allowed, and hence the result."""
     reason = in_units(gate.reason, unit)
@@ -102,26 +132,13 @@ def gate_sentence(gate: Gate, unit: str) -> str:
         return f"Not computed: {reason}."
     value, bound = number(gate.value, name=gate.name), number(gate.bound, name=gate.name)
     allowed = number(gate.tolerance, name=gate.name)
-    if gate.name == "near_copy_test":
-        doubt = f" Not complete: {reason}." if gate.status is GateStatus.INCONCLUSIVE else ""
-        return (
-            f"Chance alone would do this with probability {value}. "
-            f"Below {allowed} is a finding.{doubt}"
-        )
-    if gate.name == "copy_rate":
-        doubt = f" {reason}." if "resemble" in gate.reason else ""
-        return f"{value} of samples; with confidence at most {bound}. Allowed: {allowed}.{doubt}"
-    if gate.name == "shared_units":
-        return f"{value} of trained-on {unit}s. Allowed: {allowed}; {reason}."
-    if gate.name.startswith("limit_of_detection"):
-        return (
-            f"Copies of {value} of trained-on {unit}s would have been noticed. "
-            f"Needed: {allowed} or less. Tried: {reason}."
-        )
+    if gate.audit == "near_copies":
+        return _copy_sentence(gate, unit)
     if gate.name.endswith("_auc"):
+        leak = f" {reason.capitalize()}." if "leak was detected" in reason else ""
         return (
             f"Guesses are right in {gate.value:.1%} of pairs, coin tossing in 50 %; with confidence "
-            f"at most {gate.bound or 0:.1%}. Allowed: {gate.tolerance or 0:.0%}."
+            f"at most {gate.bound or 0:.1%}. Allowed: {gate.tolerance or 0:.0%}.{leak}"
         )
     if gate.name.endswith("_tpr"):
         return f"{value} recognised; with confidence at most {bound}. Allowed: {allowed}."
