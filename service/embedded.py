@@ -25,6 +25,8 @@ import redis
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from service.private_files import write_private
+
 LOOPBACK = "127.0.0.1"
 GRPC_PORT_OFFSET = 10_000
 """SeaweedFS serves gRPC at each HTTP port plus this number."""
@@ -102,7 +104,10 @@ def valkey_command(folder: Path, *, port: int, password_file: Path | None = None
 
 
 def seaweed_command(folder: Path, *, ports: SeaweedPorts, config: Path) -> list[str]:
-    """Return the command line of a single-process SeaweedFS with its S3 endpoint."""
+    """Return the command line of a single-process SeaweedFS with its S3 endpoint.
+
+    Start it with `seaweed_guard.guard_environment`: without, its other ports let everybody in.
+    """
     flags = {
         "dir": folder,
         "ip": LOOPBACK,
@@ -134,8 +139,7 @@ def write_seaweed_config(path: Path, credentials: S3Credentials) -> None:
         "credentials": [{"accessKey": credentials.access_key, "secretKey": credentials.secret_key}],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
-    path.touch(mode=0o600)
-    path.write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
+    write_private(path, json.dumps({"identities": [identity]}))
 
 
 def start_process(

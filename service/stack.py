@@ -9,13 +9,15 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from service.embedded import (
     LOOPBACK,
+    ComponentNotReady,
     S3Credentials,
     SeaweedPorts,
     is_listening,
@@ -24,9 +26,14 @@ from service.embedded import (
     valkey_command,
     write_seaweed_config,
 )
+from service.private_files import keep_secret, read_object, write_private
+from service.seaweed_guard import guard_environment
 
 DEFAULT_STATE = Path(".kaima")
 PREFERRED_WEB_PORT = 8000
+WEB_PORT_SECONDS = 5.0
+"""How long processes of a killed supervisor may still hold the web port."""
+
 _PORT_NAMES = ("web", "broker", "master", "volume", "filer", "s3", "admin")
 
 
@@ -35,13 +42,15 @@ class StackProcess:
     """One long-running process of the stack.
 
     `grace_seconds` is how long it may take to end after SIGTERM; `readiness` names what
-    `service.supervisor` waits for: valkey, seaweed, an http URL, or nothing.
+    `service.supervisor` waits for: valkey, seaweed, an http URL, or nothing. `environment` is
+    what this process alone is told, beside what the whole stack is.
     """
 
     name: str
     command: tuple[str, ...]
     grace_seconds: float
     readiness: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -57,29 +66,47 @@ class Stack:
     @classmethod
     def open(cls, folder: Path, *, given: Mapping[str, str] | None = None) -> Self:
         """Read the stack in `folder`; make what is missing. Ports are kept between starts."""
+        is_new = not (folder / "secrets").exists()
         for name in ("secrets", "logs", "broker", "objects"):
             (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
         return cls(
             folder=folder.resolve(),
-            ports=_read_or_pick_ports(folder / "ports.json"),
+            ports=_read_or_pick_ports(folder / "ports.json", is_new=is_new),
             credentials=S3Credentials(
-                _secret(folder / "secrets" / "s3_access_key", lambda: secrets.token_hex(10)),
-                _secret(folder / "secrets" / "s3_secret_key", lambda: secrets.token_urlsafe(32)),
+                keep_secret(folder / "secrets" / "s3_access_key", lambda: secrets.token_hex(10)),
+                keep_secret(folder / "secrets" / "s3_secret_key", secrets.token_urlsafe),
             ),
-            broker_password=_secret(
-                folder / "secrets" / "broker_password", lambda: secrets.token_urlsafe(32)
+            broker_password=keep_secret(
+                folder / "secrets" / "broker_password", secrets.token_urlsafe
             ),
             given=dict(os.environ if given is None else given),
         )
 
     def with_free_ports(self) -> Self:
-        """Return this stack with another port wherever a stranger now listens; write it down."""
+        """Return this stack with another port wherever a stranger now listens; write it down.
+
+        The web port never moves: clients would send their API keys to the stranger.
+        Raises: ComponentNotReady if the web port is taken.
+        """
+        self._wait_for_web_port()
         ports = dict(self.ports)
         for name, port in ports.items():
             if is_listening(port):
                 ports[name] = pick_port(taken=frozenset(ports.values()))
-        _write_private(self.folder / "ports.json", json.dumps(ports, indent=2))
+        write_private(self.folder / "ports.json", json.dumps(ports, indent=2))
         return type(self)(self.folder, ports, self.credentials, self.broker_password, self.given)
+
+    def _wait_for_web_port(self) -> None:
+        deadline = time.monotonic() + WEB_PORT_SECONDS
+        while is_listening(self.ports["web"]):
+            if time.monotonic() > deadline:
+                raise ComponentNotReady(
+                    f"Another program listens at {self.web_url}, the address of this instance, to "
+                    "which clients send their API keys. Stop that program; or give the instance "
+                    f'another address: change "web" in {self.folder / "ports.json"}, and tell '
+                    "everybody who uses it."
+                )
+            time.sleep(0.1)
 
     @property
     def web_url(self) -> str:
@@ -125,7 +152,7 @@ class Stack:
 
     def _broker(self) -> StackProcess:
         config = self.folder / "secrets" / "broker.conf"
-        _write_private(config, f"requirepass {self.broker_password}\n")
+        write_private(config, f"requirepass {self.broker_password}\n")
         command = valkey_command(
             self.folder / "broker", port=self.ports["broker"], password_file=config
         )
@@ -138,7 +165,13 @@ class Stack:
             **{name: self.ports[name] for name in ("master", "volume", "filer", "s3", "admin")}
         )
         command = seaweed_command(self.folder / "objects", ports=ports, config=config)
-        return StackProcess("objects", tuple(command), grace_seconds=5, readiness="seaweed")
+        return StackProcess(
+            "objects",
+            tuple(command),
+            grace_seconds=5,
+            readiness="seaweed",
+            environment=guard_environment(self.folder / "secrets"),
+        )
 
     def _web(self) -> StackProcess:
         command = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread"]
@@ -167,30 +200,16 @@ class Stack:
         return StackProcess("reconcile", command, grace_seconds=5)
 
 
-def _read_or_pick_ports(path: Path) -> dict[str, int]:
-    ports: dict[str, int] = {}
-    if path.exists():
-        ports = {name: int(port) for name, port in json.loads(path.read_text()).items()}
+def _read_or_pick_ports(path: Path, *, is_new: bool) -> dict[str, int]:
+    """Read the ports; choose those that are missing.
+
+    Only a new instance, which no client knows yet, may have another web port than the usual one.
+    """
+    ports = {name: port for name, port in read_object(path).items() if isinstance(port, int)}
     for name in _PORT_NAMES:
         if name not in ports:
             taken = frozenset(ports.values())
-            wanted = PREFERRED_WEB_PORT if name == "web" else 0
-            ports[name] = wanted if wanted and not is_listening(wanted) else pick_port(taken=taken)
-    _write_private(path, json.dumps(ports, indent=2))
+            usual = name == "web" and not (is_new and is_listening(PREFERRED_WEB_PORT))
+            ports[name] = PREFERRED_WEB_PORT if usual else pick_port(taken=taken)
+    write_private(path, json.dumps(ports, indent=2))
     return ports
-
-
-def _secret(path: Path, make: Callable[[], str]) -> str:
-    """Return the secret in `path`; make it at first use, readable by this user only."""
-    if not path.exists():
-        _write_private(path, make())
-    return path.read_text(encoding="ascii").strip()
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600 that is either whole or not there."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    draft.replace(path)

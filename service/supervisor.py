@@ -31,6 +31,7 @@ from service.embedded import (
     wait_for_seaweed,
     wait_for_valkey,
 )
+from service.private_files import read_object, write_private
 from service.stack import DEFAULT_STATE, Stack, StackProcess
 
 READY_SECONDS = 120.0
@@ -118,7 +119,9 @@ class Supervisor:
 
     def _launch(self, plan: StackProcess) -> _Child:
         process = start_process(
-            plan.command, log=self.stack.log(plan.name), environment=self.stack.environment()
+            plan.command,
+            log=self.stack.log(plan.name),
+            environment={**self.stack.environment(), **plan.environment},
         )
         return _Child(plan, process, started_at=time.monotonic())
 
@@ -160,7 +163,7 @@ class Supervisor:
             child.plan.name: {"pid": child.process.pid, "created": _created(child.process.pid)}
             for child in self._children
         }
-        self._record.write_text(json.dumps(record, indent=2), encoding="utf-8")
+        write_private(self._record, json.dumps(record, indent=2))
 
 
 def _stop_together(children: list[_Child]) -> None:
@@ -178,6 +181,7 @@ def _stop_together(children: list[_Child]) -> None:
 
 def main(state: Path = DEFAULT_STATE) -> int:
     """Run the stack in `state` until SIGTERM or Ctrl-C; return the exit code."""
+    os.umask(0o077)  # database, logs and objects are for this user only
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         with _only_supervisor(state):
@@ -246,12 +250,10 @@ def _end_leftovers(record: Path) -> None:
     While a group has members, its id is given to no new process: if the leader is gone, what is
     left of the group (gunicorn's workers, say) is ours.
     """
-    if not record.exists():
-        return
-    for entry in json.loads(record.read_text(encoding="utf-8")).values():
+    for entry in read_object(record).values():
         if _created(entry["pid"]) in (None, entry["created"]):
             _kill_and_wait(entry["pid"])
-    record.unlink()
+    record.unlink(missing_ok=True)
 
 
 def _kill_and_wait(group: int) -> None:

@@ -6,6 +6,7 @@ fixtures; under pytest-xdist every test process has servers of its own.
 
 import contextlib
 import logging
+import os
 import secrets
 import tempfile
 import warnings
@@ -27,6 +28,7 @@ from service.embedded import (
     wait_for_valkey,
     write_seaweed_config,
 )
+from service.seaweed_guard import guard_environment
 
 START_SECONDS = 60
 """Generous: the test machine may be busy with other things."""
@@ -34,11 +36,12 @@ START_SECONDS = 60
 
 @dataclass(frozen=True)
 class ObjectStoreServer:
-    """Where a running SeaweedFS is and the keys that it accepts."""
+    """Where a running SeaweedFS is, the keys that it accepts, and its inner ports."""
 
     endpoint_url: str
     access_key: str
     secret_key: str
+    ports: SeaweedPorts | None = None
 
 
 @contextlib.contextmanager
@@ -66,13 +69,15 @@ def seaweed_server(folder: Path) -> Iterator[ObjectStoreServer]:
     ports = SeaweedPorts(*pick_ports(5))
     url = f"http://{LOOPBACK}:{ports.s3}"
     process = start_process(
-        seaweed_command(data, ports=ports, config=config), log=folder / "seaweed.log"
+        seaweed_command(data, ports=ports, config=config),
+        log=folder / "seaweed.log",
+        environment={**os.environ, **guard_environment(folder)},
     )
     try:
         wait_for_seaweed(
             url, credentials=credentials, process=process, timeout_seconds=START_SECONDS
         )
-        yield ObjectStoreServer(url, credentials.access_key, credentials.secret_key)
+        yield ObjectStoreServer(url, credentials.access_key, credentials.secret_key, ports)
     finally:
         stop_process(process, grace_seconds=0)
 

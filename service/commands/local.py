@@ -22,14 +22,34 @@ state_option = click.option(
 )
 
 
+_COMPONENTS = ("DATABASE_URL", "REDIS_URL", "S3_ENDPOINT_URL")
+
+
 def open_application(state: str) -> "Application":
-    """Return the application of the instance in `state`, as its own processes see it."""
+    """Return the application of the instance in `state`, as its own processes see it.
+
+    Raises: click.UsageError where nothing was ever served; nothing is made there.
+    """
     from service.config import Settings
-    from service.stack import Stack
     from service.wiring import build
 
-    environment = Stack.open(Path(state)).environment()
-    return build(Settings.from_environment(environment))
+    os.umask(0o077)  # SQLite may write files beside its database
+    return build(Settings.from_environment(_environment_of(Path(state))))
+
+
+def _environment_of(folder: Path) -> dict[str, str]:
+    from service.stack import Stack
+
+    given = {name: value for name, value in os.environ.items() if value}
+    if all(name in given for name in _COMPONENTS):
+        return {**given, "KAIMA_STATE": str(folder)}  # no embedded component, so no folder of one
+    trace = "ports.json" if "DATABASE_URL" in given else "kaima.sqlite3"
+    if not (folder / trace).exists():
+        raise click.UsageError(
+            f"No instance was found in {folder.resolve()}: `kaima serve` never ran there. Name the "
+            f"right folder with --state, or start one first: kaima serve --state {folder}"
+        )
+    return Stack.open(folder).environment()
 
 
 def create_first_operator(state: str, *, tenant_name: str, user_name: str) -> dict[str, Any]:

@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from service.embedded import LOOPBACK, pick_ports
-from service.stack import Stack
+from service.embedded import LOOPBACK, ComponentNotReady, pick_ports
+from service.stack import PREFERRED_WEB_PORT, Stack
 
 
 def test_secrets_are_made_once_and_are_for_this_user_only(tmp_path):
@@ -24,6 +24,24 @@ def test_secrets_are_made_once_and_are_for_this_user_only(tmp_path):
 
 def test_ports_are_kept_between_starts(tmp_path):
     assert Stack.open(tmp_path, given={}).ports == Stack.open(tmp_path, given={}).ports
+
+
+def test_the_web_port_that_a_stranger_took_is_refused_and_never_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr("service.stack.WEB_PORT_SECONDS", 0.2)
+    stack = Stack.open(tmp_path, given={})
+    with socket.create_server((LOOPBACK, stack.ports["web"])):
+        with pytest.raises(ComponentNotReady, match="Another program listens at"):
+            stack.with_free_ports()
+        assert Stack.open(tmp_path, given={}).ports == stack.ports
+
+
+@pytest.mark.parametrize("content", ["", '{"web": 80', "[]", "\x00"])
+def test_a_ports_file_that_was_cut_short_counts_as_missing(content, tmp_path):
+    Stack.open(tmp_path, given={})
+    (tmp_path / "ports.json").write_text(content)
+    stack = Stack.open(tmp_path, given={})
+    assert stack.ports["web"] == PREFERRED_WEB_PORT  # the address that clients know, taken or not
+    assert json.loads((tmp_path / "ports.json").read_text()) == stack.ports
 
 
 def test_a_port_that_a_stranger_took_is_replaced_and_written_down(tmp_path):
@@ -70,7 +88,13 @@ def test_keys_of_the_embedded_store_are_not_sent_to_a_given_one(tmp_path):
 
 def test_no_secret_is_on_a_command_line(tmp_path):
     stack = Stack.open(tmp_path, given={})
-    words = " ".join(word for process in stack.processes() for word in process.command)
+    processes = stack.processes()
+    words = " ".join(word for process in processes for word in process.command)
+    guards = {name: value for process in processes for name, value in process.environment.items()}
+    keys = [value for name, value in guards.items() if name.startswith("WEED_JWT")]
+    assert len(set(keys)) == 4
+    assert not any(key in words for key in keys)
+    assert not any(name in stack.environment() for name in guards)  # web and workers need none
     assert stack.broker_password not in words
     assert stack.credentials.secret_key not in words
 
