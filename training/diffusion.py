@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from privacy.manifests import DatasetSchema
-from training.moments import SIDES, ClassGaussian
+from training.class_gaussian import SIDES, ClassGaussian
 
 CHANNELS = 2
 _SIGMA_FEATURES = 8

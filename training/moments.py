@@ -15,93 +15,39 @@ Everything after the three releases is post-processing: eigenvalues are shrunk a
 towards each other in proportion to the known noise.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import dctn, idctn
 
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import GaussianMechanism
-from training.checkpoints import Arrays, Progress
+from training.checkpoints import Progress
+from training.class_gaussian import SIDES, ClassGaussian
 from training.records import PersonIndex, TrainingRecords, encode
 from training.releases import release_sum
 from training.run import Run
+from training.shrinkage import shrink_table, shrunk_spectrum, wiener
+from training.spectrum import (
+    BANDS,
+    Array,
+    bands_of,
+    high_bands,
+    kept_frequencies,
+    left_minus_right,
+    low_frequencies,
+    oriented_bands,
+    radial_frequency,
+    to_coefficients,
+)
 
-Array = NDArray[np.float64]
-
-SIDES = 2
 # Lengths are in units of full scale times sqrt(pixels); 0.5 is the longest that can exist around
 # mid grey, and 1 around any reference. Bins are equal steps of the logarithm.
 LENGTH_BINS = 12
 _SHORTEST, _LONGEST = 0.02, 1.0
 _COUNT_WEIGHT = 0.3
 _LENGTH_WEIGHT = 0.2
-_BANDS = 20
 _RECORDS_AT_ONCE = 1024
-_LONGEST_DRAWN = 1.6  # times the typical length
-
-
-@dataclass(frozen=True, eq=False)
-class ClassGaussian:
-    """A Gaussian per label and side with shared covariance, in cosine coefficients (H·W = D).
-
-    counts (L, S) noised persons; means (L, S, D); components (R, D) orthonormal, with variances
-    (R,); residual_variance (D,) of what lies outside them; length_scales and length_weights (B,):
-    how much longer or shorter than typical a deviation is, and how often.
-    """
-
-    counts: Array
-    means: Array
-    components: Array
-    variances: Array
-    residual_variance: Array
-    length_scales: Array
-    length_weights: Array
-
-    def state(self) -> Arrays:
-        """Return the arrays, by field name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    @classmethod
-    def from_state(cls, state: Arrays) -> "ClassGaussian":
-        """Rebuild from arrays named by field."""
-        return cls(**{f.name: np.asarray(state[f.name], dtype=np.float64) for f in fields(cls)})
-
-    def side_weights(self) -> Array:
-        """Return how often each side occurs within each label, from the noised counts (L, S)."""
-        positive = np.maximum(self.counts, 1.0)
-        return np.asarray(positive / positive.sum(axis=1, keepdims=True))
-
-    def draw(self, labels: NDArray[np.integer], rng: np.random.Generator) -> Array:
-        """Draw coefficients for labels. Shapes: (M,) -> (M, D)."""
-        sides = (rng.random(len(labels)) > self.side_weights()[labels, 0]).astype(np.int64)
-        # A rare long deviation is often noise in the histogram, and makes a picture of noise.
-        lengths = np.minimum(self.length_scales, _LONGEST_DRAWN)
-        scales = rng.choice(lengths, size=len(labels), p=self.length_weights)
-        deviation = rng.standard_normal((len(labels), len(self.variances)))
-        deviation = (deviation * np.sqrt(self.variances)) @ self.components
-        rest = rng.standard_normal((len(labels), self.means.shape[-1]))
-        deviation += rest * np.sqrt(self.residual_variance)
-        return np.asarray(self.means[labels, sides] + scales[:, None] * deviation)
-
-    def log_density(self, coefficients: Array, labels: NDArray[np.integer]) -> Array:
-        """Return log p(image | label) up to a constant, of the Gaussian parts. Shapes: (N,)."""
-        logs = [
-            self._squared_length(coefficients - self.means[labels, side]) * -0.5
-            + np.log(self.side_weights()[labels, side])
-            for side in range(SIDES)
-        ]
-        return np.asarray(np.logaddexp.reduce(np.stack(logs), axis=0))
-
-    def _squared_length(self, deviation: Array) -> Array:
-        floor = 1e-8 + float(self.residual_variance.mean())
-        noise = self.residual_variance + 0.1 * floor
-        inside = deviation @ self.components.T
-        rest = deviation - inside @ self.components
-        return np.asarray(
-            (inside**2 / (self.variances + floor)).sum(axis=1) + (rest**2 / noise).sum(axis=1)
-        )
 
 
 @dataclass(frozen=True)
@@ -128,7 +74,7 @@ def fit_moments(
     """Make the three releases (mechanisms 0, 1 and 2 of the run) and build the model from them."""
     people = records.by_person()
     reader = _Reader(records, schema=schema)
-    frequencies = _kept_frequencies(schema, settings.mean_frequencies)
+    frequencies = kept_frequencies(schema, settings.mean_frequencies)
     mechanisms = stages_of(run.mechanisms)
 
     run.progress("reference image", 0, 3)
@@ -171,40 +117,6 @@ def fit_moments(
     )
 
 
-def to_coefficients(images: NDArray[np.floating]) -> Array:
-    """Return the orthonormal cosine transform. Shapes: (N, H, W) -> (N, H·W)."""
-    count, height, width = images.shape
-    if count == 0:
-        return np.zeros((0, height * width))
-    transformed = dctn(np.asarray(images, dtype=np.float64), axes=(1, 2), norm="ortho")
-    return np.asarray(transformed.reshape(count, -1))
-
-
-def to_images(coefficients: Array, height: int, width: int) -> Array:
-    """Undo `to_coefficients`. Shapes: (N, H·W) -> (N, H, W)."""
-    return np.asarray(idctn(coefficients.reshape(-1, height, width), axes=(1, 2), norm="ortho"))
-
-
-def radial_frequency(schema: DatasetSchema) -> Array:
-    """Return each coefficient's distance from the mean brightness, in half cycles per image (D,)."""
-    rows, columns = np.mgrid[0 : schema.height, 0 : schema.width]
-    return np.asarray(np.hypot(rows, columns).ravel())
-
-
-def low_frequencies(schema: DatasetSchema, count: int) -> NDArray[np.int64]:
-    """Return the indices of the `count` smoothest coefficients."""
-    order = np.argsort(radial_frequency(schema), kind="stable")
-    return np.asarray(order[: min(count, len(order))], dtype=np.int64)
-
-
-def left_minus_right(schema: DatasetSchema) -> Array:
-    """Return the public pattern whose inner product tells the side (D,), in coefficients."""
-    pattern = np.zeros((1, schema.height, schema.width))
-    pattern[:, :, : schema.width // 2] = 1.0
-    pattern[:, :, -(schema.width // 2) :] = -1.0
-    return np.asarray(to_coefficients(pattern)[0])
-
-
 class _Reader:
     """Reads records as coefficients, and as directions from what has been released so far."""
 
@@ -243,11 +155,6 @@ class _Reader:
         return away / np.maximum(lengths, 1e-12)[:, None], lengths / np.sqrt(self._pixels)
 
 
-def _kept_frequencies(schema: DatasetSchema, count: int) -> NDArray[np.int64]:
-    rows, columns = np.mgrid[0 : schema.height, 0 : schema.width]
-    return np.flatnonzero(((rows < count) & (columns < count)).ravel()).astype(np.int64)
-
-
 def _reference_sums(
     reader: _Reader,
     frequencies: NDArray[np.int64],
@@ -272,10 +179,10 @@ def _reference_mean(
     pixels = schema.height * schema.width
     persons = max(float(sums[0, -1]), noise) / _COUNT_WEIGHT
     scale = 0.5 * np.sqrt(pixels) / np.sqrt(1 - _COUNT_WEIGHT**2) / persons
-    bands = _oriented_bands(schema, frequencies)
+    bands = oriented_bands(schema, frequencies)
     mean = np.zeros(pixels)
     # Without this, the noise of the fine frequencies would be grain on every synthetic image.
-    mean[frequencies] = _wiener(sums[:, :-1] * scale, np.array([noise * scale]), bands)[0]
+    mean[frequencies] = wiener(sums[:, :-1] * scale, np.array([noise * scale]), bands)[0]
     return mean
 
 
@@ -318,45 +225,11 @@ def _class_means(
     )
     raw = table[:, : len(frequencies)] / direction_weight / safe_counts[:, None]
     spread = noise / direction_weight / safe_counts
-    bands = _oriented_bands(schema, frequencies)
-    shrunk = _shrink_table(raw.reshape(labels, SIDES, -1), spread.reshape(labels, SIDES), bands)
+    bands = oriented_bands(schema, frequencies)
+    shrunk = shrink_table(raw.reshape(labels, SIDES, -1), spread.reshape(labels, SIDES), bands)
     means = np.zeros((labels, SIDES, schema.height * schema.width))
     means[:, :, frequencies] = length * shrunk
     return counts.reshape(labels, SIDES), means
-
-
-def _shrink_table(raw: Array, spread: Array, bands: NDArray[np.int64]) -> Array:
-    """Pull means (L, S, K) towards label + side effects, band by band, by their known noise."""
-    weights = 1.0 / spread**2
-    by_label = _pool(raw, weights, axis=1)
-    by_side = _pool(raw, weights, axis=0)
-    overall = (raw * weights[..., None]).sum(axis=(0, 1)) / weights.sum()
-    label_noise, side_noise = weights.sum(axis=1) ** -0.5, weights.sum(axis=0) ** -0.5
-    label_effect = _wiener(by_label - overall, label_noise, bands)
-    side_effect = _wiener(by_side - overall, side_noise, bands)
-    base = _wiener(overall[None], np.array([weights.sum() ** -0.5]), bands)[0]
-    additive = base + label_effect[:, None] + side_effect[None]
-    rest = (raw - additive).reshape(-1, raw.shape[-1])
-    return np.asarray(additive + _wiener(rest, spread.ravel(), bands).reshape(raw.shape))
-
-
-def _pool(raw: Array, weights: Array, *, axis: int) -> Array:
-    return np.asarray((raw * weights[..., None]).sum(axis=axis) / weights.sum(axis=axis)[..., None])
-
-
-def _wiener(values: Array, spread: Array, bands: NDArray[np.int64]) -> Array:
-    """Scale rows (R, K) in each band by signal / (signal + noise); their signal is shared."""
-    result = np.zeros_like(values)
-    for band in np.unique(bands):
-        inside = bands == band
-        power = np.square(values[:, inside]).mean(axis=1)
-        weights = 1.0 / spread**4
-        signal = max(float(((power - spread**2) * weights).sum() / weights.sum()), 0.0)
-        # Two standard errors of the noise's power, or a lone noisy row would keep its own noise.
-        own = np.maximum(power - spread**2 * (1 + 2 * np.sqrt(2 / inside.sum())), 0.0)
-        gain = np.maximum(signal, 0.5 * own) / (np.maximum(signal, 0.5 * own) + spread**2)
-        result[:, inside] = gain[:, None] * values[:, inside]
-    return result
 
 
 def _second_moment_sums(
@@ -368,7 +241,7 @@ def _second_moment_sums(
 ) -> Array:
     upper = np.triu_indices(len(low))
     scale = np.where(upper[0] == upper[1], 1.0, np.sqrt(2.0))
-    bands = _high_bands(schema, low)
+    bands = high_bands(schema, low)
     sides = reader.sides()
     moment_weight = np.sqrt(1 - _LENGTH_WEIGHT**2)
 
@@ -378,7 +251,7 @@ def _second_moment_sums(
         inside = unit[:, low]
         products = inside[:, upper[0]] * inside[:, upper[1]] * scale
         energy = np.stack(
-            [np.square(unit[:, bands == band]).sum(axis=1) for band in range(_BANDS)], axis=1
+            [np.square(unit[:, bands == band]).sum(axis=1) for band in range(BANDS)], axis=1
         )
         parts = [moment_weight * products, moment_weight * energy]
         return np.concatenate([*parts, _LENGTH_WEIGHT * _length_histogram(lengths)], axis=1)
@@ -405,15 +278,15 @@ def _assemble(
     )
     mean_square = float(weights @ _bin_centres() ** 2) * pixels
     spread = noise / moment_weight / persons
-    moment = _symmetric(sums[: -LENGTH_BINS - _BANDS] / moment_weight / persons, len(low))
-    values, vectors = _shrunk_spectrum(moment, spread)
+    moment = _symmetric(sums[: -LENGTH_BINS - BANDS] / moment_weight / persons, len(low))
+    values, vectors = shrunk_spectrum(moment, spread)
     components = np.zeros((len(values), pixels))
     components[:, low] = vectors.T
     residual = np.zeros(pixels)
     residual[low] = _residual_diagonal(moment, values, vectors, radial_frequency(schema)[low])
-    high = np.maximum(sums[-LENGTH_BINS - _BANDS : -LENGTH_BINS] / moment_weight / persons, 0.0)
-    bands = _high_bands(schema, low)
-    sizes = np.maximum(np.bincount(bands[bands >= 0], minlength=_BANDS), 1)
+    high = np.maximum(sums[-LENGTH_BINS - BANDS : -LENGTH_BINS] / moment_weight / persons, 0.0)
+    bands = high_bands(schema, low)
+    sizes = np.maximum(np.bincount(bands[bands >= 0], minlength=BANDS), 1)
     residual = np.where(bands >= 0, (high / sizes)[bands], residual)
     return ClassGaussian(
         counts=counts,
@@ -426,24 +299,11 @@ def _assemble(
     )
 
 
-def _shrunk_spectrum(moment: Array, spread: float) -> tuple[Array, Array]:
-    """Return eigenvalues with the noise's share removed, and their vectors; pure noise is dropped.
-
-    Off-diagonal noise has standard deviation spread / sqrt(2), so noise alone has eigenvalues up to
-    `edge`; above it, (λ + sqrt(λ² - edge²)) / 2 undoes the mean push (Benaych-Georges 2011).
-    """
-    values, vectors = np.linalg.eigh(moment)
-    edge = np.sqrt(2.0 * len(moment)) * spread
-    kept = values > edge
-    values, vectors = values[kept][::-1], vectors[:, kept][:, ::-1]
-    return (values + np.sqrt(values**2 - edge**2)) / 2.0, vectors
-
-
 def _residual_diagonal(moment: Array, values: Array, vectors: Array, radius: Array) -> Array:
     rest = np.diag(moment) - (vectors**2 * values).sum(axis=1)
-    bands = _bands(radius, _BANDS)
-    means = np.bincount(bands, weights=rest, minlength=_BANDS) / np.maximum(
-        np.bincount(bands, minlength=_BANDS), 1
+    bands = bands_of(radius, BANDS)
+    means = np.bincount(bands, weights=rest, minlength=BANDS) / np.maximum(
+        np.bincount(bands, minlength=BANDS), 1
     )
     return np.asarray(np.maximum(means, 0.0)[bands])
 
@@ -453,35 +313,6 @@ def _symmetric(upper_triangle: Array, size: int) -> Array:
     rows, columns = np.triu_indices(size)
     matrix[rows, columns] = upper_triangle / np.where(rows == columns, 1.0, np.sqrt(2.0))
     return matrix + np.triu(matrix, 1).T
-
-
-def _bands(radius: Array, count: int) -> NDArray[np.int64]:
-    edges = np.linspace(0.0, np.log1p(radius.max()) + 1e-9, count + 1)
-    return np.asarray(np.searchsorted(edges, np.log1p(radius), side="right") - 1, dtype=np.int64)
-
-
-def _oriented_bands(schema: DatasetSchema, frequencies: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Group coefficients by octave along each axis, so that edges along one axis stand out (K,).
-
-    A joint space is fine across and coarse along; in rings of equal radius it would drown in the
-    noise of all the other directions.
-    """
-    rows, columns = np.divmod(frequencies, schema.width)
-    octave = np.floor(1.5 * np.log2(1.0 + np.stack([rows, columns]))).astype(np.int64)
-    return np.asarray(np.unique(octave[0] * 64 + octave[1], return_inverse=True)[1], dtype=np.int64)
-
-
-def _high_bands(schema: DatasetSchema, low: NDArray[np.int64]) -> NDArray[np.int64]:
-    bands = np.full(schema.height * schema.width, -1, dtype=np.int64)
-    is_high = np.ones(len(bands), dtype=bool)
-    is_high[low] = False
-    if is_high.any():
-        radius = radial_frequency(schema)[is_high]
-        bands[is_high] = np.minimum(
-            ((radius - radius.min()) / (np.ptp(radius) + 1e-9) * _BANDS).astype(np.int64),
-            _BANDS - 1,
-        )
-    return bands
 
 
 def _bin_edges() -> Array:

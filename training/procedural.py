@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.manifests import DatasetSchema
-from training.moments import Array, ClassGaussian, radial_frequency, to_coefficients
+from training.class_gaussian import ClassGaussian
+from training.spectrum import Array, radial_frequency, to_coefficients
 
 _LEAVES = 48
 _SMALLEST, _LARGEST = 0.03, 0.6  # of the image's shorter side

@@ -6,18 +6,13 @@ import pytest
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import GaussianMechanism
 from training.checkpoints import Progress
+from training.class_gaussian import SIDES
 from training.diffusion import GaussianDenoiser
-from training.moments import (
-    SIDES,
-    MomentSettings,
-    fit_moments,
-    low_frequencies,
-    to_coefficients,
-    to_images,
-)
+from training.moments import MomentSettings, fit_moments
 from training.procedural import LeafPool, dead_leaves
 from training.records import TrainingRecords
 from training.run import LocalRun
+from training.spectrum import low_frequencies, to_coefficients, to_images
 
 SCHEMA = DatasetSchema(declared_count=500, height=12, width=10, label="grade", labels=("a", "b"))
 

@@ -31,19 +31,15 @@ from privacy.mechanisms import DpSgdStage, GaussianStage, Mechanism, Stage
 from training import diffusion as equations
 from training import dp_sgd
 from training.checkpoints import Arrays, Progress
+from training.class_gaussian import ClassGaussian
 from training.generators import SampleProgress
-from training.moments import (
-    ClassGaussian,
-    MomentSettings,
-    fit_moments,
-    to_coefficients,
-    to_images,
-)
+from training.moments import MomentSettings, fit_moments
 from training.networks import ConditionalUnet
 from training.procedural import LeafPool
 from training.randomness import reproducible, reproducible_torch, unrecorded_torch
 from training.records import TrainingRecords, decode, encode
 from training.run import Run
+from training.spectrum import to_coefficients, to_images
 
 _IMAGES_AT_ONCE = 200
 _DP_SGD_INDEX = 3

@@ -24,17 +24,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import GaussianStage, Mechanism, Stage
 from training.checkpoints import Arrays, Progress
+from training.class_gaussian import ClassGaussian
 from training.generators import SampleProgress
-from training.moments import (
-    ClassGaussian,
-    MomentSettings,
-    fit_moments,
-    to_coefficients,
-    to_images,
-)
+from training.moments import MomentSettings, fit_moments
 from training.randomness import reproducible
 from training.records import TrainingRecords, decode, encode
 from training.run import Run
+from training.spectrum import to_coefficients, to_images
 
 _IMAGES_AT_ONCE = 500
 
