@@ -268,7 +268,7 @@ class _Check:
         self._checked = len(own & source.files)
         if digests is None:
             return
-        refused = {problem.file for problem in source.problems}
+        refused = {problem.file for problem in self._problems}
         for name in sorted(digests):
             if name in source.files:
                 self._check_file(source, name, digest=digests[name])

@@ -10,15 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from service.client import KaimaClient
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+_API_KEY = re.compile(r"[\x21-\x7e]+")
 _FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 
 class PinChanged(Exception):
     """A service signs with another key than the one that was pinned at first use."""
+
+
+class ProfileRefused(Exception):
+    """What the profile or the environment says cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,10 @@ class Profile:
     def load(cls, environment: Mapping[str, str] | None = None) -> Self:
         """Read the profile; KAIMA_URL and KAIMA_API_KEY win over the file."""
         given = os.environ if environment is None else environment
-        kept = _read(_folder() / "profile.json")
+        path = _folder() / "profile.json"
+        kept = _read(path)
+        if not all(isinstance(value, str) for value in kept.values()):
+            raise ProfileRefused(f"{path} was refused: it holds more than texts. Remove it.")
         return cls(
             url=given.get("KAIMA_URL") or kept.get("url") or DEFAULT_URL,
             api_key=given.get("KAIMA_API_KEY") or kept.get("api_key"),
@@ -45,7 +54,13 @@ class Profile:
         return path
 
     def client(self) -> KaimaClient:
-        """Return a client for this profile."""
+        """Return a client for this profile.  Raises: ProfileRefused."""
+        _check_url(self.url)
+        if self.api_key and not _API_KEY.fullmatch(self.api_key):
+            raise ProfileRefused(
+                "The API key was refused: it holds a blank, a line end or a letter that no key "
+                "has. Copy it again to KAIMA_API_KEY, or run: kaima login"
+            )
         return KaimaClient(self.url, self.api_key)
 
 
@@ -91,6 +106,19 @@ def trust(url: str, fingerprint: str) -> None:
     _write(_folder() / "pins.json", {**known, url: [*kept, fingerprint]})
 
 
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not url.isprintable() or " " in url:
+        raise ProfileRefused(
+            f"The address {url[:80]!r} of the service was refused: it is no http:// or https:// "
+            f"address. Set KAIMA_URL to one such as {DEFAULT_URL}, or run: kaima login"
+        )
+
+
 def _folder() -> Path:
     given = os.environ.get("KAIMA_CONFIG")
     return Path(given) if given else Path.home() / ".config" / "kaima"
@@ -101,8 +129,10 @@ def _read(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
+    except ValueError as error:
+        raise ProfileRefused(f"{path} was refused: it is not JSON. Remove it.") from error
     if not isinstance(found, dict):
-        raise ValueError(f"{path} was refused: it holds no JSON object. Remove it.")  # noqa: TRY004
+        raise ProfileRefused(f"{path} was refused: it holds no JSON object. Remove it.")
     return found
 
 

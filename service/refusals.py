@@ -120,7 +120,11 @@ def from_exception(error: Exception) -> Refusal:
 def from_validation_error(error: ValidationError) -> Refusal:
     """Return 422 that names every field that was refused; the sentence names the first."""
     fields = [
-        {"field": _dotted(entry["loc"]), "value": _short(entry["input"]), "reason": entry["msg"]}
+        {
+            "field": _dotted(entry["loc"]),
+            "value": _short(entry["input"]),
+            "reason": _plain(entry["msg"]),
+        }
         for entry in error.errors(include_url=False, include_context=False)
     ]
     first = fields[0]
@@ -148,6 +152,10 @@ def _from_http_exception(error: HTTPException) -> Refusal:
 
 def _wait(error: DomainError) -> dict[str, str]:
     return {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status in {429, 503} else {}
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ")
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:

@@ -30,6 +30,11 @@ class Source:
     def __init__(self, path: Path) -> None:
         self.path = path
         if path.is_dir():
+            if not any(found.is_file() for found in path.rglob("*")):
+                raise TransferRefused(
+                    f"The upload of {path} was refused: the folder holds no files. Give the "
+                    "folder with the images and their CSV."
+                )
             self.suffix = ".zip"
             # Zipping twice costs reading twice; keeping a copy of patients' images on disk or in
             # memory would cost more.

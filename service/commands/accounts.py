@@ -5,6 +5,7 @@ import click
 from service.client import KaimaClient
 from service.commands import local
 from service.commands.console import Session, with_client, with_session
+from service.domain.errors import Conflict
 from service.profile import Profile, pin
 
 ROLES = click.Choice(["data_owner", "collaborator", "auditor", "operator"])
@@ -44,7 +45,14 @@ def operator() -> None:
 @with_session
 def init(session: Session, tenant: str, name: str, state: str) -> None:
     """Make the first operator account, at the machine's own command line."""
-    created = local.create_first_operator(state, tenant_name=tenant, user_name=name)
+    try:
+        created = local.create_first_operator(state, tenant_name=tenant, user_name=name)
+    except Conflict as error:
+        raise Conflict(
+            f"Making an operator was refused: the tenant {tenant!r} exists, so its operator was "
+            "made before. With that operator's API key: kaima operator key USER_ID. If the key is "
+            "lost, make another operator: kaima operator init --tenant NAME"
+        ) from error
     session.show(created)
     if not session.as_json:
         click.echo("This API key is shown once. Keep it, then run: kaima login")

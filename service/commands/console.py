@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,12 +27,21 @@ from rich.progress import (
 from privacy.errors import PrivacyError
 from service.client import JobFailed, JobProgress, KaimaClient, ProblemError
 from service.domain.errors import DomainError
-from service.profile import PinChanged, Profile
+from service.profile import PinChanged, Profile, ProfileRefused
 from service.resources import Job
 from service.transfers import ByteProgress, TransferRefused
 
 EXIT_FAILED = 1
 EXIT_REFUSED = 2
+
+_AWAY = {
+    "EndpointConnectionError": "Object storage does not answer.",
+    "ConnectTimeoutError": "Object storage does not answer.",
+    "ConnectionClosedError": "Object storage does not answer.",
+    "ReadTimeoutError": "Object storage does not answer.",
+    "OperationalError": "The database does not answer, or holds no instance.",
+}
+"""By name, because the base install has neither a database nor an object store."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -153,26 +163,67 @@ def run_command(command: click.Command) -> None:
     """
     try:
         command.main(prog_name="kaima")
-    except ProblemError as error:
-        remedy = error.problem.remedy
-        said = str(error)
+    except Exception as error:
+        if os.environ.get("KAIMA_DEBUG"):
+            raise
+        sentence, code = _meaning(error)
+        fail(sentence, code=code)
+
+
+def _meaning(error: Exception) -> tuple[str, int]:
+    """Return an error as a sentence and an exit code."""
+    if isinstance(error, ProblemError):
+        remedy, said = error.problem.remedy, str(error)
         sentence = said if remedy is None or remedy in said else f"{said} {remedy}"
-        fail(sentence, code=EXIT_REFUSED if error.status < 500 else EXIT_FAILED)
-    except (TransferRefused, PrivacyError, DomainError) as error:
-        fail(str(error), code=EXIT_REFUSED)
-    except JobFailed as error:
-        fail(str(error), code=EXIT_REFUSED if error.job.kind == "ingest" else EXIT_FAILED)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        fail(f"The value of {where!r} was refused: {first['msg']}.", code=EXIT_REFUSED)
-    except (PinChanged, TimeoutError) as error:
-        fail(str(error))
-    except httpx.TransportError as error:
-        fail(
+        return sentence, EXIT_REFUSED if error.status < 500 else EXIT_FAILED
+    if isinstance(error, JobFailed):
+        return str(error), EXIT_REFUSED if error.job.kind == "ingest" else EXIT_FAILED
+    refusal = _refusal(error)
+    return (_failure(error), EXIT_FAILED) if refusal is None else (refusal, EXIT_REFUSED)
+
+
+def _refusal(error: Exception) -> str | None:
+    """Return what was wrong with the input, if that is what the error means."""
+    if isinstance(error, (TransferRefused, PrivacyError, DomainError, ProfileRefused)):
+        return str(error)
+    if isinstance(error, ValidationError):
+        return validation_sentence(error)
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            f"This command needs {error.name}, which is not installed. Install "
+            "kaima[service,worker]."
+        )
+    if isinstance(error, OSError) and not isinstance(error, (TimeoutError, ConnectionError)):
+        what = "A file" if error.filename is None else str(error.filename)
+        return f"{what} was refused: {error.strerror or error}."
+    return None
+
+
+def _failure(error: Exception) -> str:
+    """Return what did not work."""
+    if isinstance(error, (PinChanged, TimeoutError)):
+        return str(error)
+    if isinstance(error, (httpx.TransportError, httpx.InvalidURL)):
+        return (
             f"The service did not answer ({type(error).__name__}). Check KAIMA_URL, and that "
             "`kaima serve` runs."
         )
+    for kind in type(error).__mro__:
+        if kind.__name__ in _AWAY:
+            return f"{_AWAY[kind.__name__]} Check that `kaima serve` runs."
+    said = " ".join(str(error).split())[:300]
+    return (
+        f"The command failed inside ({type(error).__name__}: {said}). Set KAIMA_DEBUG=1 to see "
+        "where, and report it."
+    )
+
+
+def validation_sentence(error: ValidationError) -> str:
+    """Return which value a model refuses first, and why."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{f'The value of {where!r}' if where else 'The request'} was refused: {reason}."
 
 
 def _left(seconds: float | None) -> str:

@@ -59,6 +59,12 @@ def create(  # noqa: PLR0913 - one option of the command line each
     join_dataset_id: str | None,
 ) -> None:
     """Create a dataset: everything declared here is public."""
+    words = tuple(part.strip() for part in labels.split(","))
+    if not all(words):
+        raise click.BadParameter(
+            f"{labels!r} holds an empty label; give every label, with one comma between.",
+            param_hint="--labels",
+        )
     declared = DatasetSchema.model_validate(
         {
             "unit": unit,
@@ -67,7 +73,7 @@ def create(  # noqa: PLR0913 - one option of the command line each
             "width": width,
             "bit_depth": int(bit_depth),
             "label": label,
-            "labels": tuple(part.strip() for part in labels.split(",")),
+            "labels": words,
         }
     )
     created = client.create_dataset(

@@ -146,5 +146,8 @@ def _explain(result: dict[str, Any]) -> None:
         )
         return
     click.echo("REFUSED. Do not use this bundle.", err=True)
+    reasons: dict[str, list[str]] = {}
     for problem in result["problems"]:
-        click.echo(f"  {problem['file']}: {problem['reason']}", err=True)
+        reasons.setdefault(problem["file"], []).append(problem["reason"])
+    for file, found in reasons.items():
+        click.echo(f"  {file}: {'; '.join(found)}", err=True)

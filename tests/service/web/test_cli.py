@@ -24,6 +24,10 @@ Kaima = Callable[..., subprocess.CompletedProcess[str]]
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
+DECLARED = ["--declared-count", "1000", "--height", "8", "--width", "8", "--label", "grade"]
+DECLARED += ["--purpose", "tests", "--epsilon", "1"]
+
+
 @pytest.fixture
 def kaima(live_url: str, tmp_path: Path, token_of: TokenOf) -> Kaima:
     """Return what runs one command as an actor, with a configuration folder of its own."""
@@ -102,6 +106,46 @@ def test_a_refusal_is_the_services_own_sentence_and_exit_code_2(kaima: Kaima, pe
     anonymous = kaima("dataset", "list")
     assert anonymous.returncode == 2
     assert "carries no API key" in anonymous.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "told"),
+    [
+        (["whoami"], {"KAIMA_URL": "foo"}, "The address 'foo' of the service was refused"),
+        (["whoami"], {"KAIMA_URL": "http://["}, "of the service was refused"),
+        (["whoami"], {"KAIMA_API_KEY": "kaima_schlüssel"}, "The API key was refused: it holds"),
+        (["whoami"], {"KAIMA_API_KEY": "kaima_a\nb"}, "The API key was refused: it holds"),
+        (["dataset", "upload", "dst_1", "empty"], {}, "the folder holds no files"),
+        (["verify", "empty", "--json", "/nonexistent/x"], {}, "/nonexistent/x was refused"),
+        (["dataset", "create", "n", *DECLARED, "--labels", "0,,1"], {}, "holds an empty label"),
+        (["dataset", "create", "n", *DECLARED, "--labels", "0,=1"], {}, "'=1' is not plain"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_a_sentence_and_exit_code_2(
+    kaima: Kaima,
+    people: Walk,
+    tmp_path: Path,
+    arguments: list[str],
+    environment: dict[str, str],
+    told: str,
+) -> None:
+    (tmp_path / "empty").mkdir()
+    done = kaima(*arguments, actor=people.owner, **environment)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert told in " ".join(done.stderr.split())
+    assert "Value error" not in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b'{"url": 5}'])
+def test_a_broken_profile_is_refused_with_its_path(
+    kaima: Kaima, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "profile.json").write_bytes(content)
+    done = kaima("whoami")
+    assert done.returncode == 2, done.stderr
+    assert "profile.json was refused" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_service_that_does_not_answer_is_exit_code_1(kaima: Kaima) -> None:
@@ -220,6 +264,9 @@ def test_the_first_operator_is_made_at_the_machine(kaima: Kaima, web_settings: S
     assert made.returncode == 0, made.stderr
     token = json.loads(made.stdout)["api_key"]
     assert "operator" in kaima("whoami", KAIMA_API_KEY=token).stdout
+    again = kaima("operator", "init", "--state", state, **environment)
+    assert again.returncode == 2, again.stderr
+    assert "its operator was made before" in again.stderr
     whole = kaima("journal", "verify", "--state", state, **environment)
     assert (whole.returncode, whole.stderr) == (0, "")
     assert "whole" in whole.stdout
