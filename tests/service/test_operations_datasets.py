@@ -186,7 +186,9 @@ def test_parts_that_are_larger_than_announced_end_the_upload(sqlite_walk: Walk) 
         put(sqlite_walk, version, b"0123456789")
 
 
-@pytest.mark.parametrize("spelling", ["\uff11\uff12", "1\u200b2", " 12\u200f", "\ufeff12", "1\u00ad2"])
+@pytest.mark.parametrize(
+    "spelling", ["\uff11\uff12", "1\u200b2", " 12\u200f", "\ufeff12", "1\u00ad2"]
+)
 def test_ids_that_look_the_same_are_one_person(spelling: str) -> None:
     assert canonical_person(spelling) == canonical_person("12")
     assert is_missing("n\u200bone")
