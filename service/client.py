@@ -201,7 +201,7 @@ class KaimaClient:
         delta: float | None = None,
         config: Mapping[str, Any] | None = None,
         tier: str = "registered",
-        samples: int = 6000,
+        samples: int = 8000,
     ) -> r.TrainingPlan:
         """Return what a training run would reserve, or why it would be refused."""
         body = r.NewTrainingPlan.model_validate(
@@ -225,7 +225,7 @@ class KaimaClient:
         delta: float | None = None,
         config: Mapping[str, Any] | None = None,
         tier: str = "registered",
-        samples: int = 6000,
+        samples: int = 8000,
         idempotency_key: str | None = None,
     ) -> r.Job:
         """Reserve the budget for a training run and queue it; return its TRAIN job."""

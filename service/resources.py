@@ -275,7 +275,7 @@ class NewTrainingPlan(Body):
     config: dict[str, Any] = Field(default_factory=dict)
     target: NewTarget
     tier: TierName = "registered"
-    samples: Count = Field(default=6000, ge=1, le=200_000, description="synthetic images to draw")
+    samples: Count = Field(default=8000, ge=1, le=200_000, description="synthetic images to draw")
 
 
 class TrainingPlan(Resource):

@@ -43,7 +43,7 @@ def _training_options(function: Any) -> Any:
             click.option("--set", "settings", multiple=True, help="One of its values: NAME=VALUE"),
             click.option("--tier", type=TIERS, default="registered", show_default=True),
             click.option(
-                "--samples", type=click.IntRange(1, 200_000), default=6000, show_default=True
+                "--samples", type=click.IntRange(1, 200_000), default=8000, show_default=True
             ),
         )
     ):

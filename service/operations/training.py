@@ -44,7 +44,8 @@ from service.operations.queueing import check_quota, queue_job
 from service.operations.withdrawals import check_usable
 from service.store.unit_of_work import UnitOfWork
 
-DEFAULT_SAMPLES = 6000
+DEFAULT_SAMPLES = 8000
+"""Enough to bound the share of copied samples in every tier, the public one too."""
 MOST_SAMPLES = 200_000
 RUNS_PER_BUDGET = 10
 """How many runs the delta of a budget is for, where a run names none."""
