@@ -200,7 +200,7 @@ def _serve(supervisor: Supervisor) -> int:
     try:
         supervisor.start()
         stack = supervisor.stack
-        (stack.folder / "ready").write_text(stack.web_url, encoding="ascii")
+        write_private(stack.folder / "ready", stack.web_url)
         _say(f"Kaima is ready at {stack.web_url} (everything is kept in {stack.folder}).")
         supervisor.watch()
     except ComponentNotReady as error:
