@@ -1,8 +1,8 @@
-"""Structured logs of the web process: one JSON object a line, on standard error.
+"""Structured logs of the web process and the workers: one JSON object a line, on standard error.
 
-Fields are ids, routes, statuses and durations; never bodies, queries, tokens, or names that users
-typed. The text of an unexpected error may quote such values, so an error is logged as its type and
-its frames.
+Fields are ids, routes, statuses and durations; never bodies, queries, tokens, record values, or
+names that users typed. The text of an unexpected error may quote such values, so an error is logged
+as its type and its frames.
 """
 
 import logging
@@ -36,8 +36,10 @@ def configure_logging(level: int = logging.INFO) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def describe_error(error: BaseException) -> dict[str, object]:
-    """Return the type and the frames of an error, and of what caused it; never its text."""
+def describe_error(
+    error: BaseException, *, safe_texts: tuple[type[BaseException], ...] = ()
+) -> dict[str, object]:
+    """Return the type and the frames of an error and of its cause; text only of `safe_texts`."""
     fields: dict[str, object] = {
         "error": type(error).__name__,
         "frames": [
@@ -45,6 +47,8 @@ def describe_error(error: BaseException) -> dict[str, object]:
             for frame in traceback.extract_tb(error.__traceback__)
         ],
     }
+    if isinstance(error, safe_texts):
+        fields["text"] = str(error)
     if error.__cause__ is not None:
-        fields["cause"] = describe_error(error.__cause__)
+        fields["cause"] = describe_error(error.__cause__, safe_texts=safe_texts)
     return fields
