@@ -100,9 +100,10 @@ class _Bench:
         dataset = self._dataset("Transfer")
         with _timed() as took:
             self.actors.owner.upload(dataset, content)
-        with _timed() as raw, self._bucket() as (s3, bucket):
+        with self._bucket() as (s3, bucket):
             parts = TransferConfig(multipart_chunksize=PART_BYTES, use_threads=False)
-            s3.upload_file(str(content), bucket, "raw", Config=parts)
+            with _timed() as raw:
+                s3.upload_file(str(content), bucket, "raw", Config=parts)
         content.unlink()
         self.extra["upload"] = _rates(size, took(), raw())
 
