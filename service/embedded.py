@@ -21,6 +21,7 @@ from pathlib import Path
 
 import boto3
 import httpx
+import psutil
 import redis
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -224,12 +225,26 @@ def wait_for_seaweed(
 
 
 def wait_for_http(url: str, *, process: subprocess.Popen[bytes], timeout_seconds: float) -> None:
-    """Wait until GET `url` answers 200."""
+    """Wait until GET `url` answers 200, and the answer is `process`'s own.
+
+    A stranger that took the port a moment earlier would answer too, and be sent API keys.
+    """
+    port = httpx.URL(url).port
 
     def answers() -> bool:
+        if not _is_listener(process.pid, port):
+            return False
         return httpx.get(url, timeout=2).status_code == httpx.codes.OK
 
     _wait(url, answers, process=process, timeout_seconds=timeout_seconds)
+
+
+def _is_listener(pid: int, port: int | None) -> bool:
+    try:
+        connections = psutil.Process(pid).net_connections(kind="inet")
+    except psutil.Error:  # it ended just now; `_wait` says so
+        return False
+    return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in connections)
 
 
 def _wait(

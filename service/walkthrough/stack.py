@@ -13,6 +13,8 @@ from pathlib import Path
 
 import httpx
 
+from service.embedded import pick_port
+from service.private_files import write_private
 from service.stack import Stack
 from service.supervisor import running_supervisor
 
@@ -33,6 +35,8 @@ def running_stack(folder: Path, *, keep: bool) -> Iterator[Stack]:
     stop_stack(folder)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, mode=0o700)
+    # Not the usual port: another instance on this machine may be starting at this moment.
+    write_private(folder / "ports.json", json.dumps({"web": pick_port()}))
     with (folder / "supervisor.log").open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - our own command line
             [sys.executable, "-m", "service.supervisor", str(folder)],
