@@ -64,5 +64,8 @@ def versions() -> dict[str, str]:
 
 
 def device() -> str:
-    """Return the kind of device that fits run on, for the generator manifest."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """Return the kind of device that fits run on, for the generator manifest.
+
+    No generator moves its work to a GPU yet, so this is the processor wherever a fit runs.
+    """
+    return "cpu"
