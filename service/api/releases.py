@@ -1,5 +1,7 @@
 """Releases from draft to download: JSON in, operation, JSON out."""
 
+from collections.abc import Callable
+
 from flask import Response
 from pydantic import Field
 
@@ -150,15 +152,7 @@ def publish_release(path: ReleasePath, header: PublicationHeader) -> Response:
 )
 def suspend_release(path: ReleasePath, body: r.Reason, header: RevisionHeader) -> Response:
     """Take a published release away for now; leaves a tombstone."""
-    with application().uow() as uow:
-        releases.suspend_release(
-            uow,
-            actor(),
-            release_id=path.release_id,
-            reason=body.reason,
-            if_match=needed_revision(header),
-        )
-        return _show(uow, path.release_id)
+    return _move(releases.suspend_release, path, body, header)
 
 
 @blueprint.post(
@@ -168,15 +162,7 @@ def suspend_release(path: ReleasePath, body: r.Reason, header: RevisionHeader) -
 )
 def reinstate_release(path: ReleasePath, body: r.Reason, header: RevisionHeader) -> Response:
     """Bring a suspended release back."""
-    with application().uow() as uow:
-        releases.reinstate_release(
-            uow,
-            actor(),
-            release_id=path.release_id,
-            reason=body.reason,
-            if_match=needed_revision(header),
-        )
-        return _show(uow, path.release_id)
+    return _move(releases.reinstate_release, path, body, header)
 
 
 @blueprint.post(
@@ -186,15 +172,7 @@ def reinstate_release(path: ReleasePath, body: r.Reason, header: RevisionHeader)
 )
 def revoke_release(path: ReleasePath, body: r.Reason, header: RevisionHeader) -> Response:
     """Take a published release away for good; leaves a tombstone."""
-    with application().uow() as uow:
-        releases.revoke_release(
-            uow,
-            actor(),
-            release_id=path.release_id,
-            reason=body.reason,
-            if_match=needed_revision(header),
-        )
-        return _show(uow, path.release_id)
+    return _move(releases.revoke_release, path, body, header)
 
 
 @blueprint.post(
@@ -204,15 +182,7 @@ def revoke_release(path: ReleasePath, body: r.Reason, header: RevisionHeader) ->
 )
 def withdraw_release(path: ReleasePath, body: r.Reason, header: RevisionHeader) -> Response:
     """Take a release back before it is published."""
-    with application().uow() as uow:
-        releases.withdraw_release(
-            uow,
-            actor(),
-            release_id=path.release_id,
-            reason=body.reason,
-            if_match=needed_revision(header),
-        )
-        return _show(uow, path.release_id)
+    return _move(releases.withdraw_release, path, body, header)
 
 
 @blueprint.post(
@@ -257,6 +227,21 @@ def list_trail(path: ReleasePath, query: TrailQuery) -> Response:
             uow, actor(), release_id=path.release_id, after=query.cursor, limit=query.limit
         )
     return answer(views.trail_page(rows, limit=query.limit))
+
+
+def _move(
+    operation: Callable[..., object], path: ReleasePath, body: r.Reason, header: RevisionHeader
+) -> Response:
+    """Run one of the moves that need a reason and the current revision; show the release after."""
+    with application().uow() as uow:
+        operation(
+            uow,
+            actor(),
+            release_id=path.release_id,
+            reason=body.reason,
+            if_match=needed_revision(header),
+        )
+        return _show(uow, path.release_id)
 
 
 def _show(uow: UnitOfWork, release_id: str, *, status: int = 200) -> Response:
