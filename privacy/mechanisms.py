@@ -96,19 +96,24 @@ class GaussianStage(BaseModel):
     """A generator's promise to run one Gaussian release, before its noise is known.
 
     `noise_ratio` is how many times the noise is larger than the noise that would alone spend the
-    whole target; a string names the Config field that holds the ratio.
+    whole target; a string names the Config field that holds the ratio. `only_if` names a Config
+    field: where that is "off", the stage is left out.
     """
 
     model_config = _FROZEN
     kind: Literal["gaussian"] = "gaussian"
     stage: str
     noise_ratio: float | str
+    only_if: str | None = None
 
 
 class DpSgdStage(BaseModel):
-    """A generator's promise to run DP-SGD with the noise that the rest of the target allows.
+    """A generator's promise to run DP-SGD.
 
-    `steps` and `expected_batch_size` are numbers, or names of the Config fields that hold them.
+    Its noise is `noise_ratio` times the noise with which it would alone spend the whole target (so
+    it takes about 1 / noise_ratio² of the budget); without a ratio, it is what the rest of the
+    target allows. Strings name the Config fields that hold the numbers; `only_if` as in
+    `GaussianStage`.
     """
 
     model_config = _FROZEN
@@ -116,6 +121,8 @@ class DpSgdStage(BaseModel):
     stage: str
     steps: int | str
     expected_batch_size: int | str
+    noise_ratio: float | str | None = None
+    only_if: str | None = None
 
 
 Stage = Annotated[GaussianStage | DpSgdStage, Field(discriminator="kind")]

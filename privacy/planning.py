@@ -46,46 +46,57 @@ def plan_mechanisms(
     target: PrivacyTarget,
     public_train_count: int,
 ) -> tuple[Mechanism, ...]:
-    """Return one mechanism per stage, in order, whose joint cost is at most `target`.
+    """Return one mechanism per stage that is switched on, in order, at a joint cost of `target`.
 
-    A Gaussian stage gets `noise_ratio` times the noise that would alone spend the target; DP-SGD
-    stages share one noise multiplier, fitted to what is left. With Gaussian stages only, all are
-    scaled together so that the whole meets the target.
+    A stage with a noise ratio gets that many times the noise that would alone spend the target;
+    DP-SGD stages without one share one noise multiplier, fitted to what is left. Where every stage
+    has a ratio, all are scaled together so that the whole meets the target.
     Raises: InvalidParameter, as a sentence for the data owner, if no noise can meet the target.
     """
-    if not stages:
+    chosen = [stage for stage in stages if _is_on(stage, config)]
+    if not chosen:
         raise InvalidParameter("The plan was refused: the generator declares no stages.")
-    ratios = [_ratio(s, config) for s in stages if isinstance(s, GaussianStage)]
-    if len(ratios) == len(stages):
-        return _calibrate(_gaussian_plan(stages, ratios), target=target)
-    alone = accounting.gaussian_noise_multiplier(target)
-    fixed = {id(s): _ratio(s, config) * alone for s in stages if isinstance(s, GaussianStage)}
-    drafts = {
-        id(s): _dp_sgd(s, config=config, public_train_count=public_train_count)
-        for s in stages
-        if isinstance(s, DpSgdStage)
-    }
+    drafts = [_draft(s, config=config, public_train_count=public_train_count) for s in chosen]
+    ratios = [_ratio(stage, config) for stage in chosen]
+    alone = [
+        None if ratio is None else ratio * _noise_alone(draft, target=target)
+        for draft, ratio in zip(drafts, ratios, strict=True)
+    ]
+    is_scaled_together = None not in alone
 
-    def plan(noise: float) -> tuple[Mechanism, ...]:
+    def plan(level: float) -> tuple[Mechanism, ...]:
         return tuple(
-            _gaussian(stage, fixed[id(stage)])
-            if isinstance(stage, GaussianStage)
-            else drafts[id(stage)].model_copy(update={"noise_multiplier": noise})
-            for stage in stages
+            _with_noise(draft, _noise(own, level, is_scaled=is_scaled_together))
+            for draft, own in zip(drafts, alone, strict=True)
         )
 
-    _check_gaussians_leave_room(plan(_MOST_NOISE), target=target)
+    if not is_scaled_together:
+        fixed = tuple(m for m, own in zip(plan(1.0), alone, strict=True) if own is not None)
+        _check_room_is_left(fixed, target=target)
     return _calibrate(plan, target=target)
 
 
-def _gaussian_plan(
-    stages: Sequence[Stage], ratios: Sequence[float]
-) -> Callable[[float], tuple[Mechanism, ...]]:
-    def plan(scale: float) -> tuple[Mechanism, ...]:
-        pairs = zip(stages, ratios, strict=True)
-        return tuple(_gaussian(stage, ratio * scale) for stage, ratio in pairs)
+def _is_on(stage: Stage, config: Mapping[str, Any]) -> bool:
+    return stage.only_if is None or config.get(stage.only_if) != "off"
 
-    return plan
+
+def _noise(own: float | None, level: float, *, is_scaled: bool) -> float:
+    """Return a stage's noise: what its ratio says, scaled if everybody is; else the level."""
+    if own is None:
+        return level
+    return own * level if is_scaled else own
+
+
+def _noise_alone(draft: Mechanism, *, target: PrivacyTarget) -> float:
+    """Return the noise with which this mechanism would alone spend the target."""
+    if isinstance(draft, GaussianMechanism):
+        return accounting.gaussian_noise_multiplier(target)
+    (alone,) = _calibrate(lambda noise: (_with_noise(draft, noise),), target=target)
+    return alone.noise_multiplier
+
+
+def _with_noise(draft: Mechanism, noise_multiplier: float) -> Mechanism:
+    return draft.model_copy(update={"noise_multiplier": _rounded_up(noise_multiplier)})
 
 
 def _calibrate(
@@ -149,16 +160,20 @@ def _is_too_quiet(mechanisms: tuple[Mechanism, ...]) -> bool:
     return min(mechanism.noise_multiplier for mechanism in mechanisms) < least
 
 
-def _check_gaussians_leave_room(
-    mechanisms: tuple[Mechanism, ...], *, target: PrivacyTarget
-) -> None:
-    gaussians = tuple(m for m in mechanisms if isinstance(m, GaussianMechanism))
-    if gaussians and not _meets(gaussians, target):
-        cost = ledger.cost(gaussians, target.delta)
+def _check_room_is_left(mechanisms: tuple[Mechanism, ...], *, target: PrivacyTarget) -> None:
+    if mechanisms and not _meets(mechanisms, target):
+        cost = ledger.cost(mechanisms, target.delta)
         raise InvalidParameter(
-            f"The plan was refused: its Gaussian stages alone cost epsilon {cost} of the target "
-            f"{target.epsilon} at delta {target.delta}. Raise their noise_ratio above 1."
+            f"The plan was refused: its stages with a noise ratio alone cost epsilon {cost} of the "
+            f"target {target.epsilon} at delta {target.delta}. Raise their noise_ratio above 1."
         )
+
+
+def _draft(stage: Stage, *, config: Mapping[str, Any], public_train_count: int) -> Mechanism:
+    """Return the stage's mechanism with a noise multiplier of 1, still to be fitted."""
+    if isinstance(stage, GaussianStage):
+        return GaussianMechanism(stage=stage.stage, noise_multiplier=1.0)
+    return _dp_sgd(stage, config=config, public_train_count=public_train_count)
 
 
 def _dp_sgd(
@@ -179,16 +194,14 @@ def _dp_sgd(
     )
 
 
-def _gaussian(stage: Stage, noise_multiplier: float) -> GaussianMechanism:
-    return GaussianMechanism(stage=stage.stage, noise_multiplier=_rounded_up(noise_multiplier))
-
-
 def _rounded_up(noise_multiplier: float) -> float:
     rounded = float(_ROUND_UP.create_decimal(Decimal(repr(noise_multiplier))))
     return max(rounded, noise_multiplier)
 
 
-def _ratio(stage: GaussianStage, config: Mapping[str, Any]) -> float:
+def _ratio(stage: Stage, config: Mapping[str, Any]) -> float | None:
+    if stage.noise_ratio is None:
+        return None
     value = _resolve(stage, "noise_ratio", config)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1000:
         raise InvalidParameter(

@@ -37,6 +37,7 @@ from training.run import Run
 
 Examples = tuple[Tensor, ...]
 AfterBlock = Callable[[nn.Module, int], None]
+AfterStep = Callable[[int], None]
 
 # Float32 norms are exact to far better than this, so that rounding cannot exceed the clip.
 _ROUNDING_SLACK = 1e-5
@@ -153,7 +154,7 @@ class Objective(Protocol):
         """Return one loss per example (R,), each from its own row alone."""
 
 
-def train(
+def train(  # noqa: PLR0913  (every argument is a different thing)
     network: nn.Module,
     objective: Objective,
     *,
@@ -162,11 +163,13 @@ def train(
     settings: DpSgdSettings,
     run: Run,
     kept: Progress,
+    after_step: AfterStep | None = None,
     after_block: AfterBlock | None = None,
 ) -> PoissonSubsampledGaussianMechanism:
     """Train `network` in place within mechanism `index` of the run; return the mechanism that ran.
 
-    On return the network holds the moving average of its weights. A resume goes on from the checkpoint and takes only the steps
+    `after_step` is told how many steps were taken, and may use the network as it is: what it does
+    with it is post-processing. `after_block` sees the moving average. On return the network holds the moving average of its weights. A resume goes on from the checkpoint and takes only the steps
     that are still reserved. Raises: InvalidParameter if the network mixes records.
     """
     mechanism = _dp_sgd_mechanism(run, index)
@@ -184,6 +187,8 @@ def train(
         for _ in range(block):
             trainer.step(share_done=charged / mechanism.steps)
             charged += 1
+            if after_step is not None:
+                after_step(charged)
             run.progress("training", charged, mechanism.steps)
         seconds = max(time.monotonic() - started, 1e-3)
         kept.keep(section, trainer.state())

@@ -129,3 +129,36 @@ def test_the_training_count_is_what_the_public_rates_leave_rounded_down():
     assert planning.public_train_count(2500, rates=rates_for(2500)) == 1750
     assert planning.public_train_count(100, rates=Rates(reference=0.0, pool=0.0)) == 100
     assert planning.public_train_count(99, rates=Rates(reference=0.1, pool=0.2)) == 79
+
+
+TEACHER = DpSgdStage(
+    stage="teacher", steps=50, expected_batch_size=400, noise_ratio=2.0, only_if="teacher"
+)
+
+
+def test_dp_sgd_with_a_noise_ratio_has_that_many_times_the_noise_it_would_need_alone():
+    (alone,) = plan(TEACHER.model_copy(update={"noise_ratio": None}))
+    _, taught = plan(SGD, TEACHER)
+    assert taught.noise_multiplier == pytest.approx(2 * alone.noise_multiplier, rel=2e-3)
+
+
+def test_stages_that_all_have_a_ratio_are_scaled_together_to_the_target():
+    statistics, taught = plan(STATISTICS, TEACHER)
+    cost = ledger.cost((statistics, taught), TARGET.delta)
+    assert Decimal("4.95") < cost <= Decimal("5.0")
+    (alone,) = plan(TEACHER.model_copy(update={"noise_ratio": None}))
+    assert taught.noise_multiplier < 2 * alone.noise_multiplier
+
+
+def test_a_stage_that_is_switched_off_is_left_out_and_its_budget_goes_to_the_others():
+    on = plan(SGD, TEACHER, config={"teacher": "relabel"})
+    off = plan(SGD, TEACHER, config={"teacher": "off"})
+    assert [m.stage for m in on] == ["dp_sgd", "teacher"]
+    assert [m.stage for m in off] == ["dp_sgd"]
+    assert off[0].noise_multiplier < on[0].noise_multiplier
+
+
+def test_dp_sgd_whose_ratio_leaves_no_room_is_refused():
+    greedy = TEACHER.model_copy(update={"noise_ratio": 0.9})
+    with pytest.raises(InvalidParameter, match="noise_ratio above 1"):
+        plan(SGD, greedy)
