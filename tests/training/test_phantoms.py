@@ -11,8 +11,17 @@ import pydicom
 import pytest
 from PIL import Image
 
-from training.phantoms import GRADES, make_cohort
-from training.phantoms.anatomy import GRADE_PRIOR, draw_knees
+from training.phantoms import (
+    EMPHASISED,
+    GRADES,
+    PUBLISHED,
+    Prior,
+    Spread,
+    batch,
+    emphasised,
+    make_cohort,
+)
+from training.phantoms.anatomy import draw_knees
 from training.phantoms.radiograph import FIELD_OF_VIEW_MM
 from training.phantoms.upload import write_upload
 
@@ -54,7 +63,7 @@ def test_the_two_knees_of_a_person_share_their_anatomy(cohort):
 def test_grades_follow_the_stated_prior():
     knees = draw_knees(20_000, np.random.default_rng(5))
     shares = np.bincount(knees.grade, minlength=len(GRADES)) / len(knees)
-    np.testing.assert_allclose(shares, GRADE_PRIOR, atol=0.015)
+    np.testing.assert_allclose(shares, PUBLISHED.grade_shares, atol=0.015)
 
 
 def test_joint_space_narrows_and_osteophytes_and_sclerosis_grow_with_the_grade(cohort):
@@ -123,6 +132,65 @@ def test_other_sizes_show_the_same_field_of_view(pixels):
 def test_impossible_cohorts_are_refused(persons, pixels):
     with pytest.raises(ValueError, match="refused"):
         make_cohort(persons, pixels=pixels)
+
+
+def test_a_batch_has_the_asked_grades_and_shape_and_repeats_for_a_seed():
+    grades = np.array([0, 4, 2, 2])
+    first, again = (
+        batch(4, pixels=(20, 32), rng=np.random.default_rng(1), grades=grades) for _ in range(2)
+    )
+    assert first[0].shape == (4, 20, 32)
+    assert first[0].dtype == np.uint8
+    assert first[1].tolist() == grades.tolist()
+    np.testing.assert_array_equal(first[0], again[0])
+
+
+def test_a_batch_without_grades_has_them_all_about_equally_often():
+    _, grades = batch(1000, pixels=16, rng=np.random.default_rng(0))
+    assert np.bincount(grades, minlength=5).min() > 140
+
+
+@pytest.mark.parametrize("grades", [np.array([0, 5]), np.array([1]), np.array([-1, 0])])
+def test_a_batch_with_impossible_grades_is_refused(grades):
+    with pytest.raises(ValueError, match="refused"):
+        batch(2, pixels=32, rng=np.random.default_rng(0), grades=grades)
+
+
+def test_a_prior_of_ones_own_moves_the_pictures():
+    def brightness(prior):
+        images, _ = batch(40, pixels=28, rng=np.random.default_rng(2), prior=prior)
+        return images.mean()
+
+    assert brightness(Prior(exposure=Spread(1.3, 0.05))) > brightness(PUBLISHED) + 15
+
+
+def test_published_narrowing_lies_between_none_and_the_exaggerated_one_and_blends():
+    assert emphasised(0) == PUBLISHED
+    assert emphasised(1) == EMPHASISED
+    half = emphasised(0.5).joint_space_left
+    for honest, middle, loud in zip(
+        PUBLISHED.joint_space_left, half, EMPHASISED.joint_space_left, strict=True
+    ):
+        assert middle == pytest.approx((honest + loud) / 2)
+    with pytest.raises(ValueError, match="refused"):
+        emphasised(1.5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"grade_shares": (0.5, 0.5, 0.5, 0, 0)}, {"exposure": Spread(1, -0.1)}],
+)
+def test_an_impossible_prior_is_refused(change):
+    with pytest.raises(ValueError, match="refused"):
+        Prior(**change)
+
+
+def test_healthy_published_joint_spaces_have_the_published_mean_and_spread():
+    """4.8 (0.7) mm in women, 5.7 (0.8) in men: together 5.25 (0.87), measured at the minimum."""
+    knees = draw_knees(5000, np.random.default_rng(4), prior=PUBLISHED)
+    healthy = knees.medial_joint_space[knees.grade == 0]
+    assert healthy.mean() == pytest.approx(5.3, abs=0.2)
+    assert healthy.std() == pytest.approx(0.87, abs=0.1)
 
 
 def test_dicom_opens_in_pydicom_and_carries_identifiers_to_drop(tmp_path):

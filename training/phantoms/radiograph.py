@@ -1,4 +1,4 @@
-"""Render the knees of `anatomy.py` as frontal (PA, fixed-flexion) radiographs.
+"""Render phantom knees as frontal (PA, fixed-flexion) radiographs.
 
 Bones are given by contours: the height of the joint surfaces as a function of x and the sides as a
 function of y. Their signed distances (mm, positive inside) give cortex, trabecular bone and
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from training.phantoms.anatomy import Floats, Knees
+from training.phantoms.parameters import Floats, Knees
 
 FIELD_OF_VIEW_MM = 90.0
 OVERSAMPLING = 2
@@ -27,28 +27,32 @@ def render_knees(
     knees: Knees,
     rng: np.random.Generator,
     *,
-    pixels: int = 64,
+    pixels: int | tuple[int, int] = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.uint8]:
-    """Render every knee. Shapes: (knees, pixels, pixels), 0 black to 255 white (dense bone)."""
-    images = np.empty((len(knees), pixels, pixels), np.uint8)
-    batch = max(1, PLANE_VALUES // (pixels * OVERSAMPLING) ** 2)
+    """Render every knee; `pixels` is the side of a square, or (height, width).
+
+    The shorter side shows 90 mm. Shapes: (knees, height, width), 0 black to 255 white (dense bone).
+    """
+    shape = (pixels, pixels) if isinstance(pixels, int) else pixels
+    images = np.empty((len(knees), *shape), np.uint8)
+    batch = max(1, PLANE_VALUES // (shape[0] * shape[1] * OVERSAMPLING**2))
     for start in range(0, len(knees), batch):
         chosen = slice(start, min(start + batch, len(knees)))
-        images[chosen] = _render_batch(knees.take(chosen), rng, pixels)
+        images[chosen] = _render_batch(knees.take(chosen), rng, shape)
         if progress is not None:
             progress(chosen.stop, len(knees))
     return images
 
 
-def _render_batch(knees: Knees, rng: np.random.Generator, pixels: int) -> NDArray[np.uint8]:
-    side = pixels * OVERSAMPLING
-    axis: Floats = (np.arange(side, dtype=np.float32) + np.float32(0.5)) / np.float32(side)
-    axis = (axis - np.float32(0.5)) * np.float32(FIELD_OF_VIEW_MM)
-    soft, bone = (_average_down(plane) for plane in _draw_density(knees, axis, axis))
-    pixel_mm = FIELD_OF_VIEW_MM / pixels
-    density = soft + bone * (1 + _draw_trabeculae(knees, rng, pixels, pixel_mm))
-    blurred = ndimage.gaussian_filter(density, (0, 2.6 / pixel_mm, 2.6 / pixel_mm))
+def _render_batch(
+    knees: Knees, rng: np.random.Generator, shape: tuple[int, int]
+) -> NDArray[np.uint8]:
+    pixel_mm = FIELD_OF_VIEW_MM / min(shape)
+    down, across = (_axis(side, pixel_mm) for side in shape)
+    soft, bone = (_average_down(plane) for plane in _draw_density(knees, across, down))
+    density = soft + bone * (1 + _draw_trabeculae(knees, rng, shape, pixel_mm))
+    blurred = ndimage.gaussian_filter(density, (0, 2.6 / pixel_mm, 2.6 / pixel_mm), truncate=3)
     density += _plane(knees.sharpness) * (density - blurred)
     shown = _plane(knees.exposure) * np.maximum(density, 0) ** _plane(knees.contrast)
     shown += _plane(knees.noise) * rng.standard_normal(shown.shape, np.float32)
@@ -57,10 +61,20 @@ def _render_batch(knees: Knees, rng: np.random.Generator, pixels: int) -> NDArra
     return pictures
 
 
+def _axis(side: int, pixel_mm: float) -> Floats:
+    """Return the positions of the large picture's pixels along one side, mm off the middle."""
+    fine = np.arange(side * OVERSAMPLING, dtype=np.float32) + np.float32(0.5)
+    centred: Floats = (fine / np.float32(OVERSAMPLING) - np.float32(side / 2)) * np.float32(
+        pixel_mm
+    )
+    return centred
+
+
 def _average_down(plane: Floats) -> Floats:
-    knees, side, _ = plane.shape
-    small = side // OVERSAMPLING
-    averaged: Floats = plane.reshape(knees, small, OVERSAMPLING, small, OVERSAMPLING).mean((2, 4))
+    knees, height, width = plane.shape
+    small = (height // OVERSAMPLING, width // OVERSAMPLING)
+    blocks = plane.reshape(knees, small[0], OVERSAMPLING, small[1], OVERSAMPLING)
+    averaged: Floats = blocks.mean((2, 4))
     return averaged
 
 
@@ -121,10 +135,12 @@ def _femur_sides(knees: Knees, rows: Floats) -> tuple[Floats, Floats]:
     shaft = knees.shaft_ratio[:, None]
     half = width * (shaft + (1.03 - shaft) * flare)
     half -= 0.07 * width * np.exp(-((above / 11) ** 2))  # condyles curve in towards the joint
+    # The shaft leans to the lateral side in a healthy (valgus) leg; the condyles stay.
+    lean = -np.tan(np.deg2rad(knees.alignment))[:, None] * np.maximum(above - 15, 0)
     spur = np.exp(-(((above - 8.0) / 3.2) ** 2))
     return (
-        -half - 0.75 * knees.osteophyte_medial[:, None] * spur,
-        half + 0.75 * knees.osteophyte_lateral[:, None] * spur,
+        lean - half - 0.75 * knees.osteophyte_medial[:, None] * spur,
+        lean + half + 0.75 * knees.osteophyte_lateral[:, None] * spur,
     )
 
 
@@ -226,10 +242,10 @@ def _soft_tissue(knees: Knees, x: Floats, rows: Floats) -> Floats:
 
 
 def _draw_trabeculae(
-    knees: Knees, rng: np.random.Generator, pixels: int, pixel_mm: float
+    knees: Knees, rng: np.random.Generator, shape: tuple[int, int], pixel_mm: float
 ) -> Floats:
     """Draw the trabecular pattern: mostly vertical struts, some cross-links, slow mottle."""
-    white = rng.standard_normal((len(knees), pixels, pixels), np.float32)
+    white = rng.standard_normal((len(knees), *shape), np.float32)
     struts = ndimage.gaussian_filter(white, (0, 3.4 / pixel_mm, 0.8 / pixel_mm))
     links = ndimage.gaussian_filter(white, (0, 0.8 / pixel_mm, 1.6 / pixel_mm))
     mottle = ndimage.gaussian_filter(white, (0, 4.5 / pixel_mm, 4.5 / pixel_mm))
