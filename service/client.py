@@ -192,37 +192,46 @@ class KaimaClient:
         answer: dict[str, Any] = self._connection.send("GET", "/v1/generators").json()
         return answer
 
-    def plan_training(
+    def plan_training(  # noqa: PLR0913 - everything that may be asked for
         self,
         version_id: str,
         *,
         generator: str,
         epsilon: float,
         delta: float | None = None,
+        preset: str | None = None,
         config: Mapping[str, Any] | None = None,
         tier: str = "registered",
         samples: int = 8000,
+        estimate: bool = True,
     ) -> r.TrainingPlan:
-        """Return what a training run would reserve, or why it would be refused."""
+        """Return what a training run would reserve, or why it would be refused.
+
+        With `estimate`, a dry run finds out time and memory: `wait` for the job that the answer's
+        `estimate` names, then ask again.
+        """
         body = r.NewTrainingPlan.model_validate(
             {
                 "generator": generator,
+                "preset": preset,
                 "config": dict(config or {}),
                 "target": {"epsilon": epsilon, "delta": delta},
                 "tier": tier,
                 "samples": samples,
+                "estimate": estimate,
             }
         )
         path = f"/v1/versions/{version_id}/training-plans"
         return self._connection.post(r.TrainingPlan, path, body)
 
-    def request_training(
+    def request_training(  # noqa: PLR0913 - everything that may be asked for
         self,
         version_id: str,
         *,
         generator: str,
         epsilon: float,
         delta: float | None = None,
+        preset: str | None = None,
         config: Mapping[str, Any] | None = None,
         tier: str = "registered",
         samples: int = 8000,
@@ -233,6 +242,7 @@ class KaimaClient:
             {
                 "version_id": version_id,
                 "generator": generator,
+                "preset": preset,
                 "config": dict(config or {}),
                 "target": {"epsilon": epsilon, "delta": delta},
                 "tier": tier,

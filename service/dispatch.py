@@ -14,6 +14,7 @@ from service.config import Settings
 from service.domain.jobs import JobKind
 
 CONNECT_SECONDS = 2
+_WHERE_TRAINING_RUNS = frozenset({JobKind.TRAIN, JobKind.ESTIMATE})
 _log = structlog.get_logger(__name__)
 
 
@@ -30,7 +31,7 @@ class Dispatcher:
 
     def send(self, kind: JobKind, job_id: str) -> bool:
         """Send one hint; return False, and log, if the broker cannot be reached."""
-        queue = self._settings.train_queue if kind is JobKind.TRAIN else "cpu"
+        queue = self._settings.train_queue if kind in _WHERE_TRAINING_RUNS else "cpu"
         try:
             self._celery.send_task(task_name(kind), args=[job_id], queue=queue, retry=False)
         except (OperationalError, OSError) as error:

@@ -22,6 +22,7 @@ Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f
 Prose = Annotated[str, Field(min_length=1, max_length=4000, pattern=r"^[^\x00]+$")]
 RoleName = Literal["data_owner", "collaborator", "auditor", "operator"]
 TierName = Literal["public", "registered", "enclave"]
+PresetName = Literal["quick", "balanced", "best"]
 
 LARGEST_UPLOAD_BYTES = 2**40
 LARGEST_PART_NUMBER = 10_000  # the S3 limit
@@ -268,19 +269,48 @@ class NewTarget(Body):
     )
 
 
-class NewTrainingPlan(Body):
-    """A training run to be costed; nothing is reserved."""
+class NewTraining(Body):
+    """What is asked of a training run: a generator, a preset or settings of one's own, a target."""
 
     generator: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    preset: PresetName | None = Field(
+        default=None, description="settings by name; fields of config have the last word"
+    )
     config: dict[str, Any] = Field(default_factory=dict)
     target: NewTarget
     tier: TierName = "registered"
     samples: Count = Field(default=8000, ge=1, le=200_000, description="synthetic images to draw")
 
 
+class NewTrainingPlan(NewTraining):
+    """A training run to be costed; nothing is reserved."""
+
+    estimate: Annotated[bool, Strict()] = Field(
+        default=True, description="find out time and memory by a dry run on random images"
+    )
+
+
+class Estimate(Resource):
+    """The time and memory a run is expected to take, from a dry run on random images.
+
+    Each unit is taken to have one image; the audit that follows the sampling is not in it.
+    """
+
+    state: Literal["pending", "ready", "failed", "unavailable"]
+    job_id: str | None = None
+    seconds: float | None = Field(default=None, description="of training and sampling")
+    fit_seconds: float | None = None
+    sample_seconds: float | None = None
+    peak_bytes: int | None = Field(default=None, description="of main memory")
+    device_bytes: int | None = Field(default=None, description="of a GPU's memory")
+    device: str | None = Field(default=None, description="what the dry run ran on")
+    reason: str | None = Field(default=None, description="why there is none")
+
+
 class TrainingPlan(Resource):
     """The mechanisms a run would reserve, their epsilon, and why it would be refused."""
 
+    preset: str | None = None
     mechanisms: list[dict[str, Any]] = []
     config: dict[str, Any] = {}
     epsilon: float | None = None
@@ -289,9 +319,16 @@ class TrainingPlan(Resource):
     delta_remaining: float | None = None
     accepted: bool
     refusal: str | None = None
+    units: int | None = Field(
+        default=None, description="expected size of the training arm, from the declared count"
+    )
+    warnings: list[str] = Field(default=[], description="sentences to read before paying")
+    recommended: str = Field(default="", description="the generator for this many units")
+    recommendation: str = Field(default="", description="the same as a sentence")
+    estimate: Estimate | None = None
 
 
-class NewJob(NewTrainingPlan):
+class NewJob(NewTraining):
     """A training run: its mechanisms are reserved in the budget before this is answered."""
 
     version_id: Identifier

@@ -48,6 +48,11 @@ def _generator(name: str) -> dict[str, Any]:
         "schema": module.Config.model_json_schema(),
         "defaults": module.Config().model_dump(mode="json"),
         "stages": [stage.model_dump(mode="json") for stage in module.STAGES],
+        "presets": {
+            preset: values.model_dump(mode="json")
+            for preset, values in generators.presets_of(module).items()
+        },
+        "suits_from": generators.suits_from(module),
     }
 
 

@@ -51,7 +51,11 @@ def list_generators() -> Response:
     responses={200: r.TrainingPlan},
 )
 def plan_training(path: VersionPath, body: r.NewTrainingPlan) -> Response:
-    """Return the mechanisms a run would reserve, or why it would be refused; reserves nothing."""
+    """Return the mechanisms a run would reserve, or why it would be refused; reserves nothing.
+
+    With `estimate`, a dry run on random images finds out time and memory: a job of its own, whose
+    result is in the answer of the same request once it has ended.
+    """
     with application().uow(read_only=True) as uow:
         plan = jobs.plan_training(
             uow,
@@ -62,8 +66,18 @@ def plan_training(path: VersionPath, body: r.NewTrainingPlan) -> Response:
             target=_target(uow, body, path.version_id),
             tier=body.tier,
             samples=body.samples,
+            preset=body.preset,
         )
-        return answer(views.training_plan(plan))
+    return answer(views.training_plan(plan, _estimate(plan, body, path.version_id)))
+
+
+def _estimate(
+    plan: jobs.TrainingPlan, body: r.NewTrainingPlan, version_id: str
+) -> jobs.Estimate | None:
+    if plan.planned is None or not body.estimate:
+        return None
+    with application().uow() as uow:
+        return jobs.request_estimate(uow, actor(), version_id=version_id, planned=plan.planned)
 
 
 @blueprint.post("/jobs", summary="Request training", responses={202: r.Job})
@@ -80,6 +94,7 @@ def request_training(body: r.NewJob, header: IdempotencyHeader) -> Response:
             target=_target(uow, body, body.version_id),
             tier=body.tier,
             samples=body.samples,
+            preset=body.preset,
         )
 
     with application().uow(read_only=True) as uow:
@@ -94,7 +109,7 @@ def request_training(body: r.NewJob, header: IdempotencyHeader) -> Response:
         )
 
 
-def _target(uow: UnitOfWork, body: r.NewTrainingPlan, version_id: str) -> PrivacyTarget:
+def _target(uow: UnitOfWork, body: r.NewTraining, version_id: str) -> PrivacyTarget:
     asked = body.target
     return jobs.target_for(
         uow, actor(), version_id=version_id, epsilon=asked.epsilon, delta=asked.delta

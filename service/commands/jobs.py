@@ -1,6 +1,7 @@
 """`kaima train …`, `kaima job …` and `kaima report …`: spend budget, watch, read the evidence."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,13 @@ import click
 
 from service.client import KaimaClient
 from service.commands.console import Session, job_bar, with_client, with_session
+from service.plan_words import plan_lines
+from service.resources import TrainingPlan
 
-_SAID_OF_JOBS = ("generator", "epsilon", "delta", "tier", "samples", "verdict")
+_SAID_OF_JOBS = ("generator", "preset", "epsilon", "delta", "tier", "samples", "verdict")
+ESTIMATE_SECONDS = 600.0
+"""How long `kaima train plan` waits for its dry run; a busy worker may not come to it sooner."""
+PRESETS = click.Choice(["quick", "balanced", "best"])
 TIERS = click.Choice(["public", "registered", "enclave"])
 
 
@@ -39,6 +45,7 @@ def _training_options(function: Any) -> Any:
             click.option("--generator", required=True, help="See `kaima train generators`."),
             click.option("--epsilon", type=float, required=True),
             click.option("--delta", type=float, help="A tenth of the budget's if left out."),
+            click.option("--preset", type=PRESETS, help="Settings by name; --set overrides them."),
             click.option("--config", "config_json", help="The generator's config as JSON."),
             click.option("--set", "settings", multiple=True, help="One of its values: NAME=VALUE"),
             click.option("--tier", type=TIERS, default="registered", show_default=True),
@@ -68,10 +75,13 @@ def generators(session: Session, client: KaimaClient) -> None:
         click.echo(f"{name}: {about.get('title', '')}")
         for setting, value in about.get("defaults", {}).items():
             click.echo(f"    {setting} = {json.dumps(value)}")
+        for preset, values in about.get("presets", {}).items():
+            click.echo(f"    --preset {preset}: {values['summary']}")
 
 
 @train.command()
 @_training_options
+@click.option("--no-estimate", is_flag=True, help="Do not find out time and memory.")
 @with_client
 def plan(  # noqa: PLR0913 - one option of the command line each
     session: Session,
@@ -81,22 +91,41 @@ def plan(  # noqa: PLR0913 - one option of the command line each
     generator: str,
     epsilon: float,
     delta: float | None,
+    preset: str | None,
     config_json: str | None,
     settings: tuple[str, ...],
     tier: str,
     samples: int,
+    no_estimate: bool,
 ) -> None:
-    """Show what a run would reserve, or why it would be refused; reserves nothing."""
-    found = client.plan_training(
-        version_id,
-        generator=generator,
-        epsilon=epsilon,
-        delta=delta,
-        config=_config(config_json, settings),
-        tier=tier,
-        samples=samples,
-    )
-    session.show(found)
+    """Show what a run would reserve and take, or why it would be refused; reserves nothing."""
+
+    def ask() -> TrainingPlan:
+        return client.plan_training(
+            version_id,
+            generator=generator,
+            epsilon=epsilon,
+            delta=delta,
+            preset=preset,
+            config=_config(config_json, settings),
+            tier=tier,
+            samples=samples,
+            estimate=not no_estimate,
+        )
+
+    found = ask()
+    estimate = found.estimate
+    if estimate is not None and estimate.state == "pending" and estimate.job_id is not None:
+        with job_bar() as show_job, suppress(TimeoutError):  # then it is shown as not known yet
+            client.wait(
+                estimate.job_id, progress=show_job, check=False, timeout_seconds=ESTIMATE_SECONDS
+            )
+        found = ask()
+    if session.as_json:
+        session.show(found)
+        return
+    for line in plan_lines(found):
+        click.echo(line)
 
 
 @train.command()
@@ -111,6 +140,7 @@ def request(  # noqa: PLR0913 - one option of the command line each
     generator: str,
     epsilon: float,
     delta: float | None,
+    preset: str | None,
     config_json: str | None,
     settings: tuple[str, ...],
     tier: str,
@@ -123,6 +153,7 @@ def request(  # noqa: PLR0913 - one option of the command line each
         generator=generator,
         epsilon=epsilon,
         delta=delta,
+        preset=preset,
         config=_config(config_json, settings),
         tier=tier,
         samples=samples,

@@ -16,6 +16,7 @@ class JobKind(StrEnum):
     SAMPLE = "sample"
     AUDIT = "audit"
     PACKAGE = "package"
+    ESTIMATE = "estimate"  # a dry run on random images: what a training would take
     ERASE = "erase"  # a person is withdrawn: a new version without them
 
 

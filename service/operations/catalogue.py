@@ -7,11 +7,16 @@ import jsonschema
 from jsonschema.exceptions import best_match
 from pydantic import TypeAdapter
 
+from privacy import presets
+from privacy.errors import InvalidParameter
 from privacy.mechanisms import Stage
+from privacy.presets import Preset
 from service.domain.errors import InputRefused
 from service.store.unit_of_work import UnitOfWork
 
 _STAGES: TypeAdapter[tuple[Stage, ...]] = TypeAdapter(tuple[Stage, ...])
+_PRESETS: TypeAdapter[dict[str, Preset]] = TypeAdapter(dict[str, Preset])
+_GPU_QUEUE = "gpu"
 
 
 def list_generators(uow: UnitOfWork) -> dict[str, Any]:
@@ -23,6 +28,33 @@ def list_generators(uow: UnitOfWork) -> dict[str, Any]:
 def stages_of(uow: UnitOfWork, generator: str) -> tuple[Stage, ...]:
     """Return the mechanisms that a generator promises to run, before their noise is known."""
     return _STAGES.validate_python(_entry(uow, generator)["stages"])
+
+
+def suits_from(uow: UnitOfWork) -> dict[str, float | None]:
+    """Return, for each generator, the units × epsilon from which it is the one to recommend."""
+    return {name: entry.get("suits_from") for name, entry in list_generators(uow).items()}
+
+
+def presets_of(uow: UnitOfWork, generator: str) -> dict[str, Preset]:
+    """Return the presets of a generator by name."""
+    return _PRESETS.validate_python(_entry(uow, generator).get("presets", {}))
+
+
+def preset_settings(
+    uow: UnitOfWork, generator: str, preset: str | None, *, units: int, epsilon: float
+) -> dict[str, Any]:
+    """Return the values that a preset sets for this many units at this epsilon; none sets nothing.
+
+    Raises: InputRefused for a preset that the generator does not have.
+    """
+    if preset is None:
+        return {}
+    try:
+        chosen = presets.choose(presets_of(uow, generator), preset, generator=generator)
+    except InvalidParameter as error:
+        raise InputRefused(str(error), value=preset) from error
+    has_gpu = uow.settings.train_queue == _GPU_QUEUE
+    return chosen.resolved(units=units, epsilon=epsilon, has_gpu=has_gpu)
 
 
 def validate_config(uow: UnitOfWork, generator: str, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from service.domain.jobs import TERMINAL, Job, JobKind, JobState
 from service.domain.trail import TrailEvent
 from service.operations import endings
 from service.operations.endings import cancel_finished, fail_job, requeue_job, succeed_job
+from service.operations.estimates import Estimate, find_estimate, request_estimate
 from service.operations.fencing import check_token
 from service.operations.leases import (
     charge_steps,
@@ -17,18 +18,15 @@ from service.operations.leases import (
     load_job,
     load_reservation,
 )
+from service.operations.plans import TrainingPlan, plan_training, target_for
 from service.operations.reaping import Reaped, reap
-from service.operations.training import (
-    TrainingPlan,
-    plan_training,
-    request_training,
-    target_for,
-)
+from service.operations.training import request_training
 from service.store import tables
 from service.store.pages import Page, fetch_page
 from service.store.unit_of_work import UnitOfWork
 
 __all__ = [
+    "Estimate",
     "Reaped",
     "TrainingPlan",
     "cancel_finished",
@@ -37,6 +35,7 @@ __all__ = [
     "check_token",
     "claim_job",
     "fail_job",
+    "find_estimate",
     "get_job",
     "get_report",
     "heartbeat",
@@ -45,6 +44,7 @@ __all__ = [
     "load_reservation",
     "plan_training",
     "reap",
+    "request_estimate",
     "request_training",
     "requeue_job",
     "succeed_job",

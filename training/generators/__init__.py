@@ -2,6 +2,11 @@
 
 A module `NAME.py` has a docstring (its documentation), `Config`, `STAGES`, `fit`, `Fitted` and
 `from_state`. The file's name is the generator's name; there is no list to edit.
+
+Three more names are optional: `PRESETS`, what "quick", "balanced" and "best" set (`privacy.presets`);
+`SUITS_FROM`, the units × epsilon from which this is the generator to recommend; `FREE_STEPS`, the
+Config fields that count steps of no mechanism, each with the stage of progress that those steps
+report, so that a dry run can cut them short.
 """
 
 import importlib
@@ -16,6 +21,7 @@ from numpy.typing import NDArray
 from privacy.errors import InvalidParameter
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import Mechanism, Stage
+from privacy.presets import Preset
 from training.records import TrainingRecords
 from training.run import Run
 
@@ -68,6 +74,22 @@ class GeneratorModule(Protocol):
         self, state: dict[str, NDArray[np.generic]], *, config: Any, schema: DatasetSchema
     ) -> Fitted:
         """Rebuild what `Fitted.state` wrote."""
+
+
+def presets_of(module: GeneratorModule) -> dict[str, Preset]:
+    """Return the presets that a generator declares."""
+    return dict(getattr(module, "PRESETS", {}))
+
+
+def suits_from(module: GeneratorModule) -> float | None:
+    """Return the units × epsilon from which a generator is recommended, or None."""
+    value: float | None = getattr(module, "SUITS_FROM", None)
+    return value
+
+
+def free_steps(module: GeneratorModule) -> dict[str, str]:
+    """Return the Config fields that count steps of no mechanism -> the stage they report."""
+    return dict(getattr(module, "FREE_STEPS", {}))
 
 
 def available() -> tuple[str, ...]:
