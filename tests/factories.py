@@ -44,20 +44,32 @@ CATALOGUE = {
             },
             "defaults": {"components": 8},
             "stages": [{"kind": "gaussian", "stage": "statistics", "noise_ratio": 1.0}],
+            "suits_from": 0,
         },
         "network": {
             "title": "A little DP-SGD",
             "documentation": "A generator for tests of the service.",
-            "schema": {"type": "object", "additionalProperties": False, "properties": {}},
-            "defaults": {},
+            "schema": {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {"steps": {"type": "integer"}, "batch": {"type": "integer"}},
+            },
+            "defaults": {"steps": 40, "batch": 64},
             "stages": [
                 {
                     "kind": "poisson_subsampled_gaussian",
                     "stage": "train",
-                    "steps": 40,
-                    "expected_batch_size": 64,
+                    "steps": "steps",
+                    "expected_batch_size": "batch",
                 }
             ],
+            "presets": {
+                "quick": {
+                    "summary": "A few steps.",
+                    "settings": {"steps": 10, "batch": {"share": 0.25, "least": 8, "most": 512}},
+                }
+            },
+            "suits_from": 15000,
         },
     },
     "audits": {},
