@@ -23,6 +23,7 @@ from service.api.auth import actor, make_blueprint
 from service.api.idempotency import answer_once
 from service.domain.accounts import Scope
 from service.operations import catalogue, jobs
+from service.plan_view import training_plan
 from service.resources import Identifier
 from service.store.unit_of_work import UnitOfWork
 from service.web import application
@@ -68,7 +69,7 @@ def plan_training(path: VersionPath, body: r.NewTrainingPlan) -> Response:
             samples=body.samples,
             preset=body.preset,
         )
-    return answer(views.training_plan(plan, _estimate(plan, body, path.version_id)))
+    return answer(training_plan(plan, _estimate(plan, body, path.version_id)))
 
 
 def _estimate(

@@ -4,7 +4,7 @@ named here one by one.
 
 from typing import Any
 
-from privacy.mechanisms import UnitOfPrivacy, mechanisms_to_json
+from privacy.mechanisms import UnitOfPrivacy
 from service import resources as r
 from service.domain.accounts import Actor
 from service.domain.datasets import Dataset, DatasetVersion
@@ -12,7 +12,6 @@ from service.domain.jobs import Job
 from service.domain.permissions import is_insider
 from service.domain.releases import Release, Review
 from service.operations.budgets import BudgetEntry, BudgetView
-from service.operations.jobs import Estimate, TrainingPlan
 from service.operations.releases import ReleaseView
 
 _SHOWN_PAYLOAD = (
@@ -30,14 +29,6 @@ _SHOWN_PAYLOAD = (
 """What was asked for. The committed plan itself names digests of keys and stays inside."""
 
 
-_ESTIMATED = (
-    "seconds",
-    "fit_seconds",
-    "sample_seconds",
-    "peak_bytes",
-    "device_bytes",
-    "device",
-)
 _CERTIFIED = ("unit", "epsilon", "delta", "cohort_epsilon", "image_count")
 
 
@@ -129,34 +120,6 @@ def job(found: Job) -> r.Job:
         created_at=found.created_at,
         finished_at=found.finished_at,
     )
-
-
-def training_plan(found: TrainingPlan, estimate: Estimate | None = None) -> r.TrainingPlan:
-    """Show what a training would reserve, and what its owner should know before."""
-    planned = found.planned
-    return r.TrainingPlan(
-        preset=planned.asked.preset if planned else None,
-        mechanisms=mechanisms_to_json(found.mechanisms),
-        config=found.config,
-        epsilon=None if found.epsilon is None else float(found.epsilon),
-        delta=float(found.delta),
-        epsilon_remaining=None
-        if found.epsilon_remaining is None
-        else float(found.epsilon_remaining),
-        delta_remaining=None if found.delta_remaining is None else float(found.delta_remaining),
-        accepted=found.refusal is None,
-        refusal=found.refusal,
-        units=planned.units if planned else None,
-        warnings=list(found.warnings),
-        recommended=found.recommended,
-        recommendation=found.recommendation,
-        estimate=None if estimate is None else _estimate(estimate),
-    )
-
-
-def _estimate(found: Estimate) -> r.Estimate:
-    shown = {name: found.result[name] for name in _ESTIMATED if name in found.result}
-    return r.Estimate(state=found.state, job_id=found.job_id, reason=found.reason, **shown)
 
 
 def release(found: ReleaseView) -> r.Release:

@@ -5,6 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from service.pages.session import blueprint
+from service.plan_words import duration_words
 
 UNIT_WORDS = {"person": "per person", "record": "per image"}
 STATE_WORDS = {
@@ -75,6 +76,9 @@ def size(value: int | None) -> str:
             return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
         amount /= 1024
     return f"{amount:.1f} GiB"
+
+
+blueprint.add_app_template_filter(duration_words, "duration_words")
 
 
 @blueprint.app_template_filter("duration")
