@@ -156,17 +156,23 @@ def sample(
     gaussian: GaussianDenoiser,
     schedule: list[float],
     generator: torch.Generator,
+    fresh_noise: float = 0.0,
 ) -> Tensor:
     """Walk from the Gaussian's images `start` plus noise to images, by Euler steps (N, H, W).
 
-    Song et al. 2021, arXiv:2010.02502: x' = D + (σ'/σ)(x - D). Adding the largest noise to draws of
-    the Gaussian is the right start wherever the Gaussian is a good description at that noise.
+    Song et al. 2021, arXiv:2010.02502, equation 12: x' = D + (σ'/σ)(√(1 - η²)(x - D) + η·σ·z), with
+    η = `fresh_noise` and z drawn anew. Adding the largest noise to draws of the Gaussian is the
+    right start wherever the Gaussian is a good description at that noise.
     """
+    held = (1.0 - fresh_noise**2) ** 0.5
     values = start + schedule[0] * torch.randn(start.shape, generator=generator)
     for here, there in pairwise(schedule):
         sigma = torch.full((len(values),), here)
         clean = denoise(network, values, sigma, labels, gaussian=gaussian)
-        values = clean + (there / here) * (values - clean)
+        step = held * (values - clean)
+        if fresh_noise > 0 and there > 0:
+            step += fresh_noise * here * torch.randn(values.shape, generator=generator)
+        values = clean + (there / here) * step
     return values
 
 

@@ -16,7 +16,6 @@ arXiv:2210.09929 (several noise draws per record, DP diffusion); Li et al. 2025,
 first); Abadi et al. 2016, arXiv:1607.00133 (DP-SGD).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -27,28 +26,33 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from privacy.manifests import DatasetSchema
-from privacy.mechanisms import DpSgdStage, GaussianStage, Mechanism, Stage
+from privacy.mechanisms import (
+    DpSgdStage,
+    GaussianStage,
+    Mechanism,
+    PoissonSubsampledGaussianMechanism,
+    Stage,
+)
 from training import diffusion as equations
-from training import dp_sgd
+from training import dp_sgd, warm_start
 from training.checkpoints import Arrays, Progress
 from training.class_gaussian import ClassGaussian
 from training.generators import SampleProgress
 from training.moments import MomentSettings, fit_moments
 from training.networks import ConditionalUnet
-from training.procedural import LeafPool
-from training.randomness import reproducible, reproducible_torch, unrecorded_torch
+from training.randomness import reproducible, reproducible_torch
 from training.records import TrainingRecords, decode, encode
+from training.refinement import Denoising, warm_up
 from training.run import Run
 from training.spectrum import to_coefficients, to_images
+from training.upsampling import Scale, Upsampler, train_upsampler
+from training.warm_start import WarmStart
 
 _IMAGES_AT_ONCE = 200
 _DP_SGD_INDEX = 3
 _SCORE_LEVELS = (0.1, 0.3, 0.8)
 _SCORE_DRAWS = 2
 _GRID_PER_LABEL = 6
-_WARM_UP_POOL = 300
-_WARM_UP_BATCH = 64
-_WARM_UP_RATE = 2e-3
 
 
 class Config(BaseModel):
@@ -89,11 +93,23 @@ class Config(BaseModel):
         le=2,
         description="Share of the Gaussian's random grain that the network starts from (ratio).",
     )
+    warm_start: WarmStart = Field(
+        default="procedural",
+        description="Pictures seen before any record, free: procedural (dead leaves), phantoms "
+        "(knee radiographs with five ordered grades only), public (a set handed in as public; "
+        "library only), or none.",
+    )
     warm_up_steps: int = Field(
         default=300,
         ge=0,
         le=100_000,
-        description="Training steps on procedural images before any record; free (count).",
+        description="Training steps on those pictures before any record; free (count).",
+    )
+    upsampler_steps: int = Field(
+        default=300,
+        ge=0,
+        le=100_000,
+        description="Steps of the upsampler, for images above 64 pixels only; free (count).",
     )
     max_grad_norm: float = Field(
         default=1.0, gt=0, le=1e3, description="Clipping bound of a person's gradient (L2 norm)."
@@ -103,6 +119,12 @@ class Config(BaseModel):
     )
     sampling_steps: int = Field(
         default=6, ge=1, le=200, description="Denoising steps per synthetic image (count)."
+    )
+    fresh_noise: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of the noise that is drawn anew at each denoising step (ratio).",
     )
     physical_batch: int = Field(
         default=64,
@@ -146,35 +168,45 @@ STAGES: tuple[Stage, ...] = (
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A Gaussian and the network that refines what is drawn from it."""
+    """A Gaussian, the network that refines what is drawn from it, and what enlarges the result."""
 
     config: Config
     schema: DatasetSchema
     model: ClassGaussian
     network: nn.Module
+    upsampler: Upsampler | None = None
     mechanisms: tuple[Mechanism, ...] = ()
+    scale: Scale = field(init=False)
     start: ClassGaussian = field(init=False)
     gaussian: equations.GaussianDenoiser = field(init=False)
 
     def __post_init__(self) -> None:
         """Derive the smoother Gaussian that images start from, and its denoiser."""
+        scale = Scale.of(self.schema)
         grain = self.model.residual_variance * self.config.texture**2
         start = replace(self.model, residual_variance=grain)
+        gaussian = equations.GaussianDenoiser(start, schema=scale.base)
+        object.__setattr__(self, "scale", scale)
         object.__setattr__(self, "start", start)
-        object.__setattr__(self, "gaussian", equations.GaussianDenoiser(start, schema=self.schema))
+        object.__setattr__(self, "gaussian", gaussian)
 
     def sample(
         self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
     ) -> NDArray[np.integer]:
         """Draw one image per label, the same for the same seed. Shapes: (M,) -> (M, H, W)."""
+        return self.drawn(labels, seed=seed, progress=progress)
+
+    def drawn(
+        self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
+    ) -> NDArray[np.integer]:
+        """Draw one image per label without the teacher. Shapes: (M,) -> (M, H, W)."""
         rng, generator = reproducible(seed), reproducible_torch(seed)
         schedule = equations.NoiseLevels().schedule(self.config.sampling_steps)
-        parts: list[NDArray[np.floating]] = [
-            np.zeros((0, self.schema.height, self.schema.width), dtype=np.float32)
-        ]
-        for start in range(0, len(labels), _IMAGES_AT_ONCE):
-            block = np.asarray(labels[start : start + _IMAGES_AT_ONCE], dtype=np.int64)
-            drawn = to_images(self.start.draw(block, rng), self.schema.height, self.schema.width)
+        base = self.scale.base
+        parts = [np.zeros((0, base.height, base.width), dtype=np.float32)]
+        for first in range(0, len(labels), _IMAGES_AT_ONCE):
+            block = np.asarray(labels[first : first + _IMAGES_AT_ONCE], dtype=np.int64)
+            drawn = to_images(self.start.draw(block, rng), base.height, base.width)
             images = equations.sample(
                 self.network,
                 torch.from_numpy((drawn / self.gaussian.scale).astype(np.float32)),
@@ -182,11 +214,13 @@ class Fitted:
                 gaussian=self.gaussian,
                 schedule=schedule,
                 generator=generator,
+                fresh_noise=self.config.fresh_noise,
             )
-            parts.append(images.numpy() * self.gaussian.scale)
+            parts.append(images.numpy() * np.float32(self.gaussian.scale))
             if progress is not None:
-                progress(start + len(block), len(labels))
-        return decode(np.concatenate(parts), self.schema)
+                progress(first + len(block), len(labels))
+        small = decode(np.concatenate(parts), base)
+        return small if self.upsampler is None else self.upsampler.enlarge(small)
 
     def score(
         self, images: NDArray[np.integer], labels: NDArray[np.integer], *, seed: int
@@ -197,13 +231,15 @@ class Fitted:
         the same for every record; `log_density` is the Gaussian's.
         """
         generator = reproducible_torch(seed)
-        shape = (len(_SCORE_LEVELS) * _SCORE_DRAWS, self.schema.height, self.schema.width)
+        base = self.scale.base
+        shape = (len(_SCORE_LEVELS) * _SCORE_DRAWS, base.height, base.width)
         bank = torch.randn(shape, generator=generator)
         levels = np.repeat(_SCORE_LEVELS, _SCORE_DRAWS)
         losses: list[NDArray[np.float64]] = [np.zeros(0)]
         densities: list[NDArray[np.float64]] = [np.zeros(0)]
         for start in range(0, len(images), _IMAGES_AT_ONCE):
-            values = encode(images[start : start + _IMAGES_AT_ONCE], self.schema)
+            small = self.scale.shrink(images[start : start + _IMAGES_AT_ONCE])
+            values = encode(small, self.scale.base)
             index = np.asarray(labels[start : start + _IMAGES_AT_ONCE], dtype=np.int64)
             densities.append(self.model.log_density(to_coefficients(values), index))
             losses.append(self._bank_loss(values, torch.from_numpy(index), bank, levels))
@@ -233,6 +269,9 @@ class Fitted:
     def state(self) -> Arrays:
         """Return the Gaussian's arrays and the network's weights."""
         weights = {f"network/{k}": v.numpy() for k, v in self.network.state_dict().items()}
+        if self.upsampler is not None:
+            enlarging = self.upsampler.state_dict()
+            weights |= {f"upsampler/{k}": v.numpy() for k, v in enlarging.items()}
         return {f"moments/{k}": v for k, v in self.model.state().items()} | weights
 
     def with_mechanisms(self, mechanisms: tuple[Mechanism, ...]) -> Self:
@@ -242,12 +281,13 @@ class Fitted:
     @classmethod
     def from_state(cls, state: Arrays, *, config: Config, schema: DatasetSchema) -> Self:
         """Rebuild what `state` returned."""
-        network = _network(config, schema, seed=0)
-        network.load_state_dict(
-            {k: torch.from_numpy(np.array(v)) for k, v in _under(state, "network/").items()}
-        )
+        scale = Scale.of(schema)
+        network, upsampler = _network(config, scale.base, seed=0), _upsampler(scale, seed=0)
+        network.load_state_dict(_tensors(_under(state, "network/")))
+        if upsampler is not None:
+            upsampler.load_state_dict(_tensors(_under(state, "upsampler/")))
         model = ClassGaussian.from_state(_under(state, "moments/"))
-        return cls(config=config, schema=schema, model=model, network=network)
+        return cls(config=config, schema=schema, model=model, network=network, upsampler=upsampler)
 
 
 def from_state(state: Arrays, *, config: Config, schema: DatasetSchema) -> Fitted:
@@ -256,104 +296,118 @@ def from_state(state: Arrays, *, config: Config, schema: DatasetSchema) -> Fitte
 
 
 def fit(
-    records: TrainingRecords, config: Config, *, schema: DatasetSchema, run: Run, seed: int
+    records: TrainingRecords,
+    config: Config,
+    *,
+    schema: DatasetSchema,
+    run: Run,
+    seed: int,
+    public: TrainingRecords | None = None,
 ) -> Fitted:
-    """Make the three releases, then refine with DP-SGD.
+    """Make the three releases, refine with DP-SGD, and fit the teacher if there is one.
 
-    `seed` sets the first weights only; noise and batches take no seed. Raises: InvalidParameter if
-    the records contradict the schema; ReleaseLost on a resume whose released result is gone.
+    `seed` sets the first weights only; noise and batches take no seed. `public` is the set of the
+    warm start "public": its owner declares that nobody's privacy hangs on it.
+    Raises: InvalidParameter if the records contradict the schema, or the warm start does not fit;
+    ReleaseLost on a resume whose released result is gone.
     """
     records = records.checked(schema)
-    kept = Progress(run)
+    warm_start.check(config.warm_start, schema=schema, public=public)
+    scale, kept = Scale.of(schema), Progress(run)
+    base = scale.records(records)
     settings = MomentSettings(
         mean_frequencies=config.mean_frequencies,
         covariance_coefficients=config.covariance_coefficients,
     )
-    model = fit_moments(records, settings, schema=schema, run=run, kept=kept)
-    network = _network(config, schema, seed=seed)
-    fitted = Fitted(config=config, schema=schema, model=model, network=network)
+    model = fit_moments(base, settings, schema=scale.base, run=run, kept=kept)
+    fitted = Fitted(
+        config=config,
+        schema=schema,
+        model=model,
+        network=_network(config, scale.base, seed=seed),
+        upsampler=_upsampler(scale, seed=seed),
+    )
+    _train_upsampler(fitted, scale=scale, run=run, seed=seed)
     # Charged steps alone say little: a run may stop after its first charge, before any weights are kept.
     if not kept.section(f"dp_sgd_{_DP_SGD_INDEX}"):
-        _warm_up(fitted, run=run, seed=seed)
-    shown = np.repeat(np.arange(len(schema.labels)), _GRID_PER_LABEL)[:60]
-    run.show_samples(fitted.sample(shown, seed=0), shown)
+        small = None if public is None else scale.records(public.checked(schema))
+        _warm_up(fitted, public=small, scale=scale, run=run, seed=seed)
+    ran = _refine(fitted, base, scale=scale, run=run, kept=kept)
+    return fitted.with_mechanisms(
+        (*run.mechanisms[:_DP_SGD_INDEX], ran, *run.mechanisms[_DP_SGD_INDEX + 1 :])
+    )
+
+
+def _refine(
+    fitted: Fitted, base: TrainingRecords, *, scale: Scale, run: Run, kept: Progress
+) -> PoissonSubsampledGaussianMechanism:
+    """Train the network on records with DP-SGD; show a grid three times."""
+    config = fitted.config
+    shown = np.repeat(np.arange(len(fitted.schema.labels)), _GRID_PER_LABEL)[:60]
+    run.show_samples(fitted.drawn(shown, seed=0), shown)
 
     def show(_network: nn.Module, step: int) -> None:
         if step * 3 // config.steps != shows[-1]:
             shows.append(step * 3 // config.steps)
-            run.show_samples(fitted.sample(shown, seed=0), shown)
+            run.show_samples(fitted.drawn(shown, seed=0), shown)
 
     shows = [0]
-    ran = dp_sgd.train(
-        network,
-        _Denoising(records, fitted),
-        people=records.by_person(),
+    return dp_sgd.train(
+        fitted.network,
+        Denoising(base, gaussian=fitted.gaussian, schema=scale.base),
+        people=base.by_person(),
         index=_DP_SGD_INDEX,
         settings=_dp_sgd_settings(config),
         run=run,
         kept=kept,
         after_block=show,
     )
-    return fitted.with_mechanisms((*run.mechanisms[:_DP_SGD_INDEX], ran))
 
 
-class _Denoising:
-    """The objective of DP-SGD: denoise a record at one random noise level."""
+def _warm_up(
+    fitted: Fitted, *, public: TrainingRecords | None, scale: Scale, run: Run, seed: int
+) -> None:
+    """Train network and upsampler on pictures that belong to nobody."""
+    rng, config = reproducible(seed), fitted.config
+    pool = warm_start.pool(
+        config.warm_start, model=fitted.model, schema=scale.base, public=public, rng=rng
+    )
+    steps = config.warm_up_steps
 
-    def __init__(self, records: TrainingRecords, fitted: Fitted) -> None:
-        self._records, self._fitted = records, fitted
-        self._generator, self._levels = unrecorded_torch(), equations.NoiseLevels()
+    def tell(step: int, loss: float) -> None:
+        run.progress("warm-up", step, steps, public_metrics={"warm_up_loss": loss})
 
-    def examples(self, records: NDArray[np.int64]) -> dp_sgd.Examples:
-        """Return inputs, conditions and targets of records, with fresh noise."""
-        gaussian = self._fitted.gaussian
-        values = encode(self._records.images[records], self._fitted.schema)
-        images = torch.from_numpy(values / np.float32(gaussian.scale))
-        return equations.examples(
-            images,
-            torch.from_numpy(np.asarray(self._records.labels[records], dtype=np.int64)),
-            gaussian=gaussian,
-            sigma=self._levels.draw(len(images), generator=self._generator),
-            noise=torch.randn(images.shape, generator=self._generator),
+    if pool is not None:
+        warm_up(
+            fitted.network,
+            pool,
+            gaussian=fitted.gaussian,
+            schema=scale.base,
+            steps=steps,
+            rng=rng,
+            seed=seed,
+            progress=tell,
         )
 
-    def loss(self, network: Callable[..., Tensor], examples: dp_sgd.Examples) -> Tensor:
-        """Return the denoising loss of each example."""
-        return equations.loss(network, examples)
 
-
-def _warm_up(fitted: Fitted, *, run: Run, seed: int) -> None:
-    """Train the network on procedural images that look like the Gaussian up to second order."""
-    rng, generator = reproducible(seed), reproducible_torch(seed)
-    config, schema, gaussian = fitted.config, fitted.schema, fitted.gaussian
-    if config.warm_up_steps == 0:
+def _train_upsampler(fitted: Fitted, *, scale: Scale, run: Run, seed: int) -> None:
+    """Train what enlarges the base's images, if the declared size asks for it; free."""
+    if fitted.upsampler is None:
         return
-    pool = LeafPool(_WARM_UP_POOL, model=fitted.model, schema=schema, rng=rng)
-    adam = torch.optim.Adam(fitted.network.parameters(), lr=_WARM_UP_RATE)
-    levels = equations.NoiseLevels()
-    for step in range(config.warm_up_steps):
-        labels = rng.integers(len(schema.labels), size=_WARM_UP_BATCH)
-        drawn = to_images(pool.draw(labels), schema.height, schema.width) / gaussian.scale
-        images = torch.from_numpy(drawn.astype(np.float32))
-        examples = equations.examples(
-            images,
-            torch.from_numpy(labels),
-            gaussian=gaussian,
-            sigma=levels.draw(len(images), generator=generator),
-            noise=torch.randn(images.shape, generator=generator),
-        )
-        for group in adam.param_groups:
-            group["lr"] = _WARM_UP_RATE * (1.0 - step / config.warm_up_steps)
-        adam.zero_grad()
-        loss = equations.loss(fitted.network, examples).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
-        adam.step()
-        run.progress(
-            "warm-up", step + 1, config.warm_up_steps, public_metrics={"warm_up_loss": loss.item()}
-        )
+    rng, config = reproducible(seed), fitted.config
+    pictures = warm_start.pictures(config.warm_start, schema=scale.full, rng=rng)
+    train_upsampler(
+        fitted.upsampler,
+        pictures,
+        scale=scale,
+        steps=config.upsampler_steps,
+        rng=rng,
+        progress=lambda step: run.progress("upsampler", step, config.upsampler_steps),
+    )
 
 
 def _network(config: Config, schema: DatasetSchema, *, seed: int) -> nn.Module:
+    """Return the untrained network of the base's size."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ConditionalUnet(
@@ -363,6 +417,15 @@ def _network(config: Config, schema: DatasetSchema, *, seed: int) -> nn.Module:
             conditions=equations.condition_count(len(schema.labels)),
             features=config.features,
         )
+
+
+def _upsampler(scale: Scale, *, seed: int) -> Upsampler | None:
+    """Return the untrained upsampler, if one is needed."""
+    if scale.factor == 1:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Upsampler(scale)
 
 
 def _dp_sgd_settings(config: Config) -> dp_sgd.DpSgdSettings:
@@ -379,3 +442,7 @@ def _dp_sgd_settings(config: Config) -> dp_sgd.DpSgdSettings:
 
 def _under(state: Arrays, prefix: str) -> Arrays:
     return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+
+
+def _tensors(arrays: Arrays) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
