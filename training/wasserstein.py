@@ -47,11 +47,23 @@ class Critic(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return how real each image looks for its label; higher = more real."""
-        padded = functional.pad(images[:, None], self.padding)
+        padded = functional.pad(smooth(images)[:, None], self.padding)
         hidden = functional.silu(self.enter(functional.pixel_unshuffle(padded, self.factor)))
         hidden = functional.silu(self.down_2(functional.silu(self.down_1(hidden)))).flatten(1)
-        own: Tensor = (self.per_label(hidden) * labels).sum(dim=1)
-        return self.score(hidden)[:, 0] + own
+        own = (self.per_label(hidden) * labels).sum(dim=1)
+        scores: Tensor = self.score(hidden)[:, 0] + own
+        return scores
+
+
+def smooth(images: Tensor) -> Tensor:
+    """Return images weighted with (1, 2, 1) / 4 over rows and columns. Shapes: (N, H, W).
+
+    Noise in weights shows as chequered patterns in what a critic asks for and in what a generator
+    adds. A fixed filter in both keeps them from exciting each other.
+    """
+    weights = images.new_tensor([0.25, 0.5, 0.25])
+    padded = functional.pad(images[:, None], (1, 1, 1, 1), mode="replicate")
+    return functional.conv2d(padded, (weights[:, None] * weights)[None, None])[:, 0]
 
 
 def between(real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
@@ -64,9 +76,10 @@ def slope(critic: CriticFunction, images: Tensor, labels: Tensor) -> Tensor:
 
     The gradient is itself differentiable, also inside `vmap`.
     """
-    gradient = grad(lambda x: critic(x, labels).sum())(images)
+    gradient: Tensor = grad(lambda x: critic(x, labels).sum())(images)
     pixels = images.shape[-2] * images.shape[-1]
-    return torch.sqrt(pixels * gradient.square().sum(dim=(1, 2)) + _SMALLEST_SQUARE)
+    square = pixels * gradient.square().sum(dim=(1, 2))
+    return torch.sqrt(square + _SMALLEST_SQUARE)
 
 
 def critic_loss(
@@ -97,4 +110,4 @@ def accuracy_on_fakes(scores: Tensor) -> float:
 
 def _quarter(side: int) -> int:
     """Return the side of a grid after two convolutions of stride 2."""
-    return -(-(-(-side // 2)) // 2)
+    return (side + 3) // 4

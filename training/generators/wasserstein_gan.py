@@ -199,6 +199,11 @@ class Fitted:
         object.__setattr__(self, "centre", torch.from_numpy(images.astype(np.float32)))
         object.__setattr__(self, "scale", float(np.sqrt(max(variance.mean(), 1e-8))))
 
+    @property
+    def device(self) -> torch.device:
+        """Where both networks compute."""
+        return next(self.network.parameters()).device
+
     def sample(
         self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
     ) -> NDArray[np.integer]:
@@ -211,7 +216,7 @@ class Fitted:
             block = np.asarray(labels[start : start + _IMAGES_AT_ONCE], dtype=np.int64)
             with torch.no_grad():
                 images = self.corrected(self.network, self.drawn(block, rng, generator), block)
-            parts.append((images * self.scale + self.centre[block]).numpy())
+            parts.append((images.cpu() * self.scale + self.centre[block]).numpy())
             if progress is not None:
                 progress(start + len(block), len(labels))
         return decode(np.concatenate(parts), self.schema)
@@ -223,16 +228,17 @@ class Fitted:
         schema = self.schema
         images = to_images(self.start.draw(labels, rng), schema.height, schema.width)
         scaled = self.scaled(torch.from_numpy(images.astype(np.float32)), labels)
-        return torch.stack([scaled, torch.randn(scaled.shape, generator=generator)], dim=1)
+        noise = torch.randn(scaled.shape, generator=generator).to(scaled.device)
+        return torch.stack([scaled, noise], dim=1)
 
     def scaled(self, images: Tensor, labels: NDArray[np.int64]) -> Tensor:
         """Return images as networks see them: away from their label's mean, in units of `scale`."""
-        return (images - self.centre[labels]) / self.scale
+        return ((images - self.centre[labels]) / self.scale).to(self.device)
 
     def corrected(self, network: nn.Module, start: Tensor, labels: NDArray[np.int64]) -> Tensor:
         """Return the generator's images, as networks see them (M, H, W), within the pixel range."""
-        images = start[:, 0] + network(start, self.hot(labels))[:, 0]
-        centre = self.centre[labels]
+        images = start[:, 0] + wasserstein.smooth(network(start, self.hot(labels))[:, 0])
+        centre = self.centre[labels].to(images.device)
         lowest, highest = (-0.5 - centre) / self.scale, (0.5 - centre) / self.scale
         # Pixels stop at black and white; gradients do not, so that a pixel can come back.
         excess = (images - images.clamp(lowest, highest)).detach()
@@ -240,7 +246,8 @@ class Fitted:
 
     def hot(self, labels: NDArray[np.int64]) -> Tensor:
         """Return labels as one-hot rows (M, L)."""
-        return torch.eye(len(self.schema.labels))[torch.from_numpy(np.array(labels))]
+        identity = torch.eye(len(self.schema.labels))
+        return identity.index_select(0, torch.from_numpy(np.array(labels))).to(self.device)
 
     def score(
         self, images: NDArray[np.integer], labels: NDArray[np.integer], *, seed: int
@@ -257,7 +264,7 @@ class Fitted:
             block = np.asarray(labels[start : start + _IMAGES_AT_ONCE], dtype=np.int64)
             with torch.no_grad():
                 scaled = self.scaled(torch.from_numpy(values), block)
-                scores.append(self.critic(scaled, self.hot(block)).double().numpy())
+                scores.append(self.critic(scaled, self.hot(block)).cpu().double().numpy())
             densities.append(self.model.log_density(to_coefficients(values), block))
         return {"critic": np.concatenate(scores), "log_density": np.concatenate(densities)}
 
@@ -370,7 +377,7 @@ class _Distance:
         real = fitted.scaled(torch.from_numpy(values), labels)
         with torch.no_grad():
             fake = self._fakes.of(fitted.network, labels)
-        share = torch.rand(len(real), generator=self._generator)
+        share = torch.rand(len(real), generator=self._generator).to(real.device)
         return real, fake, wasserstein.between(real, fake, share), fitted.hot(labels)
 
     def loss(self, network: Callable[..., Tensor], examples: dp_sgd.Examples) -> Tensor:
@@ -395,11 +402,11 @@ def _warm_up(fitted: Fitted, *, run: Run, seed: int) -> None:
         real = fitted.scaled(torch.from_numpy(leaves.astype(np.float32)), labels)
         with torch.no_grad():
             fake = fakes.of(fitted.network, labels)
-        middle = wasserstein.between(real, fake, torch.rand(len(real), generator=generator))
+        share = torch.rand(len(real), generator=generator).to(real.device)
         adam.zero_grad()
         loss = wasserstein.critic_loss(
             fitted.critic,
-            (real, fake, middle, fitted.hot(labels)),
+            (real, fake, wasserstein.between(real, fake, share), fitted.hot(labels)),
             penalty_weight=config.penalty_weight,
         ).mean()
         loss.backward()  # type: ignore[no-untyped-call]
