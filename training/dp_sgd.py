@@ -1,54 +1,68 @@
 """DP-SGD over persons: couples Poisson sampling, clipping, noise and the charge in one loop.
 
-The only place that uses Opacus: its validator looks at the network, and `PersonOptimizer` extends
-its `DPOptimizer`. Per-record gradients come from `torch.func`, which for these networks is faster
-than Opacus' hooks and needs none. What Opacus leaves to its callers is settled here:
+Opacus is the frame: its validator looks at the network, and `PersonOptimizer` extends its
+`DPOptimizer`. Gradients are computed by one of two ways of our own (`person_gradients.py`). What
+Opacus leaves to its callers is settled here:
 
-- One gradient per *person*: all images and noise draws of a person are averaged before clipping,
-  also when they are spread over several micro-batches.
+- One gradient per *person*: all images and noise draws of a person are averaged before clipping.
 - Batches are Poisson samples of persons; sums are divided by the public expected batch size, never
   by how many came; an empty batch adds noise and steps like any other.
 - A person whose gradient is not finite adds nothing.
 - Noise and batches come from `PrivacyRandomness`; a resumed run draws fresh ones.
 - Steps are charged in blocks before they run.
+- Where memory does not suffice, fewer rows run at once; the batch stays what it was.
 
 Abadi et al. 2016, arXiv:1607.00133; automatic clipping: Bu et al. 2022, arXiv:2206.07136.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from opacus.optimizers import DPOptimizer
 from opacus.validators import ModuleValidator
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 
 from privacy.errors import InvalidParameter, UnsupportedMechanism
 from privacy.mechanisms import PoissonSubsampledGaussianMechanism
 from training.checkpoints import Arrays, Progress
+from training.gradient_choice import choose
+from training.noisy_optimizer import PersonOptimizer
+from training.person_batches import PersonBatch, without_memory_errors
+from training.person_gradients import (
+    Clip,
+    Examples,
+    Objective,
+    PersonGradients,
+    Precision,
+    Way,
+    whole_gradient,
+)
 from training.randomness import PrivacyRandomness
+from training.ranks import Ranks
 from training.records import PersonIndex
 from training.run import Run
 
-Examples = tuple[Tensor, ...]
+__all__ = ["DpSgdSettings", "Examples", "Objective", "check_network", "train"]
+
 AfterBlock = Callable[[nn.Module, int], None]
 AfterStep = Callable[[int], None]
 
-# Float32 norms are exact to far better than this, so that rounding cannot exceed the clip.
-_ROUNDING_SLACK = 1e-5
-_AUTOMATIC_STABILITY = 0.01
 _FIRST_BLOCK_STEPS = 4
 _BLOCK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class DpSgdSettings:
-    """How to train. Only `expected_batch_size` and `max_grad_norm` matter to privacy."""
+    """How to train. Only `expected_batch_size` and `max_grad_norm` matter to privacy.
+
+    `physical_batch` counts rows (images × noise draws) in memory at once. `gradients`, `precision`
+    (of forward and backward passes only) and `compiled` change speed and rounding, nothing else.
+    """
 
     expected_batch_size: int
     max_grad_norm: float = 1.0
@@ -58,100 +72,9 @@ class DpSgdSettings:
     images_per_person: int = 2
     noise_draws: int = 1
     physical_batch: int = 128
-
-
-class PersonOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus ships no types
-    """Clips one averaged gradient per person; noises from OS entropy; divides by a constant."""
-
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        *,
-        noise_multiplier: float,
-        settings: DpSgdSettings,
-        randomness: PrivacyRandomness,
-    ) -> None:
-        super().__init__(
-            optimizer,
-            noise_multiplier=noise_multiplier,
-            max_grad_norm=settings.max_grad_norm,
-            expected_batch_size=settings.expected_batch_size,
-        )
-        self._settings, self._randomness = settings, randomness
-        self._total = torch.zeros(sum(p.numel() for p in self.params), dtype=torch.float64)
-        self._open: Tensor | None = None
-
-    def accumulate(self, person: Tensor, *, last_is_open: bool) -> None:
-        """Take the micro-batch just run backward.
-
-        `person` (R,) numbers the records' persons from 0, without gaps and in order; person 0 goes
-        on from the micro-batch before if that one was left open. Each record's loss must carry the
-        weight 1 / (number of the person's records in this step).
-        """
-        records = torch.cat([g.flatten(1) for g in self.grad_samples], dim=1).float()  # (R, P)
-        persons = records
-        if int(person[-1]) + 1 < len(person):
-            persons = torch.zeros(int(person[-1]) + 1, records.shape[1])
-            persons.index_add_(0, person, records)
-        if self._open is not None:
-            persons[0] += self._open
-            self._open = None
-        if last_is_open:
-            self._open = persons[-1].clone()
-            persons = persons[:-1]
-        self._total += self.clipped_sum(persons).double()
-        for parameter in self.params:
-            parameter.grad_sample = None
-
-    def clipped_sum(self, gradients: Tensor) -> Tensor:
-        """Scale each row to an L2 norm of at most `max_grad_norm`, drop rows not finite, and sum.
-
-        Shapes: (persons, parameters) -> (parameters,).
-        """
-        norms = torch.linalg.vector_norm(gradients, dim=1)
-        is_finite = torch.isfinite(norms)
-        if not bool(is_finite.all()):
-            gradients, norms = gradients[is_finite], norms[is_finite]
-        limit = self.max_grad_norm * (1 - _ROUNDING_SLACK)
-        if self._settings.clipping == "automatic":
-            factors = limit / (norms + _AUTOMATIC_STABILITY)
-        else:
-            factors = limit / norms.clamp(min=limit)
-        return torch.mv(gradients.T, factors)
-
-    def pre_step(self, closure: Callable[[], float] | None = None) -> bool:
-        """Noise and scale what was accumulated since the last step, be it nothing."""
-        del closure
-        if self._open is not None:
-            raise RuntimeError("A DP-SGD step was refused: a person's gradient is incomplete.")
-        self.add_noise()
-        self.scale_grad()
-        self._total.zero_()
-        return True
-
-    def add_noise(self) -> None:
-        """Add noise of standard deviation noise_multiplier · max_grad_norm to the sum."""
-        noise = torch.from_numpy(self._randomness.normal(self._total.numel()))
-        noisy = (self._total + self.noise_multiplier * self.max_grad_norm * noise).float()
-        for parameter, part in zip(
-            self.params, noisy.split([p.numel() for p in self.params]), strict=True
-        ):
-            parameter.grad = part.view_as(parameter).clone()
-
-    def scale_grad(self) -> None:
-        """Divide by the public expected batch size."""
-        for parameter in self.params:
-            parameter.grad /= self.expected_batch_size
-
-
-class Objective(Protocol):
-    """What is learnt: how records become examples, and an example's loss."""
-
-    def examples(self, records: NDArray[np.int64]) -> Examples:
-        """Return tensors with one row per record; may draw noise."""
-
-    def loss(self, network: Callable[..., Tensor], examples: Examples) -> Tensor:
-        """Return one loss per example (R,), each from its own row alone."""
+    gradients: Way = "auto"
+    precision: Precision = "float32"
+    compiled: bool = False
 
 
 def train(  # noqa: PLR0913  (every argument is a different thing)
@@ -174,27 +97,38 @@ def train(  # noqa: PLR0913  (every argument is a different thing)
     """
     mechanism = _dp_sgd_mechanism(run, index)
     check_network(network)
-    trainer = _Trainer(network, objective, people=people, mechanism=mechanism, settings=settings)
+    ranks = Ranks.here()
+    trainer = Trainer(
+        network, objective, people=people, mechanism=mechanism, settings=settings, ranks=ranks
+    )
     section = f"dp_sgd_{index}"
     if saved := kept.section(section):
         trainer.restore(saved)
-    charged, block = run.charged_steps(index), _FIRST_BLOCK_STEPS
-    run.progress("training", charged, mechanism.steps)
+    trainer.take_state_of_first()
+    charged = ranks.number_from_first(run.charged_steps(index), device=trainer.device)
+    block = _FIRST_BLOCK_STEPS
+    if ranks.is_first:
+        run.progress("training", charged, mechanism.steps)
     while charged < mechanism.steps:
         block = min(block, mechanism.steps - charged)
-        run.charge(index, block)
+        if ranks.is_first:
+            run.charge(index, block)
+        # The others wait here for the first, so no rank runs a step that is not charged.
+        block = ranks.number_from_first(block, device=trainer.device)
         started = time.monotonic()
         for _ in range(block):
             trainer.step(share_done=charged / mechanism.steps)
             charged += 1
             if after_step is not None:
                 after_step(charged)
-            run.progress("training", charged, mechanism.steps)
+            if ranks.is_first:
+                run.progress("training", charged, mechanism.steps)
         seconds = max(time.monotonic() - started, 1e-3)
-        kept.keep(section, trainer.state())
-        if after_block is not None:
-            with trainer.averaged():
-                after_block(network, charged)
+        if ranks.is_first:
+            kept.keep(section, trainer.state())
+            if after_block is not None:
+                with trainer.averaged():
+                    after_block(network, charged)
         block = max(1, min(2 * block, int(block * _BLOCK_SECONDS / seconds)))
     trainer.use_average()
     return mechanism.model_copy(update={"steps": charged})
@@ -219,7 +153,7 @@ def check_network(network: nn.Module) -> None:
         )
 
 
-class _Trainer:
+class Trainer:
     """Network, optimizer, moving average and privacy randomness of one DP-SGD run."""
 
     def __init__(
@@ -230,104 +164,140 @@ class _Trainer:
         people: PersonIndex,
         mechanism: PoissonSubsampledGaussianMechanism,
         settings: DpSgdSettings,
+        ranks: Ranks,
     ) -> None:
         self._objective, self._people, self._mechanism = objective, people, mechanism
-        self._settings, self._network = settings, network
+        self._settings, self._network, self._ranks = settings, network, ranks
+        self._learnt = [p for p in network.parameters() if p.requires_grad]
+        self.device = self._learnt[0].device
+        self._clip = Clip(settings.max_grad_norm, settings.clipping)
+        self._size = settings.physical_batch
         self._randomness = PrivacyRandomness()
-        self._gradients = vmap(grad(self._weighted_loss), in_dims=(None, 0, 0), randomness="error")
-        self._adam = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+        self._own = ranks.own(len(people))
+        self._adam = torch.optim.Adam(self._learnt, lr=settings.learning_rate)
         self.optimizer = PersonOptimizer(
             self._adam,
             noise_multiplier=mechanism.noise_multiplier,
-            settings=settings,
+            max_grad_norm=settings.max_grad_norm,
+            expected_batch_size=settings.expected_batch_size,
             randomness=self._randomness,
+            ranks=ranks,
         )
-        self._average = [p.detach().clone() for p in network.parameters()]
+        self._average = [p.detach().clone() for p in self._learnt]
         self._taken = 0
+        self._gradients: PersonGradients | None = None
 
     def step(self, *, share_done: float) -> None:
         """Take one noisy step on a fresh Poisson batch of persons."""
-        batch = self._randomness.poisson_batch(len(self._people), self._mechanism.sampling_rate)
-        self.accumulate(batch)
+        rate = self._mechanism.sampling_rate
+        self.accumulate(self._own[self._randomness.poisson_batch(len(self._own), rate)])
         for group in self._adam.param_groups:
             group["lr"] = self._settings.learning_rate * max(1.0 - share_done, 0.1)
         self.optimizer.step()
         self._taken += 1
         decay = min(self._settings.ema_decay, self._taken / (self._taken + 9.0))
-        for average, parameter in zip(self._average, self._network.parameters(), strict=True):
-            average.lerp_(parameter.detach(), 1.0 - decay)
+        with torch.no_grad():
+            for average, parameter in zip(self._average, self._learnt, strict=True):
+                average.lerp_(parameter, 1.0 - decay)
 
-    def accumulate(self, batch: NDArray[np.int64]) -> None:
+    def accumulate(self, units: NDArray[np.int64]) -> None:
         """Add the clipped gradients of a batch of persons, micro-batch by micro-batch."""
-        records, person, weights = self._records_of(batch)
-        for start, stop in _spans(len(records), self._settings.physical_batch):
-            self._fill_gradients(records[start:stop], torch.from_numpy(weights[start:stop]))
-            here = person[start:stop] - person[start]
-            is_open = stop < len(records) and person[stop] == person[stop - 1]
-            self.optimizer.accumulate(torch.from_numpy(here), last_is_open=bool(is_open))
+        batch = PersonBatch.choose(
+            units,
+            people=self._people,
+            images_per_person=self._settings.images_per_person,
+            draws=self._settings.noise_draws,
+            randomness=self._randomness,
+        )
+        start = 0
+        while start < len(batch):
+            stop = batch.stop_that_fits(start, self._size)
+            part = without_memory_errors(partial(self._clipped_sum, batch, start, stop))
+            if part is None:
+                self._take_less_memory()
+                continue
+            self.optimizer.add(part)
+            start = stop
 
-    def _fill_gradients(self, records: NDArray[np.int64], weights: Tensor) -> None:
-        parameters = {k: p.detach() for k, p in self._network.named_parameters()}
-        gradients = self._gradients(parameters, self._objective.examples(records), weights)
-        for name, parameter in self._network.named_parameters():
-            parameter.grad_sample = gradients[name]  # type: ignore[attr-defined]  # opacus' place
+    def _clipped_sum(self, batch: PersonBatch, start: int, stop: int) -> Tensor:
+        if batch.rows(start, stop) > self._size:
+            return self._clipped_gradient_of_one(batch, start)
+        is_static = self._settings.compiled or self.device.type != "cpu"
+        micro_batch = batch.micro_batch(
+            start, stop, padded_to=self._size if is_static else 0, like=self._learnt[0]
+        )
+        examples = self._examples(micro_batch.records)
+        if self._gradients is None:
+            self._gradients = choose(
+                self._network,
+                self._objective,
+                way=self._settings.gradients,
+                like=examples,
+                draws=batch.draws,
+                precision=self._settings.precision,
+            )
+        parameters = dict(self._network.named_parameters())
+        return self._gradients.clipped_sum(parameters, examples, micro_batch.lines, clip=self._clip)
 
-    def _weighted_loss(
-        self, parameters: dict[str, Tensor], example: Examples, weight: Tensor
-    ) -> Tensor:
-        def network(*inputs: Tensor) -> Tensor:
-            result: Tensor = functional_call(self._network, parameters, inputs)
-            return result
+    def _clipped_gradient_of_one(self, batch: PersonBatch, person: int) -> Tensor:
+        """Clip the gradient of a person whose rows do not fit at once, summed piece by piece."""
+        total = torch.zeros_like(self.optimizer.clipped_sum)
+        for records in batch.pieces(person, self._size):
+            weights = torch.full_like(
+                self._learnt[0].detach().flatten()[:1], 1.0 / batch.rows(person, person + 1)
+            ).expand(len(records))
+            total += whole_gradient(
+                self._network,
+                self._objective,
+                self._examples(records),
+                weights,
+                precision=self._settings.precision,
+            )
+        return self._clip.sum(total[None])
 
-        alone = tuple(part[None] for part in example)
-        return (self._objective.loss(network, alone) * weight).sum()
+    def _examples(self, records: NDArray[np.int64]) -> Examples:
+        return tuple(part.to(self.device) for part in self._objective.examples(records))
 
-    def _records_of(
-        self, batch: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-        """Return record, position of its person in the batch, and weight, for each forward pass."""
-        chosen = []
-        for unit in batch:
-            own = self._people.records_of(int(unit))
-            if len(own) > self._settings.images_per_person:
-                ranks = np.argsort(self._randomness.uniform(len(own)))
-                own = own[ranks[: self._settings.images_per_person]]
-            chosen.append(np.repeat(own, self._settings.noise_draws))
-        counts = np.array([len(own) for own in chosen], dtype=np.int64)
-        records = np.concatenate([*chosen, np.zeros(0, dtype=np.int64)])
-        person = np.repeat(np.arange(len(batch)), counts)
-        weights = np.repeat(1.0 / np.maximum(counts, 1), counts).astype(np.float32)
-        return records, person, weights
+    def _take_less_memory(self) -> None:
+        if self._size == 1:
+            raise MemoryError(
+                "A DP-SGD step was stopped: not even one image at a time fits into memory. "
+                "Choose fewer features or smaller images."
+            )
+        self._size = max(1, self._size // 2)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def averaged(self) -> "_Averaged":
         """Return a context in which the network holds its moving average."""
-        return _Averaged(self._network, self._average)
+        return _Averaged(self._learnt, self._average)
 
     def use_average(self) -> None:
         """Put the moving average into the network for good."""
-        _assign(self._network, self._average)
+        _assign(self._learnt, self._average)
 
     def state(self) -> Arrays:
         """Return weights, average and Adam's moments: all made of noised gradients."""
-        parameters = list(self._network.parameters())
-        moments = [self._adam.state[p] for p in parameters]
+        nothing = [torch.zeros_like(p) for p in self._learnt]
+        moments = [self._adam.state.get(p, {}) for p in self._learnt]
+        first = [m.get("exp_avg", zero) for m, zero in zip(moments, nothing, strict=True)]
+        second = [m.get("exp_avg_sq", zero) for m, zero in zip(moments, nothing, strict=True)]
         return {
-            "weights": _flat([p.detach() for p in parameters]),
+            "weights": _flat([p.detach() for p in self._learnt]),
             "average": _flat(self._average),
-            "first_moment": _flat([m["exp_avg"] for m in moments]),
-            "second_moment": _flat([m["exp_avg_sq"] for m in moments]),
+            "first_moment": _flat(first),
+            "second_moment": _flat(second),
             "taken": np.array(self._taken, dtype=np.int64),
         }
 
     def restore(self, state: Arrays) -> None:
         """Take over what `state` returned."""
-        parameters = list(self._network.parameters())
-        _assign(self._network, _unflat(state["weights"], parameters))
-        self._average = _unflat(state["average"], parameters)
+        _assign(self._learnt, _unflat(state["weights"], self._learnt))
+        self._average = _unflat(state["average"], self._learnt)
         self._taken = int(state["taken"])
-        first = _unflat(state["first_moment"], parameters)
-        second = _unflat(state["second_moment"], parameters)
-        for parameter, exp_avg, exp_avg_sq in zip(parameters, first, second, strict=True):
+        first = _unflat(state["first_moment"], self._learnt)
+        second = _unflat(state["second_moment"], self._learnt)
+        for parameter, exp_avg, exp_avg_sq in zip(self._learnt, first, second, strict=True):
             step = torch.tensor(float(self._taken))
             self._adam.state[parameter] = {
                 "step": step,
@@ -335,39 +305,44 @@ class _Trainer:
                 "exp_avg_sq": exp_avg_sq,
             }
 
+    def take_state_of_first(self) -> None:
+        """Start where the first rank starts."""
+        if self._ranks.count == 1:
+            return
+        shared: Arrays = {}
+        for name, values in self.state().items():
+            here = torch.from_numpy(np.asarray(values, dtype=np.float64)).to(self.device)
+            shared[name] = self._ranks.from_first(here).cpu().numpy()
+        self.restore(shared)
+
 
 class _Averaged:
     """Swaps the moving average into a network, and back."""
 
-    def __init__(self, network: nn.Module, average: list[Tensor]) -> None:
-        self._network, self._average = network, average
+    def __init__(self, learnt: list[nn.Parameter], average: list[Tensor]) -> None:
+        self._learnt, self._average = learnt, average
         self._own: list[Tensor] = []
 
     def __enter__(self) -> None:
-        self._own = [p.detach().clone() for p in self._network.parameters()]
-        _assign(self._network, self._average)
+        self._own = [p.detach().clone() for p in self._learnt]
+        _assign(self._learnt, self._average)
 
     def __exit__(self, *_: object) -> None:
-        _assign(self._network, self._own)
+        _assign(self._learnt, self._own)
 
 
-def _spans(total: int, size: int) -> Iterator[tuple[int, int]]:
-    for start in range(0, total, size):
-        yield start, min(start + size, total)
-
-
-def _assign(network: nn.Module, values: list[Tensor]) -> None:
+def _assign(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
     with torch.no_grad():
-        for parameter, value in zip(network.parameters(), values, strict=True):
+        for parameter, value in zip(parameters, values, strict=True):
             parameter.copy_(value)
 
 
 def _flat(tensors: list[Tensor]) -> NDArray[np.float32]:
-    return np.asarray(torch.cat([t.flatten() for t in tensors]).numpy(), dtype=np.float32)
+    return np.asarray(torch.cat([t.flatten() for t in tensors]).cpu().numpy(), dtype=np.float32)
 
 
 def _unflat(values: NDArray[Any], like: list[nn.Parameter]) -> list[Tensor]:
-    flat = torch.from_numpy(np.array(values, dtype=np.float32))
+    flat = torch.from_numpy(np.array(values, dtype=np.float32)).to(like[0])
     parts = torch.split(flat, [p.numel() for p in like])
     return [part.view(p.shape).clone() for part, p in zip(parts, like, strict=True)]
 

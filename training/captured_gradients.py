@@ -1,0 +1,261 @@
+"""Clipped sums of persons' gradients from one forward and one backward pass over a micro-batch.
+
+Weights are held constant in the forward pass; every layer's input and output are kept; one backward
+pass asks for the gradients of the outputs alone, so no weight gradient is computed to be thrown
+away. Layer by layer (`layer_gradients.py`), lines' gradients are then
+
+- *kept* in memory, where they fit: their norms are exact for the very numbers that are summed; or
+- *counted*, for their norm only, by instantiating and dropping them or by Gram matrices, whichever
+  costs less; their clipped sum is then one weighted gradient of the whole micro-batch.
+
+Bu et al. 2023, arXiv:2210.00038 (book-keeping): what is computed once is used twice.
+"""
+
+from itertools import accumulate
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from training.layer_gradients import LayerKind, LayerUse, Named, at_least_float32, kind_of
+from training.person_gradients import (
+    Clip,
+    Examples,
+    Lines,
+    Objective,
+    Parameters,
+    Precision,
+    lower_precision,
+    summed_by_person,
+    with_parameters,
+)
+
+# Bytes of lines' gradients that are kept at once, by kind of device.
+_KEPT_BYTES = {"cpu": 1 << 29, "cuda": 1 << 32}
+# What writing and reading one gradient value costs, in multiplications.
+_COST_OF_MEMORY = {"cpu": 30.0, "cuda": 200.0}
+
+
+class NotCapturable(RuntimeError):
+    """The network or its loss does something that captured gradients cannot follow."""
+
+
+class CapturedGradients:
+    """Forms gradients layer by layer; knows convolutions, linear layers, norms and embeddings."""
+
+    name = "captured"
+
+    def __init__(
+        self, network: nn.Module, objective: Objective, *, precision: Precision = "float32"
+    ) -> None:
+        self._network, self._objective, self.precision = network, objective, precision
+        self._kinds = layer_kinds(network)
+        self._room = _Room()
+        self._shapes = {k: p.shape for k, p in network.named_parameters() if p.requires_grad}
+
+    @torch.no_grad()
+    def clipped_sum(
+        self, parameters: Parameters, examples: Examples, lines: Lines, *, clip: Clip
+    ) -> Tensor:
+        """Return the clipped sum; raises NotCapturable if a layer runs more than once."""
+        uses = self._uses(parameters, examples, lines)
+        kept, counted = self._parts(uses, lines)
+        squares = kept.squares()
+        for part in counted:
+            squares += part.squares
+        factors = clip.factors(squares.sqrt())
+        is_dropped = None if bool(factors.all()) else factors == 0
+        sums = kept.weighted(factors, is_dropped)
+        for part in counted:
+            sums |= part.weighted(factors, is_dropped)
+        like = factors.float()
+        return torch.cat(
+            [
+                sums[name].flatten() if name in sums else like.new_zeros(shape.numel())
+                for name, shape in self._shapes.items()
+            ]
+        )
+
+    def _uses(
+        self, parameters: Parameters, examples: Examples, lines: Lines
+    ) -> dict[str, LayerUse]:
+        fixed = {name: value.detach() for name, value in parameters.items()}
+        with torch.enable_grad(), _Recording(self._kinds) as recording:
+            with lower_precision(lines.weights.device, self.precision):
+                losses = self._objective.loss(with_parameters(self._network, fixed), examples)
+            gradients = torch.autograd.grad(
+                (losses * lines.weights).sum(), list(recording.outputs.values()), allow_unused=True
+            )
+        return {
+            name: LayerUse(
+                inputs=at_least_float32(recording.inputs[name]),
+                output_gradients=at_least_float32(gradient),
+                lines=lines.count,
+                saved=recording.saved[name],
+            )
+            for name, gradient in zip(recording.outputs, gradients, strict=True)
+            if gradient is not None
+        }
+
+    def _parts(self, uses: dict[str, LayerUse], lines: Lines) -> tuple["_Kept", list["_Counted"]]:
+        ghosts, widths = self._plan(uses, lines)
+        kept = self._room.matrix(widths, lines)
+        counted: list[_Counted] = []
+        for name, use in uses.items():
+            kind, dotted = self._kinds[name], f"{name}." if name else ""
+            wanted = kind.wanted
+            if name in ghosts:
+                wanted = wanted - {"weight"}
+                squares = kind.ghost_squares(use)
+                counted.append(_Counted(f"{dotted}weight", kind, use, lines, squares))
+            for parameter, gradient in kind.gradients(use, wanted).items():
+                if f"{dotted}{parameter}" in widths:
+                    kept.put(f"{dotted}{parameter}", gradient.flatten(1))
+                else:
+                    squares = _rounded_up(gradient.flatten(1), kind=kind, use=use, lines=lines)
+                    counted.append(_Counted(f"{dotted}{parameter}", kind, use, lines, squares))
+        return kept, counted
+
+    def _plan(self, uses: dict[str, LayerUse], lines: Lines) -> tuple[set[str], dict[str, int]]:
+        """Return the layers whose weights get ghost norms, and the widths of what is kept."""
+        device = lines.weights.device.type
+        cost = _COST_OF_MEMORY.get(device, _COST_OF_MEMORY["cpu"])
+        room = _KEPT_BYTES.get(device, _KEPT_BYTES["cpu"]) // (4 * lines.count)
+        ghosts, widths = set(), {}
+        for name, use in uses.items():
+            kind, dotted = self._kinds[name], f"{name}." if name else ""
+            for parameter in sorted(kind.wanted):
+                width = self._shapes[f"{dotted}{parameter}"].numel()
+                if parameter == "weight" and kind.can_be_counted:
+                    if lines.person is None and kind.saves_by_ghost(use, cost):
+                        ghosts.add(name)
+                        continue
+                    if width > room:
+                        continue
+                room -= width
+                widths[f"{dotted}{parameter}"] = width
+        return ghosts, widths
+
+
+def layer_kinds(network: nn.Module) -> dict[str, LayerKind]:
+    """Return how each layer with parameters forms gradients.
+
+    Raises: NotCapturable naming the layer that nothing knows, or that shares its parameters.
+    """
+    kinds: dict[str, LayerKind] = {}
+    owners: dict[int, str] = {}
+    for name, module in network.named_modules():
+        own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
+        if not any(parameter.requires_grad for parameter in own.values()):
+            continue
+        kind = kind_of(module)
+        if kind is None:
+            raise NotCapturable(f"Layer {name!r} ({type(module).__name__}) is of no known kind.")
+        for parameter in own.values():
+            if owners.setdefault(id(parameter), name) != name:
+                raise NotCapturable(f"Layers {name!r} and {owners[id(parameter)]!r} share weights.")
+        kinds[name] = kind
+    return kinds
+
+
+class _Recording:
+    """Keeps the input and the output of every layer of known kind while it is entered."""
+
+    def __init__(self, kinds: dict[str, LayerKind]) -> None:
+        self._kinds = kinds
+        self.inputs: Named = {}
+        self.outputs: Named = {}
+        self.saved: dict[str, tuple[Tensor, ...]] = {}
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    def __enter__(self) -> Self:
+        for name, kind in self._kinds.items():
+            self._handles.append(kind.module.register_forward_hook(self._hook(name)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _hook(self, name: str) -> Any:
+        def keep(_module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+            if name in self.inputs:
+                raise NotCapturable(f"Layer {name!r} runs more than once in a forward pass.")
+            self.inputs[name] = inputs[0].detach()
+            if not output.requires_grad:
+                output.requires_grad_()
+            self.outputs[name] = output
+            self.saved[name] = self._kinds[name].saved(output)
+
+        return keep
+
+
+class _Room:
+    """Memory that micro-batches use one after another: getting it anew costs as much as filling it."""
+
+    def __init__(self) -> None:
+        self._values = torch.empty(0)
+
+    def matrix(self, widths: dict[str, int], lines: Lines) -> "_Kept":
+        """Return room for gradients of these widths."""
+        size = lines.count * sum(widths.values())
+        device, dtype = lines.weights.device, lines.weights.dtype
+        values = self._values
+        if len(values) < size or values.device != device or values.dtype != dtype:
+            self._values = torch.empty(0)  # the old room goes before the new one comes
+            self._values = torch.empty(size, device=device, dtype=dtype)
+        return _Kept(self._values[:size].view(lines.count, -1), widths, lines)
+
+
+class _Kept:
+    """Every person's gradients of some parameters side by side in one matrix (L, their values)."""
+
+    def __init__(self, matrix: Tensor, widths: dict[str, int], lines: Lines) -> None:
+        self._matrix, self._widths, self._lines = matrix, widths, lines
+        ends = accumulate(widths.values())
+        self._columns = {
+            k: slice(end - widths[k], end) for k, end in zip(widths, ends, strict=True)
+        }
+
+    def put(self, parameter: str, gradients: Tensor) -> None:
+        """Take the gradients of all lines (L, width)."""
+        self._matrix[:, self._columns[parameter]] = summed_by_person(gradients, self._lines)
+
+    def squares(self) -> Tensor:
+        """Return each person's squared norm over all parameters, float64 (L,)."""
+        return torch.linalg.vector_norm(self._matrix, dim=1).double().square()
+
+    def weighted(self, factors: Tensor, is_dropped: Tensor | None) -> Named:
+        """Return each parameter's sum of persons' gradients times `factors` (L,)."""
+        matrix = self._matrix
+        if is_dropped is not None:  # what is not finite stays so when multiplied with 0
+            matrix, factors = matrix[~is_dropped], factors[~is_dropped]
+        sums = torch.split(factors.to(matrix.dtype) @ matrix, list(self._widths.values()))
+        return dict(zip(self._widths, sums, strict=True))
+
+
+class _Counted:
+    """A weight whose gradients' norms alone are known; summed by a weighted gradient."""
+
+    def __init__(
+        self, parameter: str, kind: LayerKind, use: LayerUse, lines: Lines, squares: Tensor
+    ) -> None:
+        self._parameter, self._kind, self._use = parameter, kind, use
+        self._lines, self.squares = lines, squares
+
+    def weighted(self, factors: Tensor, is_dropped: Tensor | None) -> Named:
+        """Return the weight's sum of persons' gradients times `factors` (L,)."""
+        use = self._use
+        if self._lines.person is not None:
+            factors = factors[self._lines.person]
+            is_dropped = None if is_dropped is None else is_dropped[self._lines.person]
+        if is_dropped is not None:
+            use, factors = use.only(torch.nonzero(~is_dropped).flatten()), factors[~is_dropped]
+        dtype = use.output_gradients.dtype
+        return {self._parameter: self._kind.weighted(use, factors.to(dtype))}
+
+
+def _rounded_up(matrix: Tensor, *, kind: LayerKind, use: LayerUse, lines: Lines) -> Tensor:
+    """Return squared norms of rows that will be summed anew, rounded up (L,)."""
+    size = summed_by_person(kind.rounding(use)[:, None], lines)[:, 0]
+    return (torch.linalg.vector_norm(matrix, dim=1).double() + size).square()

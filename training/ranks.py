@@ -1,0 +1,58 @@
+"""Several processes that train one network together, by `torch.distributed`.
+
+Every rank runs the same program and owns a fixed share of the persons. It draws its own Poisson
+batch from its share, at the common rate and from its own entropy, so all ranks' batches together
+are one Poisson batch of everybody. Sums are added up; the first rank alone draws noise, charges,
+keeps checkpoints and reports, and tells the others the result.
+
+A process group must be there before training starts; without one there is a single rank. If the
+first rank stops, the others fail at their next exchange.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as exchange
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Who trains together: this process's number among how many."""
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def here(cls) -> "Ranks":
+        """Return the ranks of the process group, or a single one."""
+        if not (exchange.is_available() and exchange.is_initialized()):
+            return cls()
+        return cls(index=exchange.get_rank(), count=exchange.get_world_size())
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this rank charges, noises and reports."""
+        return self.index == 0
+
+    def own(self, persons: int) -> NDArray[np.int64]:
+        """Return the numbers of the persons that belong to this rank; everyone belongs to one."""
+        return np.arange(self.index, persons, self.count, dtype=np.int64)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the sum of all ranks' values, at every rank."""
+        if self.count > 1:
+            exchange.all_reduce(values)
+        return values
+
+    def from_first(self, values: Tensor) -> Tensor:
+        """Return the first rank's values, at every rank."""
+        if self.count > 1:
+            exchange.broadcast(values, src=0)
+        return values
+
+    def number_from_first(self, number: int, *, device: torch.device) -> int:
+        """Return the first rank's number, at every rank."""
+        return int(self.from_first(torch.tensor(number, dtype=torch.int64, device=device)))
