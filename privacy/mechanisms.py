@@ -8,9 +8,16 @@ change the meaning of a field, give every new field a default, and refuse what i
 """
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from privacy.errors import UnsupportedMechanism
 
@@ -110,6 +117,9 @@ class GaussianStage(BaseModel):
 class DpSgdStage(BaseModel):
     """A generator's promise to run DP-SGD.
 
+    How many units enter a step is said by one of `expected_batch_size` (count) and `sampling_rate`
+    (each unit's probability, which fits fifty units as well as sixty thousand).
+
     Its noise is `noise_ratio` times the noise with which it would alone spend the whole target (so
     it takes about 1 / noise_ratio² of the budget); without a ratio, it is what the rest of the
     target allows. Strings name the Config fields that hold the numbers; `only_if` as in
@@ -120,9 +130,19 @@ class DpSgdStage(BaseModel):
     kind: Literal["poisson_subsampled_gaussian"] = "poisson_subsampled_gaussian"
     stage: str
     steps: int | str
-    expected_batch_size: int | str
+    expected_batch_size: int | str | None = None
+    sampling_rate: float | str | None = None
     noise_ratio: float | str | None = None
     only_if: str | None = None
+
+    @model_validator(mode="after")
+    def _has_one_size(self) -> Self:
+        if (self.expected_batch_size is None) == (self.sampling_rate is None):
+            raise ValueError(
+                f"The stage {self.stage!r} was refused: give either expected_batch_size or "
+                "sampling_rate, and not both."
+            )
+        return self
 
 
 Stage = Annotated[GaussianStage | DpSgdStage, Field(discriminator="kind")]

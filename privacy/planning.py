@@ -179,19 +179,33 @@ def _draft(stage: Stage, *, config: Mapping[str, Any], public_train_count: int) 
 def _dp_sgd(
     stage: DpSgdStage, *, config: Mapping[str, Any], public_train_count: int
 ) -> PoissonSubsampledGaussianMechanism:
-    steps = _whole(stage, "steps", config)
+    return PoissonSubsampledGaussianMechanism(
+        stage=stage.stage,
+        noise_multiplier=1.0,
+        sampling_rate=_sampling_rate(stage, config, public_train_count=public_train_count),
+        steps=_whole(stage, "steps", config),
+    )
+
+
+def _sampling_rate(
+    stage: DpSgdStage, config: Mapping[str, Any], *, public_train_count: int
+) -> float:
+    """Return the probability with which a unit enters a step."""
+    if stage.expected_batch_size is None:
+        rate = _resolve(stage, "sampling_rate", config)
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= 1:
+            raise InvalidParameter(
+                f"A sampling rate of {rate!r} for {stage.stage} was refused: give a number above 0 "
+                "and at most 1."
+            )
+        return float(rate)
     batch = _whole(stage, "expected_batch_size", config)
     if batch > public_train_count:
         raise InvalidParameter(
             f"An expected batch size of {batch} for {stage.stage} was refused: the declared count "
             f"leaves {public_train_count} units to train on. Use a batch of at most that."
         )
-    return PoissonSubsampledGaussianMechanism(
-        stage=stage.stage,
-        noise_multiplier=1.0,
-        sampling_rate=batch / public_train_count,
-        steps=steps,
-    )
+    return batch / public_train_count
 
 
 def _rounded_up(noise_multiplier: float) -> float:

@@ -28,6 +28,8 @@ SMALL = {
     "warm_up_steps": 2,
     "covariance_coefficients": 20,
     "sampling_steps": 2,
+    "teacher": "relabel",
+    "teacher_steps": 2,
 }
 
 every_generator = pytest.mark.parametrize("name", generators.available())
@@ -64,6 +66,10 @@ def _records(schema, *, persons=60, seed=0):
 def _config(module):
     known = {key: value for key, value in SMALL.items() if key in module.Config.model_fields}
     return module.Config(**known)
+
+
+def _is_on(stage, config):
+    return stage.only_if is None or getattr(config, stage.only_if) != "off"
 
 
 def _mechanisms(module, config):
@@ -115,7 +121,8 @@ def test_the_default_plan_meets_its_target_with_noise_in_every_stage(name):
         target=TARGET,
         public_train_count=1700,
     )
-    assert len(planned) == len(module.STAGES)
+    switched_on = [stage for stage in module.STAGES if _is_on(stage, module.Config())]
+    assert [mechanism.stage for mechanism in planned] == [stage.stage for stage in switched_on]
     assert all(mechanism.noise_multiplier > 0 for mechanism in planned)
     assert accounting.epsilon(planned, TARGET.delta) <= TARGET.epsilon
 
@@ -276,7 +283,9 @@ def test_a_resume_keeps_the_releases_that_were_made(name):
     with pytest.raises(KeyboardInterrupt):
         _fit(name, run=run)
     before = {k: v.copy() for k, v in run.load_checkpoint().items() if k.startswith("release_")}
-    assert len(before) == last
+    assert len({k.split("/")[0] for k in before}) == sum(
+        isinstance(mechanism, GaussianMechanism) for mechanism in mechanisms
+    )
     fitted, _ = _fit(name, run=run)
     for key, value in before.items():
         np.testing.assert_array_equal(run.load_checkpoint()[key], value)
@@ -287,10 +296,11 @@ def test_a_resume_keeps_the_releases_that_were_made(name):
 def test_a_run_stopped_between_its_first_charge_and_its_first_checkpoint_warms_up_again():
     module = generators.load("diffusion")
     run = Watched(_mechanisms(module, _config(module)))
-    run.stop_at = len(run.mechanisms) - 1
+    denoising = [mechanism.stage for mechanism in run.mechanisms].index("dp_sgd")
+    run.stop_at = denoising
     with pytest.raises(KeyboardInterrupt):
         _fit("diffusion", run=run)
-    assert run.charges[-1] > 0
+    assert run.charges[denoising] > 0
     assert run.stages.count("warm-up") == 2
     _fit("diffusion", run=run)
     assert run.stages.count("warm-up") == 4

@@ -19,7 +19,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import GaussianStage, Mechanism, Stage
@@ -31,11 +31,14 @@ from training.randomness import reproducible
 from training.records import TrainingRecords, decode, encode
 from training.run import Run
 from training.spectrum import to_coefficients, to_images
+from training.teacher import STAGE as TEACHER_STAGE
+from training.teacher import Teacher, TeacherOptions, dealt, fit_teacher
 
 _IMAGES_AT_ONCE = 500
+_TEACHER = "teacher/"
 
 
-class Config(BaseModel):
+class Config(TeacherOptions):
     """What a data owner may set; every default was chosen on phantoms and public data."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -82,6 +85,7 @@ STAGES: tuple[Stage, ...] = (
     GaussianStage(stage="reference", noise_ratio="reference_noise_ratio"),
     GaussianStage(stage="class_means", noise_ratio="class_noise_ratio"),
     GaussianStage(stage="covariance", noise_ratio="covariance_noise_ratio"),
+    TEACHER_STAGE,
 )
 
 
@@ -93,11 +97,26 @@ class Fitted:
     schema: DatasetSchema
     model: ClassGaussian
     mechanisms: tuple[Mechanism, ...] = ()
+    teacher: Teacher | None = None
 
     def sample(
         self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
     ) -> NDArray[np.integer]:
         """Draw one image per label, the same for the same seed. Shapes: (M,) -> (M, H, W)."""
+        return dealt(
+            self._draw,
+            labels,
+            teacher=self.teacher,
+            use=self.config.teacher,
+            pool=self.config.teacher_pool,
+            seed=seed,
+            progress=progress,
+        )
+
+    def _draw(
+        self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
+    ) -> NDArray[np.integer]:
+        """Draw from the Gaussian alone."""
         rng = reproducible(seed)
         model = replace(
             self.model, residual_variance=self.model.residual_variance * self.config.texture**2
@@ -120,8 +139,9 @@ class Fitted:
         return {"log_density": self.model.log_density(coefficients, label_index)}
 
     def state(self) -> Arrays:
-        """Return the model's arrays."""
-        return self.model.state()
+        """Return the model's arrays, and the teacher's."""
+        taught = {} if self.teacher is None else self.teacher.state()
+        return self.model.state() | {f"{_TEACHER}{k}": v for k, v in taught.items()}
 
     def with_mechanisms(self, mechanisms: tuple[Mechanism, ...]) -> Self:
         """Return the same generator with the mechanisms that its manifest records."""
@@ -130,7 +150,13 @@ class Fitted:
     @classmethod
     def from_state(cls, state: Arrays, *, config: Config, schema: DatasetSchema) -> Self:
         """Rebuild what `state` returned."""
-        return cls(config=config, schema=schema, model=ClassGaussian.from_state(state))
+        taught = {k.removeprefix(_TEACHER): v for k, v in state.items() if k.startswith(_TEACHER)}
+        return cls(
+            config=config,
+            schema=schema,
+            model=ClassGaussian.from_state(state),
+            teacher=Teacher.from_state(taught, options=config, schema=schema),
+        )
 
 
 def from_state(state: Arrays, *, config: Config, schema: DatasetSchema) -> Fitted:
@@ -152,8 +178,15 @@ def fit(
         covariance_coefficients=config.covariance_coefficients,
     )
     kept = Progress(run)
-    model = fit_moments(records.checked(schema), settings, schema=schema, run=run, kept=kept)
-    fitted = Fitted(config=config, schema=schema, model=model, mechanisms=run.mechanisms)
+    records = records.checked(schema)
+    model = fit_moments(records, settings, schema=schema, run=run, kept=kept)
+    fitted = Fitted(
+        config=config,
+        schema=schema,
+        model=model,
+        mechanisms=run.mechanisms,
+        teacher=fit_teacher(records, config, schema=schema, run=run, kept=kept),
+    )
     shown = np.repeat(np.arange(len(schema.labels)), 8)[:64]
     run.show_samples(fitted.sample(shown, seed=0), shown)
     return fitted

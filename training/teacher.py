@@ -1,0 +1,341 @@
+"""A DP teacher: a linear classifier under DP-SGD, which relabels what a generator draws.
+
+The teacher sees private records through fixed features (`features.py`) and DP-SGD over persons
+(`dp_sgd.py`): a person's gradient is the average over all their images, clipped as a whole. It
+takes a stated share of the budget and is the last mechanism of a generator. What it says about
+synthetic images afterwards is post-processing and costs nothing.
+
+*Nominal* labels: softmax regression. *Ordinal* labels (grades in the order declared): one direction
+and a threshold between neighbouring grades, each a logistic regression that shares the direction
+(CORAL, Cao et al. 2020, arXiv:1901.07884), so that far fewer numbers are noised.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from privacy.errors import InvalidParameter
+from privacy.manifests import DatasetSchema
+from privacy.mechanisms import DpSgdStage
+from training import dp_sgd
+from training.checkpoints import Arrays, Progress
+from training.features import Layout, features
+from training.records import TrainingRecords
+from training.run import Run
+
+SampleProgress = Callable[[int, int], None]
+Use = Literal["off", "relabel", "filter"]
+
+_STAGE = "teacher"
+_IMAGES_AT_ONCE = 2048
+_MOST_IMAGES_PER_PERSON = 64
+_REDRAWS = 4
+# Features have norm 1; a larger scale makes the bias a smaller part of what is clipped, and lets
+# Adam's steps count for more.
+_FEATURE_SCALE = 8.0
+
+
+class TeacherOptions(BaseModel):
+    """The fields that a generator's Config inherits to have a teacher."""
+
+    teacher: Use = Field(
+        default="off",
+        description="What a DP classifier does with drawn images: nothing, relabel them, or refuse "
+        "those that it gives another label (off, relabel, filter).",
+    )
+    teacher_labels: Literal["nominal", "ordinal"] = Field(
+        default="nominal",
+        description="Whether the declared labels are grades in order (nominal, ordinal).",
+    )
+    teacher_steps: int = Field(
+        default=60, ge=1, le=10_000, description="DP-SGD steps of the teacher (count)."
+    )
+    teacher_sampling_rate: float = Field(
+        default=0.25,
+        gt=0,
+        le=1,
+        description="Probability with which a person enters a step of the teacher (probability).",
+    )
+    teacher_noise_ratio: float = Field(
+        default=1.4,
+        ge=1,
+        le=100,
+        description="Noise of the teacher, relative to spending the whole target on it (ratio).",
+    )
+    teacher_learning_rate: float = Field(
+        default=0.03, gt=0, le=10, description="Adam's first step size for the teacher (ratio)."
+    )
+    teacher_pool: float = Field(
+        default=1.5,
+        ge=1,
+        le=20,
+        description="Images drawn for each image that is dealt when relabelling (ratio).",
+    )
+
+
+STAGE = DpSgdStage(
+    stage=_STAGE,
+    steps="teacher_steps",
+    sampling_rate="teacher_sampling_rate",
+    noise_ratio="teacher_noise_ratio",
+    only_if="teacher",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """A fitted linear classifier of images."""
+
+    network: nn.Module
+    schema: DatasetSchema
+    is_ordinal: bool
+
+    def probabilities(self, images: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Return the probability of each declared label. Shapes: (N, H, W) -> (N, labels)."""
+        parts = [np.zeros((0, len(self.schema.labels)))]
+        for start in range(0, len(images), _IMAGES_AT_ONCE):
+            block = _scaled_features(images[start : start + _IMAGES_AT_ONCE], self.schema)
+            with torch.no_grad():
+                logits = self.network(torch.from_numpy(block)).double()
+            table = _ordered(logits) if self.is_ordinal else torch.softmax(logits, dim=1)
+            parts.append(table.numpy())
+        return np.concatenate(parts)
+
+    def state(self) -> Arrays:
+        """Return the weights by name."""
+        return {k: v.numpy() for k, v in self.network.state_dict().items()}
+
+    @classmethod
+    def from_state(
+        cls, state: Arrays, *, options: TeacherOptions, schema: DatasetSchema
+    ) -> Self | None:
+        """Rebuild what `state` returned; None where the options have no teacher."""
+        if options.teacher == "off":
+            return None
+        teacher = cls.blank(options, schema)
+        teacher.network.load_state_dict(
+            {k: torch.from_numpy(np.array(v)) for k, v in state.items()}
+        )
+        return teacher
+
+    @classmethod
+    def blank(cls, options: TeacherOptions, schema: DatasetSchema) -> Self:
+        """Return a teacher that has learnt nothing: all weights are 0."""
+        is_ordinal = options.teacher_labels == "ordinal"
+        size, labels = Layout.of(schema).size, len(schema.labels)
+        network = _Ordinal(size, labels) if is_ordinal else nn.Linear(size, labels)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                if parameter.requires_grad:
+                    parameter.zero_()
+        return cls(network=network, schema=schema, is_ordinal=is_ordinal)
+
+
+def fit_teacher(
+    records: TrainingRecords,
+    options: TeacherOptions,
+    *,
+    schema: DatasetSchema,
+    run: Run,
+    kept: Progress,
+) -> Teacher | None:
+    """Train the teacher within the run's mechanism of that name; None where it is switched off.
+
+    Raises: InvalidParameter if the run reserved no such mechanism.
+    """
+    if options.teacher == "off":
+        return None
+    stages = [mechanism.stage for mechanism in run.mechanisms]
+    if _STAGE not in stages:
+        raise InvalidParameter(
+            f"Fitting a teacher was refused: the run reserves {', '.join(stages) or 'nothing'} and "
+            f"no {_STAGE!r}. Plan again with this configuration."
+        )
+    teacher = Teacher.blank(options, schema)
+    dp_sgd.train(
+        teacher.network,
+        _Lessons(records, teacher, run),
+        people=records.by_person(),
+        index=stages.index(_STAGE),
+        settings=dp_sgd.DpSgdSettings(
+            # Declared, not counted; Adam makes the result nearly free of this divisor.
+            expected_batch_size=_expected_batch(options, schema),
+            learning_rate=options.teacher_learning_rate,
+            ema_decay=0.9,
+            images_per_person=_MOST_IMAGES_PER_PERSON,
+            physical_batch=_IMAGES_AT_ONCE,
+        ),
+        run=run,
+        kept=kept,
+    )
+    return teacher
+
+
+class Draw(Protocol):
+    """A generator's plain way to draw one image per label."""
+
+    def __call__(
+        self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
+    ) -> NDArray[np.integer]:
+        """Return images, the same for the same seed. Shapes: (M,) -> (M, H, W)."""
+
+
+def dealt(
+    draw: Draw,
+    labels: NDArray[np.integer],
+    *,
+    teacher: Teacher | None,
+    use: Use,
+    seed: int,
+    pool: float = 1.5,
+    progress: SampleProgress | None = None,
+) -> NDArray[np.integer]:
+    """Return one image per requested label, with the labels that the teacher sees in them.
+
+    *relabel*: `pool` times the images wanted are drawn, and each requested label gets images that the
+    teacher gives it; where these are too few, those that it holds likeliest. *filter*: an image in
+    which the teacher sees another label than it was drawn for is drawn again, a few times at most.
+    Without a teacher this is a plain draw. Shapes: (M,) -> (M, H, W), the same for the same seed.
+    """
+    labels = np.asarray(labels, dtype=np.int64)
+    if teacher is None or use == "off" or len(labels) == 0:
+        return draw(labels, seed=seed, progress=progress)
+    if use == "filter":
+        return _filtered(draw, labels, teacher=teacher, seed=seed, progress=progress)
+    asked = np.resize(labels, int(np.ceil(pool * len(labels))))
+    images = draw(asked, seed=seed, progress=_scaled(progress, len(labels)))
+    chosen = deal(teacher.probabilities(images), labels)
+    return images[chosen]
+
+
+def deal(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Choose for each requested label an image of its own, as likely of that label as can be.
+
+    Images are first offered to the label that the teacher gives them, in the order in which they
+    were drawn; labels still short take the likeliest of what is left, the shortest first. Shapes:
+    (N, labels), (M,) -> (M,) distinct indices, M <= N.
+    """
+    seen = probabilities.argmax(axis=1)
+    chosen = np.full(len(labels), -1, dtype=np.int64)
+    is_free = np.ones(len(seen), dtype=bool)
+    short = []
+    for label in np.unique(labels):
+        places = np.flatnonzero(labels == label)
+        found = np.flatnonzero(seen == label)[: len(places)]
+        chosen[places[: len(found)]] = found
+        is_free[found] = False
+        short.append((len(places) - len(found), label, places[len(found) :]))
+    for missing, label, places in sorted(short, key=lambda entry: -entry[0]):
+        free = np.flatnonzero(is_free)
+        best = free[np.argsort(-probabilities[free, label], kind="stable")[:missing]]
+        chosen[places] = best
+        is_free[best] = False
+    return chosen
+
+
+def _filtered(
+    draw: Draw,
+    labels: NDArray[np.integer],
+    *,
+    teacher: Teacher,
+    seed: int,
+    progress: SampleProgress | None,
+) -> NDArray[np.integer]:
+    """Draw images, and draw again, `_REDRAWS` times at most, where the teacher sees another label."""
+    images = draw(labels, seed=seed, progress=progress)
+    best = teacher.probabilities(images)
+    for round_number in range(1, _REDRAWS + 1):
+        places = np.flatnonzero(best.argmax(axis=1) != labels)
+        if len(places) == 0:
+            break
+        again = draw(labels[places], seed=_derived(seed, round_number))
+        table = teacher.probabilities(again)
+        own = labels[places]
+        is_better = table[np.arange(len(own)), own] > best[places, own]
+        images[places[is_better]] = again[is_better]
+        best[places[is_better]] = table[is_better]
+    return images
+
+
+def _derived(seed: int, round_number: int) -> int:
+    return int(np.random.SeedSequence([seed, round_number]).generate_state(1)[0])
+
+
+def _scaled(progress: SampleProgress | None, wanted: int) -> SampleProgress | None:
+    """Report a pool's progress in images wanted."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(done * wanted // total, wanted)
+
+
+class _Lessons:
+    """The objective of DP-SGD: tell a record's label from its features."""
+
+    def __init__(self, records: TrainingRecords, teacher: Teacher, run: Run) -> None:
+        self._labels = torch.from_numpy(np.asarray(records.labels, dtype=np.int64))
+        self._is_ordinal = teacher.is_ordinal
+        size = Layout.of(teacher.schema).size
+        # Half precision halves the memory of the largest thing that a fit holds.
+        self._features = np.empty((len(records), size), dtype=np.float16)
+        for start in range(0, len(records), _IMAGES_AT_ONCE):
+            block = records.images[start : start + _IMAGES_AT_ONCE]
+            self._features[start : start + len(block)] = _scaled_features(block, teacher.schema)
+            # As a percentage: how many records there are is private.
+            run.progress("features", 100 * (start + len(block)) // len(records), 100)
+
+    def examples(self, records: NDArray[np.int64]) -> dp_sgd.Examples:
+        """Return features and labels of records."""
+        values = torch.from_numpy(self._features[records].astype(np.float32))
+        return values, self._labels[torch.from_numpy(records)]
+
+    def loss(self, network: Callable[..., Tensor], examples: dp_sgd.Examples) -> Tensor:
+        """Return the cross-entropy of each record (nats)."""
+        values, labels = examples
+        logits = network(values)
+        if not self._is_ordinal:
+            return functional.cross_entropy(logits, labels, reduction="none")
+        is_above = (labels[:, None] > torch.arange(logits.shape[1])).float()
+        losses = functional.binary_cross_entropy_with_logits(logits, is_above, reduction="none")
+        return losses.sum(dim=1)
+
+
+class _Ordinal(nn.Module):
+    """One direction, and a threshold between neighbouring grades. Shapes: (N, D) -> (N, grades - 1).
+
+    The outputs are the logits of being above each grade but the last.
+    """
+
+    def __init__(self, size: int, grades: int) -> None:
+        super().__init__()
+        self.direction = nn.Linear(size, 1, bias=False)
+        self.thresholds = nn.Linear(1, max(grades - 1, 1))
+        nn.init.ones_(self.thresholds.weight)
+        self.thresholds.weight.requires_grad_(False)  # noqa: FBT003  (torch names it so)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the logits."""
+        result: Tensor = self.thresholds(self.direction(values))
+        return result
+
+
+def _ordered(logits: Tensor) -> Tensor:
+    """Return grade probabilities; noise may have crossed thresholds, so they are put in order."""
+    above = torch.sigmoid(logits).cummin(dim=1).values
+    edge = torch.ones_like(above[:, :1])
+    ladder = torch.cat([edge, above, torch.zeros_like(edge)], dim=1)
+    return ladder[:, :-1] - ladder[:, 1:]
+
+
+def _expected_batch(options: TeacherOptions, schema: DatasetSchema) -> int:
+    return max(1, round(options.teacher_sampling_rate * schema.declared_count))
+
+
+def _scaled_features(images: NDArray[np.integer], schema: DatasetSchema) -> NDArray[np.float32]:
+    return features(images, schema) * np.float32(_FEATURE_SCALE)
