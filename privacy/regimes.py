@@ -91,10 +91,10 @@ def recommendation(name: str, *, schema: DatasetSchema, units: int, epsilon: flo
     amount = _amount(schema, units=units, epsilon=epsilon)
     if units * epsilon < SMALL_UNIT_EPSILON:
         return (
-            f"{name} is recommended: {amount}, and below about {SMALL_UNIT_EPSILON:,.0f} averages "
-            "are all that can be learnt."
+            f"Recommended: {name}. {amount}, and below about {SMALL_UNIT_EPSILON:,.0f} averages are "
+            "all that can be learnt."
         )
-    return f"{name} is recommended: {amount}, which is enough for a network to learn from."
+    return f"Recommended: {name}. {amount}, which is enough for a network to learn from."
 
 
 def _own_training(
@@ -137,21 +137,21 @@ def _about_learning(
         batch = round(quietest.sampling_rate * units)
         return (
             f"The batch is too small: with {batch:,} {_words(schema)} a step over "
-            f"{quietest.steps:,} steps the injected noise is {noise:.1e} per unit of gradient, "
-            f"where about {possible:.1e} would be possible. Take a larger expected batch or more "
+            f"{quietest.steps:,} steps the injected noise is {noise:.2g} per unit of gradient, "
+            f"where about {possible:.2g} would be possible. Take a larger expected batch or more "
             "steps; both cost time, not epsilon."
         )
     amount = _amount(schema, units=units, epsilon=epsilon)
     if noise > TOO_LOUD:
         return (
-            f"Too little to learn from: {amount}. The injected noise, {noise:.1e} per unit of "
-            f"gradient, is above {TOO_LOUD:.0e}, where a network learns next to nothing that "
+            f"Too little to learn from: {amount}. The injected noise, {noise:.2g} per unit of "
+            f"gradient, is above {TOO_LOUD:g}, where a network learns next to nothing that "
             f"averages do not say. Use statistics, add {_words(schema)}, or ask for a larger "
             "epsilon."
         )
     return (
-        f"Little to learn from: {amount}. The injected noise is {noise:.1e} per unit of gradient "
-        "(55,000 units at epsilon 1 have 7e-5). Expect coarse images, and compare them with those "
+        f"Little to learn from: {amount}. The injected noise is {noise:.2g} per unit of gradient "
+        "(55,000 units at epsilon 1 have 7e-05). Expect coarse images, and compare them with those "
         "of statistics, which are cheap to make."
     )
 

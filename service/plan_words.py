@@ -27,7 +27,7 @@ def plan_lines(plan: TrainingPlan) -> Iterator[str]:
     for warning in plan.warnings:
         yield f"warning         {warning}"
     if plan.recommendation:
-        yield f"recommended     {plan.recommendation}"
+        yield plan.recommendation
 
 
 def mechanism_words(mechanism: dict[str, object]) -> str:

@@ -98,4 +98,4 @@ def test_the_most_demanding_generator_that_the_data_carries_is_recommended():
     assert regimes.recommended(known, **large) == "diffusion"
     assert regimes.recommended({"exotic": None}, **large) == ""
     told = regimes.recommendation("statistics", schema=schema(), **small)
-    assert told.startswith("statistics is recommended: 5,000 persons × epsilon 1 is 5,000")
+    assert told.startswith("Recommended: statistics. 5,000 persons × epsilon 1 is 5,000")

@@ -70,7 +70,7 @@ def test_a_plan_warns_and_recommends_in_sentences(walk: Walk, version) -> None:
     found = plan(walk, version)
     assert any(sentence.startswith("Too little to learn from") for sentence in found.warnings)
     assert found.recommended == "statistics"
-    assert found.recommendation.startswith("statistics is recommended")
+    assert found.recommendation.startswith("Recommended: statistics.")
     assert plan(walk, version, generator="statistics").warnings == ()
 
 

@@ -75,13 +75,13 @@ def test_the_plan_shows_cost_warnings_and_advice_and_renews_itself_until_the_dry
     page = planned(browser, version).get_data(as_text=True)
     assert "of 3 left, at δ" in page
     assert "Too little to learn from" in page
-    assert "statistics is recommended" in page
+    assert "Recommended: statistics." in page
     assert "A dry run on random images is under way" in page
     assert 'data-live="2"' in page
     (job,) = jobs_of(people, version, JobKind.ESTIMATE)
     people.succeed(job, people.claim(job), RESULT)
     page = planned(browser, version).get_data(as_text=True)
-    assert "3 min, about 3.0 GiB of memory" in page
+    assert "About 3 min, about 3.0 GiB of memory" in page
     assert "a small machine" in page
     assert "data-live" not in page
     assert len(jobs_of(people, version, JobKind.ESTIMATE)) == 1
