@@ -1,0 +1,61 @@
+"""Files that the utility benchmark leaves behind: samples, contact sheets, tried configurations."""
+
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.utility_seed import Request
+from privacy.manifests import DatasetSchema
+from training.utility import Labelled
+from workers.contact_sheet import Block, draw_contact_sheet, write_private
+
+_ROOT = Path(__file__).resolve().parent.parent
+_TRIED = "configurations_tried.json"
+
+
+class Output:
+    """The folder that --out names."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def save(
+        self, name: str, synthetic: Labelled, caption: str, schema: DatasetSchema
+    ) -> dict[str, str]:
+        """Write a synthetic set and its contact sheet; return their paths from the repository."""
+        arrays, sheet = self.folder / f"{name}.npz", self.folder / f"{name}.png"
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer, train_images=synthetic.images, train_labels=synthetic.labels.astype(np.int16)
+        )
+        write_private(arrays, buffer.getvalue(), mode=0o644)
+        block = Block("synthetic", synthetic.images, synthetic.labels)
+        content = draw_contact_sheet(
+            [block], label=schema.label, labels=schema.labels, caption=caption, warning=None
+        )
+        write_private(sheet, content, mode=0o644)
+        return {"samples_file": from_root(arrays), "contact_sheet": from_root(sheet)}
+
+    def count_configuration(self, data_digest: str, request: Request) -> int:
+        """Note that a configuration looks at this data; return how many distinct ones have.
+
+        The same configuration at another epsilon or seed is not another one.
+        """
+        path = self.folder / _TRIED
+        tried = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        described = json.dumps([request.generator, dict(request.settings)], sort_keys=True)
+        of_data = set(tried.get(data_digest, []))
+        of_data.add(hashlib.sha256(described.encode()).hexdigest())
+        tried[data_digest] = sorted(of_data)
+        write_private(path, json.dumps(tried, indent=1).encode())
+        return len(of_data)
+
+
+def from_root(path: Path) -> str:
+    """Return a path relative to the repository root."""
+    return Path(os.path.relpath(path.resolve(), _ROOT)).as_posix()

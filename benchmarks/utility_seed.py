@@ -1,0 +1,170 @@
+"""One seed of the utility benchmark: plan, fit, sample. All persons train; there is no audit split."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.image_sets import ImageSet
+from privacy import accounting
+from privacy.manifests import DatasetSchema
+from privacy.mechanisms import Mechanism, PrivacyTarget, UnitOfPrivacy, mechanisms_to_json
+from privacy.planning import plan_mechanisms
+from service.walkthrough.display import Display
+from training import generators
+from training.generators import Fitted
+from training.records import TrainingRecords
+from training.run import LocalRun
+from training.utility import Labelled
+
+_PROBE = 400  # images drawn to learn how fast drawing is
+_FEWEST_SAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one run of the benchmark asks of a generator."""
+
+    generator: str
+    settings: Mapping[str, Any]
+    target: PrivacyTarget
+    unit: UnitOfPrivacy
+    samples: int
+    minutes: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A fitted generator's synthetic sets, by whether a teacher relabelled them, and what they cost."""
+
+    mechanisms: tuple[Mechanism, ...]
+    sets: dict[bool, Labelled]
+    fit_seconds: float
+    sample_seconds: dict[bool, float]
+    wanted: int
+    minutes: float | None
+
+    def as_json(self, request: Request, *, relabelled: bool) -> dict[str, Any]:
+        """Return what a result says about fitting and sampling."""
+        records = self.sets[relabelled]
+        spent = self.fit_seconds + self.sample_seconds[relabelled]
+        counts = np.bincount(records.labels)
+        return {
+            "generator": request.generator,
+            "config": dict(request.settings),
+            "relabelled": relabelled,
+            "unit": request.unit.value,
+            "epsilon_requested": request.target.epsilon,
+            "epsilon_rederived": accounting.epsilon(self.mechanisms, request.target.delta),
+            "delta": request.target.delta,
+            "mechanisms": mechanisms_to_json(self.mechanisms),
+            "fit_seconds": self.fit_seconds,
+            "sample_seconds": self.sample_seconds[relabelled],
+            "minutes_allowed": self.minutes,
+            "within_minutes": None if self.minutes is None else spent <= 60 * self.minutes,
+            "samples": len(records),
+            "samples_wanted": self.wanted,
+            "label_distribution": (counts / counts.sum()).tolist(),
+        }
+
+
+class WatchedRun(LocalRun):
+    """A local run that moves a bar."""
+
+    def __init__(
+        self, mechanisms: tuple[Mechanism, ...], advance: Callable[[int, int], None]
+    ) -> None:
+        super().__init__(mechanisms)
+        self._advance = advance
+
+    def progress(
+        self,
+        stage: str,
+        step: int,
+        total: int,
+        *,
+        public_metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Move the bar."""
+        super().progress(stage, step, total, public_metrics=public_metrics)
+        self._advance(step, total)
+
+
+def plan(request: Request, schema: DatasetSchema) -> tuple[Any, tuple[Mechanism, ...]]:
+    """Return the generator's configuration and its mechanisms, from declared numbers alone."""
+    module = generators.load(request.generator)
+    config = module.Config(**request.settings)
+    mechanisms = plan_mechanisms(
+        module.STAGES,
+        config=config.model_dump(),
+        target=request.target,
+        public_train_count=schema.declared_count,
+    )
+    return config, mechanisms
+
+
+def fit_and_sample(request: Request, real: ImageSet, *, seed: int, display: Display) -> Drawn:
+    """Fit on all persons of the training set, then draw with labels uniform over the declared set."""
+    schema = real.schema.model_copy(update={"unit": request.unit})
+    config, mechanisms = plan(request, schema)
+    records = TrainingRecords(
+        images=real.train.images, labels=real.train.labels, persons=_units(real, request.unit)
+    )
+    started = time.perf_counter()
+    with display.step(f"fit {seed}", f"seed {seed}: fit {request.generator}") as advance:
+        run = WatchedRun(mechanisms, advance)
+        module = generators.load(request.generator)
+        fitted = module.fit(records, config, schema=schema, run=run, seed=seed)
+    fit_seconds = time.perf_counter() - started
+    left = None if request.minutes is None else 60 * request.minutes - fit_seconds
+    sets: dict[bool, Labelled] = {}
+    seconds: dict[bool, float] = {}
+    for relabelled, source in _variants(fitted).items():
+        count = _affordable(source, schema, wanted=request.samples, seconds=left)
+        labels = (np.arange(count) % len(schema.labels)).astype(np.int64)
+        started = time.perf_counter()
+        title = f"seed {seed}: sample {count}{' with relabelling' if relabelled else ''}"
+        with display.step(f"sample {seed} {relabelled}", title) as advance:
+            images = source.sample(labels, seed=seed, progress=advance)
+        seconds[relabelled] = time.perf_counter() - started
+        sets[relabelled] = Labelled.of(images, labels)
+    return Drawn(
+        mechanisms=fitted.mechanisms or mechanisms,
+        sets=sets,
+        fit_seconds=fit_seconds,
+        sample_seconds=seconds,
+        wanted=request.samples,
+        minutes=request.minutes,
+    )
+
+
+def _units(real: ImageSet, unit: UnitOfPrivacy) -> NDArray[np.integer]:
+    """Return the unit of privacy of each record."""
+    if unit is UnitOfPrivacy.RECORD:
+        return np.arange(len(real.train))
+    _, numbers = np.unique(real.train.persons, return_inverse=True)
+    return np.asarray(numbers)
+
+
+def _variants(fitted: Fitted) -> dict[bool, Fitted]:
+    """Return the generator as fitted and, if it has a teacher, without it; the released one first."""
+    released: Any = fitted  # not every generator has a teacher
+    if getattr(released, "teacher", None) is None:
+        return {False: fitted}
+    return {True: fitted, False: replace(released, teacher=None)}
+
+
+def _affordable(
+    fitted: Fitted, schema: DatasetSchema, *, wanted: int, seconds: float | None
+) -> int:
+    """Return how many images can be drawn in the seconds that are left, from a short probe."""
+    if seconds is None or wanted <= _FEWEST_SAMPLES:
+        return wanted
+    labels = (np.arange(_PROBE) % len(schema.labels)).astype(np.int64)
+    started = time.perf_counter()
+    fitted.sample(labels, seed=0)
+    each = (time.perf_counter() - started) / _PROBE
+    return int(min(wanted, max(_FEWEST_SAMPLES, (seconds - each * _PROBE) / each)))
