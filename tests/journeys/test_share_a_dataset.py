@@ -13,6 +13,7 @@ from rich.console import Console
 
 from privacy.mechanisms import UnitOfPrivacy
 from service.client import JobFailed, ProblemError
+from service.resources import TrainingPlan
 from service.walkthrough.actors import make_actors
 from service.walkthrough.declaration import declare
 from service.walkthrough.display import Display
@@ -92,11 +93,34 @@ def walkthrough(folder: Path, actors, *, generator: str, seed: int) -> Walkthrou
     return Walkthrough(actors, request, Display(Console(file=io.StringIO())), folder)
 
 
+def check_what_training_would_take(walk: Walkthrough) -> None:
+    """Ask for the plan, wait for the worker's dry run, and ask again."""
+    owner, asked = walk.actors.owner, walk.request
+
+    def plan() -> TrainingPlan:
+        return owner.plan_training(
+            walk.record.version.id,
+            generator=asked.generator,
+            epsilon=asked.epsilon,
+            tier=asked.tier,
+            samples=asked.samples,
+        )
+
+    first = plan().estimate
+    assert first.state == "pending"
+    owner.wait(first.job_id)
+    found = plan()
+    assert (found.accepted, found.estimate.state) == (True, "ready")
+    assert 0 < found.estimate.seconds < 300
+    assert found.estimate.peak_bytes > 10**7
+
+
 def test_a_dataset_is_shared_from_upload_to_verified_download(actors, tmp_path):
     walk = walkthrough(tmp_path, actors, generator="statistics", seed=1)
     walk.upload()
     assert walk.record.version.person_count == PERSONS
     assert walk.record.version.record_count == 2 * PERSONS
+    check_what_training_would_take(walk)
     walk.train()
     walk.check_verdict()
     walk.review()
