@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 
 from privacy.manifests import DatasetSchema
 from training.phantoms.anatomy import draw_strangers
-from training.phantoms.parameters import GRADES, HIGH, LOW, NAMES, Floats, as_table, from_table
+from training.phantoms.parameters import (
+    GRADED,
+    GRADES,
+    HIGH,
+    LOW,
+    NAMES,
+    Floats,
+    as_table,
+    from_table,
+)
 from training.phantoms.prior import Prior
 from training.phantoms.radiograph import render_knees
 from training.records import Float, encode, pixel_type
@@ -24,6 +33,8 @@ _KNEES_PER_GRADE = 300
 # Clinics differ more from each other than the films of one clinic do.
 _SEARCH = {"exposure": 3.5, "contrast": 2.0}
 _SEARCH_OTHERWISE = 1.5
+# Squared standard errors below which a difference between labels is taken for drift.
+_DRIFT = 9.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +43,10 @@ class Candidates:
 
     table: Floats  # (labels, count, parameters)
     is_right: NDArray[np.bool_]  # (labels, count)
+
+    def take(self, count: int) -> "Candidates":
+        """Return the first `count` of every label."""
+        return Candidates(table=self.table[:, :count], is_right=self.is_right[:, :count])
 
     def render(self, schema: DatasetSchema, rng: np.random.Generator) -> Float:
         """Draw every candidate once, in [-0.5, 0.5]. Shapes: (labels, count, height, width)."""
@@ -100,6 +115,25 @@ def next_candidates(
     rows = np.arange(labels)[:, None]
     table = vary(candidates.table[rows, parents], step, prior=prior, rng=rng)
     return Candidates(table=table, is_right=candidates.is_right[rows, parents])
+
+
+def settle(candidates: Candidates, weights: NDArray[np.float64]) -> Candidates:
+    """Take away differences of body and film between labels that chance explains.
+
+    The grade decides the findings; size, positioning and exposure differ between labels by drift,
+    and a classifier would learn that drift. Every label's mean of such a parameter is drawn to the
+    mean of all labels, unless it lies many standard errors away (positive-part James-Stein).
+    """
+    graded = len(GRADED)
+    free = candidates.table[:, :, graded:].astype(np.float64)
+    mean = (weights[:, :, None] * free).sum(axis=1, keepdims=True)  # (labels, 1, parameters)
+    variance = (weights[:, :, None] * np.square(free - mean)).sum(axis=1, keepdims=True)
+    error = _DRIFT * variance * np.square(weights).sum(axis=1)[:, None, None]
+    away = mean - mean.mean(axis=0)
+    believed = np.clip(1 - error / np.maximum(np.square(away), 1e-12), 0, 1)
+    table = candidates.table.copy()
+    table[:, :, graded:] = np.clip(free - (1 - believed) * away, LOW[graded:], HIGH[graded:])
+    return Candidates(table=table, is_right=candidates.is_right)
 
 
 def weights_from_votes(

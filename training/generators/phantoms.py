@@ -41,6 +41,7 @@ from training.phantom_evolution import (
     first_candidates,
     nearest_votes,
     next_candidates,
+    settle,
     squared_distances,
     vary,
     weights_from_votes,
@@ -180,6 +181,7 @@ class Fitted:
             "centre": self.embedding.centre,
             "spread": self.embedding.spread,
             "weight": self.embedding.weight,
+            "readout": self.embedding.readout,
         }
 
     def with_mechanisms(self, mechanisms: tuple[Mechanism, ...]) -> Self:
@@ -197,7 +199,10 @@ class Fitted:
             ),
             weights=state["weights"].astype(np.float64),
             embedding=Embedding(
-                *(state[name].astype(np.float32) for name in ("centre", "spread", "weight"))
+                **{
+                    name: state[name].astype(np.float32)
+                    for name in ("centre", "spread", "weight", "readout")
+                }
             ),
         )
 
@@ -237,6 +242,7 @@ def fit(
             noise=mechanism.noise_multiplier,
             threshold=config.threshold,
         )
+        survivors = settle(survivors, weights)
         run.progress("votes", index + 1, len(run.mechanisms))
     fitted = Fitted(
         config=config,

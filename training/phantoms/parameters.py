@@ -61,6 +61,8 @@ PARAMETERS = (
     Parameter("noise", "share", 0.002, 0.05, "standard deviation of quantum noise, of full scale"),
 )
 NAMES = tuple(parameter.name for parameter in PARAMETERS)
+GRADED = NAMES[: NAMES.index("alignment") + 1]
+"""The parameters that the grade decides."""
 
 
 @dataclass(frozen=True)
