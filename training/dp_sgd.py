@@ -236,7 +236,8 @@ class Trainer:
                 draws=batch.draws,
                 precision=self._settings.precision,
             )
-        parameters = dict(self._network.named_parameters())
+        # Detached: a graph behind the sum would keep every micro-batch of the run in memory.
+        parameters = {name: p.detach() for name, p in self._network.named_parameters()}
         return self._gradients.clipped_sum(parameters, examples, micro_batch.lines, clip=self._clip)
 
     def _clipped_gradient_of_one(self, batch: PersonBatch, person: int) -> Tensor:

@@ -125,6 +125,13 @@ def test_adding_a_person_changes_the_sum_by_at_most_the_clip(count, scale, clipp
     assert float((sums[1] - sums[0]).norm()) <= 0.3 * (1 + 1e-6)
 
 
+@pytest.mark.parametrize("way", ["captured", "vmap"])
+def test_a_sum_carries_no_graph_that_would_keep_earlier_batches_in_memory(way):
+    trainer = _trainer(_network(), _regression(4), np.arange(4), gradients=way)
+    trainer.accumulate(np.arange(4))
+    assert not trainer.optimizer.clipped_sum.requires_grad
+
+
 def test_no_more_than_the_stated_images_of_a_person_are_used_in_a_step():
     persons = _persons_of_1_2_and_50_images()
     batch = PersonBatch.choose(
