@@ -7,9 +7,18 @@ averages already say. Images are drawn by walking from the Gaussian's images, wi
 clean ones. It takes minutes on two processor cores; the gain over *statistics* is sharper edges and
 shapes, and it grows with persons × epsilon.
 
+**Large images.** Above 64 pixels the longer side is shrunk by a whole factor, image by image; all of
+the above happens there, and an upsampler that has seen only procedural or phantom pictures enlarges
+what is drawn. Its fine detail is plausible, not evidence. There are no pretrained weights here, so
+nothing is adapted from a large public model.
+
+**Teacher.** With `teacher`, a DP linear classifier takes a share of the budget, and drawn images are
+dealt to the labels that it sees in them; at 64 pixels this says more about a grade than the images'
+own class means do.
+
 **Sensitivity.** The releases: one clipped table per person. DP-SGD: one gradient per person and
 step, averaged over the person's images and noise draws before it is clipped; Poisson sampling of
-persons; division by the public expected batch size.
+persons; division by the public expected batch size. Warm start and upsampler see no record.
 
 **Sources.** Karras et al. 2022, arXiv:2206.00364 (diffusion); Dockhorn et al. 2023,
 arXiv:2210.09929 (several noise draws per record, DP diffusion); Li et al. 2025, DP-FETA (statistics
@@ -22,21 +31,15 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from privacy.manifests import DatasetSchema
-from privacy.mechanisms import (
-    DpSgdStage,
-    GaussianStage,
-    Mechanism,
-    PoissonSubsampledGaussianMechanism,
-    Stage,
-)
+from privacy.mechanisms import Mechanism, PoissonSubsampledGaussianMechanism
 from training import diffusion as equations
 from training import dp_sgd, warm_start
 from training.checkpoints import Arrays, Progress
 from training.class_gaussian import ClassGaussian
+from training.diffusion_options import STAGES, Config
 from training.generators import SampleProgress
 from training.moments import MomentSettings, fit_moments
 from training.networks import ConditionalUnet
@@ -45,125 +48,16 @@ from training.records import TrainingRecords, decode, encode
 from training.refinement import Denoising, warm_up
 from training.run import Run
 from training.spectrum import to_coefficients, to_images
+from training.teacher import Teacher, dealt, fit_teacher
 from training.upsampling import Scale, Upsampler, train_upsampler
-from training.warm_start import WarmStart
+
+__all__ = ["STAGES", "Config", "Fitted", "fit", "from_state"]
 
 _IMAGES_AT_ONCE = 200
 _DP_SGD_INDEX = 3
 _SCORE_LEVELS = (0.1, 0.3, 0.8)
 _SCORE_DRAWS = 2
 _GRID_PER_LABEL = 6
-
-
-class Config(BaseModel):
-    """What a data owner may set; every default was chosen on phantoms and public data."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    steps: int = Field(
-        default=100,
-        ge=1,
-        le=20_000,
-        description="DP-SGD steps (count); each costs budget and time.",
-    )
-    expected_batch_size: int = Field(
-        default=256, ge=8, le=65_536, description="Persons per DP-SGD step on average (count)."
-    )
-    images_per_person: int = Field(
-        default=1,
-        ge=1,
-        le=64,
-        description="Most images of a person used in one step, drawn at random (count).",
-    )
-    noise_draws: int = Field(
-        default=1,
-        ge=1,
-        le=64,
-        description="Noise draws per image and step, averaged before clipping (count).",
-    )
-    features: int = Field(
-        default=32, ge=16, le=256, multiple_of=8, description="Width of the network (channels)."
-    )
-    learning_rate: float = Field(
-        default=2e-3, gt=0, le=1, description="Adam's first step size; it falls linearly (ratio)."
-    )
-    texture: float = Field(
-        default=0.4,
-        gt=0,
-        le=2,
-        description="Share of the Gaussian's random grain that the network starts from (ratio).",
-    )
-    warm_start: WarmStart = Field(
-        default="procedural",
-        description="Pictures seen before any record, free: procedural (dead leaves), phantoms "
-        "(knee radiographs with five ordered grades only), public (a set handed in as public; "
-        "library only), or none.",
-    )
-    warm_up_steps: int = Field(
-        default=300,
-        ge=0,
-        le=100_000,
-        description="Training steps on those pictures before any record; free (count).",
-    )
-    upsampler_steps: int = Field(
-        default=300,
-        ge=0,
-        le=100_000,
-        description="Steps of the upsampler, for images above 64 pixels only; free (count).",
-    )
-    max_grad_norm: float = Field(
-        default=1.0, gt=0, le=1e3, description="Clipping bound of a person's gradient (L2 norm)."
-    )
-    ema_decay: float = Field(
-        default=0.95, ge=0, lt=1, description="Decay per step of the weights' moving average."
-    )
-    sampling_steps: int = Field(
-        default=6, ge=1, le=200, description="Denoising steps per synthetic image (count)."
-    )
-    fresh_noise: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="Share of the noise that is drawn anew at each denoising step (ratio).",
-    )
-    physical_batch: int = Field(
-        default=64,
-        ge=1,
-        le=8192,
-        description="Images in memory at once (count); no effect on privacy.",
-    )
-    mean_frequencies: int = Field(
-        default=64, ge=4, le=512, description="Cosine frequencies per axis kept in means (count)."
-    )
-    covariance_coefficients: int = Field(
-        default=200, ge=8, le=600, description="Cosine coefficients with a covariance (count)."
-    )
-    reference_noise_ratio: float = Field(
-        default=5.0,
-        ge=1,
-        le=100,
-        description="Noise of the mean image, relative to spending the whole target on it (ratio).",
-    )
-    class_noise_ratio: float = Field(
-        default=1.9,
-        ge=1,
-        le=100,
-        description="Noise of the class means, relative to spending the whole target (ratio).",
-    )
-    covariance_noise_ratio: float = Field(
-        default=2.5,
-        ge=1,
-        le=100,
-        description="Noise of the second moment, relative to spending the whole target (ratio).",
-    )
-
-
-STAGES: tuple[Stage, ...] = (
-    GaussianStage(stage="reference", noise_ratio="reference_noise_ratio"),
-    GaussianStage(stage="class_means", noise_ratio="class_noise_ratio"),
-    GaussianStage(stage="covariance", noise_ratio="covariance_noise_ratio"),
-    DpSgdStage(stage="dp_sgd", steps="steps", expected_batch_size="expected_batch_size"),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +69,7 @@ class Fitted:
     model: ClassGaussian
     network: nn.Module
     upsampler: Upsampler | None = None
+    teacher: Teacher | None = None
     mechanisms: tuple[Mechanism, ...] = ()
     scale: Scale = field(init=False)
     start: ClassGaussian = field(init=False)
@@ -193,8 +88,19 @@ class Fitted:
     def sample(
         self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
     ) -> NDArray[np.integer]:
-        """Draw one image per label, the same for the same seed. Shapes: (M,) -> (M, H, W)."""
-        return self.drawn(labels, seed=seed, progress=progress)
+        """Draw one image per label, the same for the same seed. Shapes: (M,) -> (M, H, W).
+
+        With a teacher, images are dealt to the labels that it sees in them.
+        """
+        return dealt(
+            self.drawn,
+            labels,
+            teacher=self.teacher,
+            use=self.config.teacher,
+            seed=seed,
+            pool=self.config.teacher_pool,
+            progress=progress,
+        )
 
     def drawn(
         self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
@@ -272,6 +178,8 @@ class Fitted:
         if self.upsampler is not None:
             enlarging = self.upsampler.state_dict()
             weights |= {f"upsampler/{k}": v.numpy() for k, v in enlarging.items()}
+        if self.teacher is not None:
+            weights |= {f"teacher/{k}": v for k, v in self.teacher.state().items()}
         return {f"moments/{k}": v for k, v in self.model.state().items()} | weights
 
     def with_mechanisms(self, mechanisms: tuple[Mechanism, ...]) -> Self:
@@ -287,7 +195,14 @@ class Fitted:
         if upsampler is not None:
             upsampler.load_state_dict(_tensors(_under(state, "upsampler/")))
         model = ClassGaussian.from_state(_under(state, "moments/"))
-        return cls(config=config, schema=schema, model=model, network=network, upsampler=upsampler)
+        return cls(
+            config=config,
+            schema=schema,
+            model=model,
+            network=network,
+            upsampler=upsampler,
+            teacher=Teacher.from_state(_under(state, "teacher/"), options=config, schema=schema),
+        )
 
 
 def from_state(state: Arrays, *, config: Config, schema: DatasetSchema) -> Fitted:
@@ -333,7 +248,8 @@ def fit(
         small = None if public is None else scale.records(public.checked(schema))
         _warm_up(fitted, public=small, scale=scale, run=run, seed=seed)
     ran = _refine(fitted, base, scale=scale, run=run, kept=kept)
-    return fitted.with_mechanisms(
+    teacher = fit_teacher(records, config, schema=schema, run=run, kept=kept)
+    return replace(fitted, teacher=teacher).with_mechanisms(
         (*run.mechanisms[:_DP_SGD_INDEX], ran, *run.mechanisms[_DP_SGD_INDEX + 1 :])
     )
 

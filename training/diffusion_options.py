@@ -1,0 +1,125 @@
+"""What a data owner may set of the diffusion generator, and the mechanisms it will run."""
+
+from pydantic import ConfigDict, Field
+
+from privacy.mechanisms import DpSgdStage, GaussianStage, Stage
+from training import teacher
+from training.warm_start import WarmStart
+
+
+class Config(teacher.TeacherOptions):
+    """What a data owner may set; every default was chosen on phantoms and public data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    steps: int = Field(
+        default=100,
+        ge=1,
+        le=20_000,
+        description="DP-SGD steps (count); each costs budget and time.",
+    )
+    expected_batch_size: int = Field(
+        default=256, ge=8, le=65_536, description="Persons per DP-SGD step on average (count)."
+    )
+    images_per_person: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Most images of a person used in one step, drawn at random (count).",
+    )
+    noise_draws: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Noise draws per image and step, averaged before clipping (count).",
+    )
+    features: int = Field(
+        default=32, ge=16, le=256, multiple_of=8, description="Width of the network (channels)."
+    )
+    learning_rate: float = Field(
+        default=2e-3, gt=0, le=1, description="Adam's first step size; it falls linearly (ratio)."
+    )
+    texture: float = Field(
+        default=0.4,
+        gt=0,
+        le=2,
+        description="Share of the Gaussian's random grain that the network starts from (ratio).",
+    )
+    warm_start: WarmStart = Field(
+        default="procedural",
+        description="Pictures seen before any record, free: procedural (dead leaves), phantoms "
+        "(knee radiographs with five ordered grades only), public (a set handed in as public; "
+        "library only), or none.",
+    )
+    warm_up_steps: int = Field(
+        default=300,
+        ge=0,
+        le=100_000,
+        description="Training steps on those pictures before any record; free (count).",
+    )
+    upsampler_steps: int = Field(
+        default=300,
+        ge=0,
+        le=100_000,
+        description="Steps of the upsampler, for images above 64 pixels only; free (count).",
+    )
+    max_grad_norm: float = Field(
+        default=1.0, gt=0, le=1e3, description="Clipping bound of a person's gradient (L2 norm)."
+    )
+    ema_decay: float = Field(
+        default=0.95, ge=0, lt=1, description="Decay per step of the weights' moving average."
+    )
+    sampling_steps: int = Field(
+        default=6, ge=1, le=200, description="Denoising steps per synthetic image (count)."
+    )
+    fresh_noise: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of the noise that is drawn anew at each denoising step (ratio).",
+    )
+    physical_batch: int = Field(
+        default=64,
+        ge=1,
+        le=8192,
+        description="Images in memory at once (count); no effect on privacy.",
+    )
+    mean_frequencies: int = Field(
+        default=64, ge=4, le=512, description="Cosine frequencies per axis kept in means (count)."
+    )
+    covariance_coefficients: int = Field(
+        default=200, ge=8, le=600, description="Cosine coefficients with a covariance (count)."
+    )
+    reference_noise_ratio: float = Field(
+        default=5.0,
+        ge=1,
+        le=100,
+        description="Noise of the mean image, relative to spending the whole target on it (ratio).",
+    )
+    class_noise_ratio: float = Field(
+        default=1.9,
+        ge=1,
+        le=100,
+        description="Noise of the class means, relative to spending the whole target (ratio).",
+    )
+    covariance_noise_ratio: float = Field(
+        default=2.5,
+        ge=1,
+        le=100,
+        description="Noise of the second moment, relative to spending the whole target (ratio).",
+    )
+    teacher_noise_ratio: float = Field(
+        default=1.8,
+        ge=1,
+        le=100,
+        description="Noise of the teacher, relative to spending the whole target on it (ratio).",
+    )
+
+
+STAGES: tuple[Stage, ...] = (
+    GaussianStage(stage="reference", noise_ratio="reference_noise_ratio"),
+    GaussianStage(stage="class_means", noise_ratio="class_noise_ratio"),
+    GaussianStage(stage="covariance", noise_ratio="covariance_noise_ratio"),
+    DpSgdStage(stage="dp_sgd", steps="steps", expected_batch_size="expected_batch_size"),
+    teacher.STAGE,
+)
