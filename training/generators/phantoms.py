@@ -18,6 +18,9 @@ is one Gaussian release of that histogram; candidates are made from the public p
 earlier noised histograms only, and images are compared in a fixed public embedding. How many
 candidates there are follows from the declared count and the noise.
 
+**Teacher.** With `teacher`, a DP linear classifier takes a share of the budget, and drawn images are
+dealt to the labels that it sees in them.
+
 **Sources.** Lin et al. 2024, Differentially private synthetic data via foundation model APIs
 (private evolution, ICLR); Lin et al. 2025, Sim-PE: simulators in place of foundation models. The
 prior: see training/phantoms/prior.py.
@@ -29,7 +32,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import GaussianStage, Mechanism, Stage
@@ -52,7 +55,11 @@ from training.randomness import reproducible
 from training.records import TrainingRecords, encode
 from training.releases import release_sum
 from training.run import Run
+from training.teacher import STAGE as TEACHER_STAGE
+from training.teacher import Teacher, TeacherOptions, dealt, fit_teacher
 
+_ROUNDS = 4
+_TEACHER = "teacher/"
 _IMAGES_AT_ONCE = 500
 _RECORDS_AT_ONCE = 256
 _FEWEST_CANDIDATES = 6
@@ -62,7 +69,7 @@ _VOTES_PER_NOISE = 1.5
 _PORTRAIT_SEED = 7
 
 
-class Config(BaseModel):
+class Config(TeacherOptions):
     """What a data owner may set; every default was chosen on phantoms."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -111,8 +118,9 @@ class Config(BaseModel):
     )
 
 
-STAGES: tuple[Stage, ...] = tuple(
-    GaussianStage(stage=f"votes_{number}", noise_ratio=f"votes_{number}") for number in range(1, 5)
+STAGES: tuple[Stage, ...] = (
+    *(GaussianStage(stage=f"votes_{n}", noise_ratio=f"votes_{n}") for n in range(1, _ROUNDS + 1)),
+    TEACHER_STAGE,
 )
 
 
@@ -126,11 +134,26 @@ class Fitted:
     weights: NDArray[np.float64]  # (labels, count), each row sums to 1
     embedding: Embedding
     mechanisms: tuple[Mechanism, ...] = ()
+    teacher: Teacher | None = None
 
     def sample(
         self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
     ) -> NDArray[np.integer]:
         """Draw one image per label, the same for the same seed. Shapes: (M,) -> (M, H, W)."""
+        return dealt(
+            self._draw,
+            labels,
+            teacher=self.teacher,
+            use=self.config.teacher,
+            pool=self.config.teacher_pool,
+            seed=seed,
+            progress=progress,
+        )
+
+    def _draw(
+        self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
+    ) -> NDArray[np.integer]:
+        """Render varied survivors, without the teacher."""
         rng = reproducible(seed)
         tables, sides = self._draw_parameters(np.asarray(labels, dtype=np.int64), rng)
         parts = [draw(tables[:0], sides[:0], schema=self.schema, rng=rng)]
@@ -149,7 +172,7 @@ class Fitted:
         parents = np.minimum(
             (cumulative < chance[:, None]).sum(axis=1), self.weights.shape[1] - 1
         ).astype(np.int64)
-        step = self.config.step ** len(STAGES)
+        step = self.config.step**_ROUNDS
         table = vary(
             self.survivors.table[labels, parents], step, prior=_prior(self.config), rng=rng
         )
@@ -173,8 +196,9 @@ class Fitted:
         return {"nearest_survivor": -np.sqrt(nearest)}
 
     def state(self) -> Arrays:
-        """Return parameters, weights and the embedding's arrays."""
-        return {
+        """Return parameters, weights, the embedding's arrays and the teacher's."""
+        taught = {} if self.teacher is None else self.teacher.state()
+        return {f"{_TEACHER}{k}": v for k, v in taught.items()} | {
             "table": self.survivors.table,
             "is_right": self.survivors.is_right.astype(np.uint8),
             "weights": self.weights,
@@ -191,6 +215,7 @@ class Fitted:
     @classmethod
     def from_state(cls, state: Arrays, *, config: Config, schema: DatasetSchema) -> Self:
         """Rebuild what `state` returned."""
+        taught = {k.removeprefix(_TEACHER): v for k, v in state.items() if k.startswith(_TEACHER)}
         return cls(
             config=config,
             schema=schema,
@@ -204,6 +229,7 @@ class Fitted:
                     for name in ("centre", "spread", "weight", "readout")
                 }
             ),
+            teacher=Teacher.from_state(taught, options=config, schema=schema),
         )
 
 
@@ -215,7 +241,7 @@ def from_state(state: Arrays, *, config: Config, schema: DatasetSchema) -> Fitte
 def fit(
     records: TrainingRecords, config: Config, *, schema: DatasetSchema, run: Run, seed: int
 ) -> Fitted:
-    """Run the rounds of votes and return the survivors of the last one.
+    """Run the rounds of votes, fit the teacher if there is one, and return the last survivors.
 
     Raises: InvalidParameter if the records contradict the schema; ReleaseLost on a resume whose
     released histogram is gone.
@@ -226,10 +252,10 @@ def fit(
     embedding = Embedding.of(schema, prior=prior)
     # Everything drawn from this stream is public, so a resume draws the same candidates again.
     rng = reproducible(seed)
-    count = candidate_count(run.mechanisms, config=config, schema=schema)
+    count = candidate_count(run.mechanisms[:_ROUNDS], config=config, schema=schema)
     survivors = first_candidates(count, schema=schema, prior=prior, rng=rng)
     weights = np.full((len(schema.labels), count), 1 / count)
-    for index, mechanism in enumerate(run.mechanisms):
+    for index, mechanism in enumerate(run.mechanisms[:_ROUNDS]):
         if index > 0:
             survivors = next_candidates(
                 survivors, weights, config.step**index, prior=prior, rng=rng
@@ -243,7 +269,7 @@ def fit(
             threshold=config.threshold,
         )
         survivors = settle(survivors, weights)
-        run.progress("votes", index + 1, len(run.mechanisms))
+        run.progress("votes", index + 1, _ROUNDS)
     fitted = Fitted(
         config=config,
         schema=schema,
@@ -251,6 +277,7 @@ def fit(
         weights=weights,
         embedding=embedding,
         mechanisms=run.mechanisms,
+        teacher=fit_teacher(records, config, schema=schema, run=run, kept=kept),
     )
     shown = np.repeat(np.arange(len(schema.labels)), 8)[:64]
     run.show_samples(fitted.sample(shown, seed=0), shown)
