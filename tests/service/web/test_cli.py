@@ -16,6 +16,7 @@ from service.cli import kaima as main
 from service.config import Settings
 from service.domain.accounts import Actor
 from service.domain.releases import ReleaseState
+from service.operations import jobs
 from service.profile import PinChanged, Profile, pin, pins
 from tests.factories import Walk
 
@@ -91,6 +92,35 @@ def test_training_is_planned_and_requested_with_settings(kaima: Kaima, people: W
     job = kaima("train", "request", version.id, *options, actor=people.owner)
     assert "queued" in job.stdout
     wrong = kaima("train", "request", version.id, *options, "--set", "x", actor=people.owner)
+    assert wrong.returncode == 2
+
+
+def test_a_plan_reads_as_sentences_and_waits_for_its_dry_run(kaima: Kaima, people: Walk) -> None:
+    version = people.version(people.dataset())
+    command = ["train", "plan", version.id, "--generator", "network", "--epsilon", "1"]
+    plan = kaima(*command, "--preset", "quick", "--no-estimate", actor=people.owner)
+    assert plan.returncode == 0, plan.stderr
+    assert "epsilon         1 of 3 left, at delta 1e-06" in plan.stdout
+    assert "settings        quick: steps 10, batch 175" in plan.stdout
+    assert "warning         Too little to learn from" in plan.stdout
+    assert "Recommended: statistics." in plan.stdout
+    assert "expected time" not in plan.stdout
+
+    with people.application.uow(read_only=True) as uow:
+        asked = {"generator": "network", "config": {}, "version_id": version.id}
+        target = jobs.target_for(uow, people.owner, version_id=version.id, epsilon=1.0, delta=None)
+        found = jobs.plan_training(uow, people.owner, target=target, **asked).planned
+        assert found is not None
+    with people.application.uow() as uow:
+        estimate = jobs.request_estimate(uow, people.owner, version_id=version.id, planned=found)
+    with people.application.uow(read_only=True) as uow:
+        job = jobs.load_job(uow, estimate.job_id)
+    result = {"seconds": 200.0, "fit_seconds": 180.0, "sample_seconds": 20.0, "device": "here"}
+    people.succeed(job, people.claim(job), result | {"peak_bytes": 2**29})
+    told = kaima(*command, actor=people.owner).stdout
+    assert "about 3 min (training 3 min, sampling 20 s; here; the audit comes after)" in told
+    assert "expected memory about 512 MiB" in told
+    wrong = kaima(*command, "--preset", "slow", actor=people.owner)
     assert wrong.returncode == 2
 
 
