@@ -6,7 +6,9 @@ generator drew, so all of it is post-processing and free, also the choice of whe
 A private critic improves slowly, and a generator that moves before the critic knows it again runs
 away from it. So the critic takes several steps per turn, and the more the worse it does: where its
 moving accuracy on synthetic images falls below a floor, the number of its steps per turn is doubled
-(Bie et al. 2023, *Private GANs, revisited*, arXiv:2302.02936).
+(Bie et al. 2023, *Private GANs, revisited*, arXiv:2302.02936). A critic that knows every synthetic
+image, on the other hand, has more to teach than one step learns: a turn is several moves, until the
+accuracy has fallen to the floor.
 """
 
 from collections.abc import Callable
@@ -32,6 +34,7 @@ class TurnSettings:
     critic_steps: int
     most_critic_steps: int
     accuracy_floor: float
+    most_moves: int
     learning_rate: float
     ema_decay: float
     batch: int = 128
@@ -56,7 +59,13 @@ class GeneratorTurns:
         if self._waited < self.critic_steps:
             return
         self._waited = 0
-        self._watch(self.move(critic, rate=max(1.0 - share_done, 0.1)))
+        rate = max(1.0 - share_done, 0.1)
+        before = self.move(critic, rate=rate)
+        self._watch(before)
+        for _ in range(self._settings.most_moves - 1):
+            if before < self._settings.accuracy_floor:
+                break
+            before = self.move(critic, rate=rate)
 
     def move(self, critic: nn.Module, *, rate: float = 1.0) -> float:
         """Take one step towards higher scores; return the critic's accuracy on fakes before it."""

@@ -23,41 +23,43 @@ arXiv:1612.07828 (refining simulated images); Miyato and Koyama 2018, arXiv:1802
 Abadi et al. 2016, arXiv:1607.00133 (DP-SGD).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
+from pydantic import ConfigDict, Field
+from torch import nn
 
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import DpSgdStage, GaussianStage, Mechanism, Stage
 from training import dp_sgd, wasserstein
 from training.checkpoints import Arrays, Progress
 from training.class_gaussian import ClassGaussian
+from training.correction import Corrector
+from training.critic_game import Distance, Fakes, warm_up
+from training.devices import compute_device
 from training.generator_turns import GeneratorTurns, TurnSettings
 from training.generators import SampleProgress
 from training.moments import MomentSettings, fit_moments
 from training.networks import ConditionalUnet
-from training.procedural import LeafPool
-from training.randomness import reproducible, reproducible_torch, unrecorded_torch
+from training.randomness import reproducible, reproducible_torch
 from training.records import TrainingRecords, decode, encode
 from training.run import Run
-from training.spectrum import to_coefficients, to_images
+from training.spectrum import to_coefficients
+from training.teacher import STAGE as TEACHER_STAGE
+from training.teacher import Teacher, TeacherOptions, dealt, fit_teacher
 
 _IMAGES_AT_ONCE = 200
 _DP_SGD_INDEX = 3
 _TURNS = "generator"
 _GRID_PER_LABEL = 6
-_WARM_UP_POOL = 300
-_WARM_UP_BATCH = 64
-_WARM_UP_RATE = 1e-3
+
+FREE_STEPS = {"warm_up_steps": "warm-up"}
 
 
-class Config(BaseModel):
+class Config(TeacherOptions):
     """What a data owner may set; every default was chosen on phantoms and public data."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -100,6 +102,12 @@ class Config(BaseModel):
         ge=1,
         le=1000,
         description="Most steps of the critic per generator step (count).",
+    )
+    generator_moves: int = Field(
+        default=5,
+        ge=1,
+        le=1000,
+        description="Most generator steps in a row, while the critic knows its images (count).",
     )
     penalty_weight: float = Field(
         default=1.0, ge=0, le=1e3, description="Weight of the gradient penalty (ratio)."
@@ -171,6 +179,7 @@ STAGES: tuple[Stage, ...] = (
     GaussianStage(stage="class_means", noise_ratio="class_noise_ratio"),
     GaussianStage(stage="covariance", noise_ratio="covariance_noise_ratio"),
     DpSgdStage(stage="dp_sgd", steps="steps", expected_batch_size="expected_batch_size"),
+    TEACHER_STAGE,
 )
 
 
@@ -184,70 +193,44 @@ class Fitted:
     network: nn.Module
     critic: nn.Module
     mechanisms: tuple[Mechanism, ...] = ()
-    start: ClassGaussian = field(init=False)
-    centre: Tensor = field(init=False)  # (L, H, W), in pixel values
-    scale: float = field(init=False)
+    teacher: Teacher | None = None
+    corrector: Corrector = field(init=False)
 
     def __post_init__(self) -> None:
-        """Derive where images start from, and the public units in which networks see them."""
-        model, schema = self.model, self.schema
-        grain = model.residual_variance * self.config.texture**2
-        variance = model.residual_variance + (model.components**2 * model.variances[:, None]).sum(0)
-        means = (model.side_weights()[..., None] * model.means).sum(axis=1)
-        images = to_images(means, schema.height, schema.width)
-        object.__setattr__(self, "start", replace(model, residual_variance=grain))
-        object.__setattr__(self, "centre", torch.from_numpy(images.astype(np.float32)))
-        object.__setattr__(self, "scale", float(np.sqrt(max(variance.mean(), 1e-8))))
-
-    @property
-    def device(self) -> torch.device:
-        """Where both networks compute."""
-        return next(self.network.parameters()).device
+        """Derive what draws images."""
+        corrector = Corrector(
+            self.model, self.network, schema=self.schema, texture=self.config.texture
+        )
+        object.__setattr__(self, "corrector", corrector)
 
     def sample(
         self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
     ) -> NDArray[np.integer]:
         """Draw one image per label, the same for the same seed. Shapes: (M,) -> (M, H, W)."""
+        return dealt(
+            self._draw,
+            labels,
+            teacher=self.teacher,
+            use=self.config.teacher,
+            pool=self.config.teacher_pool,
+            seed=seed,
+            progress=progress,
+        )
+
+    @torch.no_grad()
+    def _draw(
+        self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
+    ) -> NDArray[np.integer]:
+        """Draw without the teacher."""
         rng, generator = reproducible(seed), reproducible_torch(seed)
-        parts: list[NDArray[np.floating]] = [
-            np.zeros((0, self.schema.height, self.schema.width), dtype=np.float32)
-        ]
+        parts = [np.zeros((0, self.schema.height, self.schema.width), dtype=np.float32)]
         for start in range(0, len(labels), _IMAGES_AT_ONCE):
             block = np.asarray(labels[start : start + _IMAGES_AT_ONCE], dtype=np.int64)
-            with torch.no_grad():
-                images = self.corrected(self.network, self.drawn(block, rng, generator), block)
-            parts.append((images.cpu() * self.scale + self.centre[block]).numpy())
+            images = self.corrector.draw(block, rng=rng, generator=generator)
+            parts.append(self.corrector.unscaled(images, block))
             if progress is not None:
                 progress(start + len(block), len(labels))
         return decode(np.concatenate(parts), self.schema)
-
-    def drawn(
-        self, labels: NDArray[np.int64], rng: np.random.Generator, generator: torch.Generator
-    ) -> Tensor:
-        """Draw what the generator network starts from: a Gaussian image and noise (M, 2, H, W)."""
-        schema = self.schema
-        images = to_images(self.start.draw(labels, rng), schema.height, schema.width)
-        scaled = self.scaled(torch.from_numpy(images.astype(np.float32)), labels)
-        noise = torch.randn(scaled.shape, generator=generator).to(scaled.device)
-        return torch.stack([scaled, noise], dim=1)
-
-    def scaled(self, images: Tensor, labels: NDArray[np.int64]) -> Tensor:
-        """Return images as networks see them: away from their label's mean, in units of `scale`."""
-        return ((images - self.centre[labels]) / self.scale).to(self.device)
-
-    def corrected(self, network: nn.Module, start: Tensor, labels: NDArray[np.int64]) -> Tensor:
-        """Return the generator's images, as networks see them (M, H, W), within the pixel range."""
-        images = start[:, 0] + wasserstein.smooth(network(start, self.hot(labels))[:, 0])
-        centre = self.centre[labels].to(images.device)
-        lowest, highest = (-0.5 - centre) / self.scale, (0.5 - centre) / self.scale
-        # Pixels stop at black and white; gradients do not, so that a pixel can come back.
-        excess = (images - images.clamp(lowest, highest)).detach()
-        return images - excess
-
-    def hot(self, labels: NDArray[np.int64]) -> Tensor:
-        """Return labels as one-hot rows (M, L)."""
-        identity = torch.eye(len(self.schema.labels))
-        return identity.index_select(0, torch.from_numpy(np.array(labels))).to(self.device)
 
     def score(
         self, images: NDArray[np.integer], labels: NDArray[np.integer], *, seed: int
@@ -263,14 +246,16 @@ class Fitted:
             values = encode(images[start : start + _IMAGES_AT_ONCE], self.schema)
             block = np.asarray(labels[start : start + _IMAGES_AT_ONCE], dtype=np.int64)
             with torch.no_grad():
-                scaled = self.scaled(torch.from_numpy(values), block)
-                scores.append(self.critic(scaled, self.hot(block)).cpu().double().numpy())
+                seen, hot = self.corrector.scaled(values, block), self.corrector.hot(block)
+                scores.append(self.critic(seen, hot).cpu().double().numpy())
             densities.append(self.model.log_density(to_coefficients(values), block))
         return {"critic": np.concatenate(scores), "log_density": np.concatenate(densities)}
 
     def state(self) -> Arrays:
-        """Return the Gaussian's arrays and both networks' weights."""
+        """Return the Gaussian's arrays, both networks' weights and the teacher's."""
         arrays: Arrays = {f"moments/{k}": v for k, v in self.model.state().items()}
+        if self.teacher is not None:
+            arrays |= {f"teacher/{k}": v for k, v in self.teacher.state().items()}
         for name, network in (("network", self.network), ("critic", self.critic)):
             arrays |= {f"{name}/{k}": v.cpu().numpy() for k, v in network.state_dict().items()}
         return arrays
@@ -286,8 +271,14 @@ class Fitted:
         for name, module in (("network", network), ("critic", critic)):
             weights = {k: torch.from_numpy(np.array(v)) for k, v in _under(state, name).items()}
             module.load_state_dict(weights)
-        model = ClassGaussian.from_state(_under(state, "moments"))
-        return cls(config=config, schema=schema, model=model, network=network, critic=critic)
+        return cls(
+            config=config,
+            schema=schema,
+            model=ClassGaussian.from_state(_under(state, "moments")),
+            network=network,
+            critic=critic,
+            teacher=Teacher.from_state(_under(state, "teacher"), options=config, schema=schema),
+        )
 
 
 def from_state(state: Arrays, *, config: Config, schema: DatasetSchema) -> Fitted:
@@ -313,10 +304,42 @@ def fit(
     model = fit_moments(records, moments, schema=schema, run=run, kept=kept)
     network, critic = _networks(config, schema, seed=seed)
     fitted = Fitted(config=config, schema=schema, model=model, network=network, critic=critic)
+    turns = _train(fitted, records, run=run, kept=kept, seed=seed)
+    turns.use_average()
+    fitted = replace(
+        fitted,
+        teacher=fit_teacher(records, config, schema=schema, run=run, kept=kept),
+        mechanisms=run.mechanisms,
+    )
+    shown = np.repeat(np.arange(len(schema.labels)), _GRID_PER_LABEL)[:60]
+    run.show_samples(fitted.sample(shown, seed=0), shown)
+    return fitted
+
+
+def _train(
+    fitted: Fitted, records: TrainingRecords, *, run: Run, kept: Progress, seed: int
+) -> GeneratorTurns:
+    """Warm up, then train critic and generator in turns, or go on from a checkpoint."""
+    config, corrector, critic = fitted.config, fitted.corrector, fitted.critic
+
+    def new_turns() -> GeneratorTurns:
+        return GeneratorTurns(
+            fitted.network, fakes=Fakes(corrector), settings=_turn_settings(config)
+        )
+
+    # Charged steps alone say little: a run may stop before its first checkpoint of any weights.
     saved = kept.section(_TURNS)
     if not saved:
-        _warm_up(fitted, run=run, seed=seed)
-    turns = GeneratorTurns(network, fakes=_Fakes(fitted), settings=_turn_settings(config))
+        warm_up(
+            corrector,
+            critic,
+            new_turns(),
+            steps=config.warm_up_steps,
+            penalty_weight=config.penalty_weight,
+            run=run,
+            seed=seed,
+        )
+    turns = new_turns()
     if saved:
         turns.restore(saved)
 
@@ -325,9 +348,9 @@ def fit(
         # Saved by the next checkpoint of the critic, so that the two never come from two moments.
         kept.arrays |= {f"{_TURNS}/{name}": value for name, value in turns.state().items()}
 
-    ran = dp_sgd.train(
+    dp_sgd.train(
         critic,
-        _Distance(records, fitted),
+        Distance(records, corrector, penalty_weight=config.penalty_weight),
         people=records.by_person(),
         index=_DP_SGD_INDEX,
         settings=_dp_sgd_settings(config),
@@ -335,87 +358,7 @@ def fit(
         kept=kept,
         after_step=follow,
     )
-    turns.use_average()
-    shown = np.repeat(np.arange(len(schema.labels)), _GRID_PER_LABEL)[:60]
-    run.show_samples(fitted.sample(shown, seed=0), shown)
-    return fitted.with_mechanisms((*run.mechanisms[:_DP_SGD_INDEX], ran))
-
-
-class _Fakes:
-    """Draws synthetic images for labels that are uniform over the declared ones."""
-
-    def __init__(self, fitted: Fitted) -> None:
-        self._fitted = fitted
-        self._generator = unrecorded_torch()
-        self._rng = np.random.default_rng()
-
-    def __call__(self, network: nn.Module, count: int) -> tuple[Tensor, Tensor]:
-        """Return images (N, H, W), with gradients, and one-hot labels (N, L)."""
-        labels = self._rng.integers(len(self._fitted.schema.labels), size=count)
-        return self.of(network, labels), self._fitted.hot(labels)
-
-    def of(self, network: nn.Module, labels: NDArray[np.int64]) -> Tensor:
-        """Return one image per label, with gradients (N, H, W)."""
-        start = self._fitted.drawn(labels, self._rng, self._generator)
-        return self._fitted.corrected(network, start, labels)
-
-
-class _Distance:
-    """The objective of DP-SGD: tell a record from a synthetic image of the same label."""
-
-    differentiates_inside = True
-
-    def __init__(self, records: TrainingRecords, fitted: Fitted) -> None:
-        self._records, self._fitted = records, fitted
-        self._fakes, self._generator = _Fakes(fitted), unrecorded_torch()
-
-    def examples(self, records: NDArray[np.int64]) -> dp_sgd.Examples:
-        """Return real images, synthetic ones, points between the two, and one-hot labels."""
-        fitted = self._fitted
-        labels = np.asarray(self._records.labels[records], dtype=np.int64)
-        values = encode(self._records.images[records], fitted.schema)
-        real = fitted.scaled(torch.from_numpy(values), labels)
-        with torch.no_grad():
-            fake = self._fakes.of(fitted.network, labels)
-        share = torch.rand(len(real), generator=self._generator).to(real.device)
-        return real, fake, wasserstein.between(real, fake, share), fitted.hot(labels)
-
-    def loss(self, network: Callable[..., Tensor], examples: dp_sgd.Examples) -> Tensor:
-        """Return the critic's loss, gradient penalty included, of each example."""
-        weight = self._fitted.config.penalty_weight
-        return wasserstein.critic_loss(network, examples, penalty_weight=weight)
-
-
-def _warm_up(fitted: Fitted, *, run: Run, seed: int) -> None:
-    """Let both networks play the game with procedural images in the place of records."""
-    rng, generator = reproducible(seed), reproducible_torch(seed)
-    config, schema = fitted.config, fitted.schema
-    if config.warm_up_steps == 0:
-        return
-    pool = LeafPool(_WARM_UP_POOL, model=fitted.model, schema=schema, rng=rng)
-    fakes = _Fakes(fitted)
-    turns = GeneratorTurns(fitted.network, fakes=fakes, settings=_turn_settings(config))
-    adam = torch.optim.Adam(fitted.critic.parameters(), lr=_WARM_UP_RATE)
-    for step in range(config.warm_up_steps):
-        labels = rng.integers(len(schema.labels), size=_WARM_UP_BATCH)
-        leaves = to_images(pool.draw(labels), schema.height, schema.width)
-        real = fitted.scaled(torch.from_numpy(leaves.astype(np.float32)), labels)
-        with torch.no_grad():
-            fake = fakes.of(fitted.network, labels)
-        share = torch.rand(len(real), generator=generator).to(real.device)
-        adam.zero_grad()
-        loss = wasserstein.critic_loss(
-            fitted.critic,
-            (real, fake, wasserstein.between(real, fake, share), fitted.hot(labels)),
-            penalty_weight=config.penalty_weight,
-        ).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
-        adam.step()
-        turns.after_critic_step(fitted.critic, share_done=0.0)
-        run.progress(
-            "warm-up", step + 1, config.warm_up_steps, public_metrics={"warm_up_loss": loss.item()}
-        )
-    turns.use_average()
+    return turns
 
 
 def _networks(config: Config, schema: DatasetSchema, *, seed: int) -> tuple[nn.Module, nn.Module]:
@@ -436,7 +379,8 @@ def _networks(config: Config, schema: DatasetSchema, *, seed: int) -> tuple[nn.M
             labels=labels,
             features=config.critic_features,
         )
-    return network, critic
+    device = compute_device()
+    return network.to(device), critic.to(device)
 
 
 def _turn_settings(config: Config) -> TurnSettings:
@@ -444,6 +388,7 @@ def _turn_settings(config: Config) -> TurnSettings:
         critic_steps=config.critic_steps,
         most_critic_steps=max(config.most_critic_steps, config.critic_steps),
         accuracy_floor=config.accuracy_floor,
+        most_moves=config.generator_moves,
         learning_rate=config.generator_rate,
         ema_decay=config.ema_decay,
     )
@@ -458,6 +403,7 @@ def _dp_sgd_settings(config: Config) -> dp_sgd.DpSgdSettings:
         images_per_person=config.images_per_person,
         noise_draws=config.noise_draws,
         physical_batch=config.physical_batch,
+        gradients="vmap",  # the loss differentiates the critic itself
     )
 
 
