@@ -5,6 +5,7 @@ import io
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -21,7 +22,9 @@ from training.phantoms import (
     emphasised,
     make_cohort,
 )
+from training.phantoms.__main__ import main
 from training.phantoms.anatomy import draw_knees
+from training.phantoms.parameters import PARAMETERS, as_table
 from training.phantoms.radiograph import FIELD_OF_VIEW_MM
 from training.phantoms.upload import write_upload
 
@@ -219,6 +222,32 @@ def test_png_uploads_name_the_person_in_the_csv(tmp_path):
         image = np.asarray(Image.open(io.BytesIO(archive.read(rows[3]["file"]))))
     np.testing.assert_array_equal(image, cohort.images[3])
     assert [row["patient_id"] for row in rows] == ["PHANTOM-000000"] * 2 + ["PHANTOM-000001"] * 2
+
+
+def test_the_truth_beside_an_upload_says_what_each_picture_was_drawn_from(tmp_path):
+    out, truth = tmp_path / "upload.zip", tmp_path / "truth.csv"
+    arguments = ["--persons", "3", "--out", str(out), "--truth", str(truth), "--pixels", "28"]
+    main([*arguments, "--emphasis", "0"], standalone_mode=False)
+    rows = list(csv.DictReader(io.StringIO(truth.read_text())))
+    cohort = make_cohort(3, pixels=28, prior=PUBLISHED)
+    assert [int(row["kl_grade"]) for row in rows] == cohort.grades.tolist()
+    assert [row["side"] for row in rows] == ["L", "R"] * 3
+    for row, width, slope in zip(
+        rows, cohort.knees.medial_joint_space, cohort.knees.tilt, strict=True
+    ):
+        assert float(row["medial_joint_space_mm"]) == pytest.approx(width, rel=1e-4)
+        assert float(row["tilt_mm_per_mm"]) == pytest.approx(slope, rel=1e-4, abs=1e-6)
+    with zipfile.ZipFile(out) as archive:
+        assert {row["file"] for row in rows} < set(archive.namelist())
+
+
+def test_every_parameter_is_drawn_within_its_bounds_and_is_in_the_readme():
+    table = as_table(draw_knees(2000, np.random.default_rng(1), prior=PUBLISHED))
+    text = Path("training/phantoms/README.md").read_text()
+    for column, parameter in enumerate(PARAMETERS):
+        drawn = table[:, column]
+        assert parameter.low <= drawn.min() < drawn.max() <= parameter.high
+        assert f"| `{parameter.name}` | {parameter.unit} |" in text
 
 
 def test_the_same_command_writes_the_same_bytes_without_torch(tmp_path):

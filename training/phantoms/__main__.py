@@ -14,7 +14,8 @@ from rich.progress import (
 )
 
 from training.phantoms.cohort import make_cohort
-from training.phantoms.upload import UploadFormat, write_upload
+from training.phantoms.prior import emphasised
+from training.phantoms.upload import UploadFormat, write_truth, write_upload
 
 
 @click.command()
@@ -29,7 +30,28 @@ from training.phantoms.upload import UploadFormat, write_upload
     show_default=True,
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-def main(persons: int, out: Path, pixels: int, upload_format: UploadFormat, seed: int) -> None:
+@click.option(
+    "--emphasis",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    show_default=True,
+    help="How much grades are exaggerated, so that small pictures show them; 0: published anatomy.",
+)
+@click.option(
+    "--truth",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write every knee's parameters, with units, to this CSV beside the zip.",
+)
+def main(
+    *,
+    persons: int,
+    out: Path,
+    pixels: int,
+    upload_format: UploadFormat,
+    seed: int,
+    emphasis: float,
+    truth: Path | None,
+) -> None:
     """Make phantom knee radiographs, two per person, as a zip ready to upload."""
     console = Console(stderr=True)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +70,7 @@ def main(persons: int, out: Path, pixels: int, upload_format: UploadFormat, seed
             persons,
             pixels=pixels,
             seed=seed,
+            prior=emphasised(emphasis),
             progress=lambda done, _: bars.update(drawing, completed=done),
         )
         writing = bars.add_task(f"Writing {upload_format} files", total=2 * persons)
@@ -58,6 +81,9 @@ def main(persons: int, out: Path, pixels: int, upload_format: UploadFormat, seed
             seed=seed,
             progress=lambda done, _: bars.update(writing, completed=done),
         )
+    if truth is not None:
+        truth.parent.mkdir(parents=True, exist_ok=True)
+        write_truth(cohort, truth, upload_format=upload_format)
     click.echo(f"{out}: {2 * persons} radiographs of {persons} phantom persons, {pixels} px")
 
 

@@ -19,6 +19,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from training.phantoms.cohort import Cohort
+from training.phantoms.parameters import PARAMETERS, Parameter, as_table
 from training.phantoms.radiograph import FIELD_OF_VIEW_MM
 
 UploadFormat = Literal["dicom", "png"]
@@ -47,7 +48,7 @@ def write_upload(
     writer.writerow(columns)
     with zipfile.ZipFile(path, "w") as archive:
         for knee, image in enumerate(cohort.images):
-            name = f"images/{knee:06d}.{suffix}"
+            name = _name(knee, suffix)
             person, grade = patient_id(int(cohort.persons[knee])), int(cohort.grades[knee])
             if suffix == "dcm":
                 content = encode_dicom(cohort, knee, seed=seed)
@@ -59,6 +60,32 @@ def write_upload(
             if progress is not None:
                 progress(knee + 1, len(cohort.images))
         archive.writestr(_entry("labels.csv"), table.getvalue())
+
+
+def write_truth(cohort: Cohort, path: Path, *, upload_format: UploadFormat = "dicom") -> None:
+    """Write a CSV with what every picture was drawn from: test data with known answers.
+
+    Columns: file (as in the zip), patient_id, side (L, R), kl_grade, and each of `PARAMETERS` as
+    name_unit. It is no part of the upload.
+    """
+    suffix = "dcm" if upload_format == "dicom" else "png"
+    table = as_table(cohort.knees)
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["file", "patient_id", "side", "kl_grade", *map(_column, PARAMETERS)])
+        for knee, values in enumerate(table):
+            side = "R" if cohort.knees.is_right[knee] else "L"
+            person = patient_id(int(cohort.persons[knee]))
+            numbers = [f"{value:.6g}" for value in values]
+            writer.writerow([_name(knee, suffix), person, side, int(cohort.grades[knee]), *numbers])
+
+
+def _name(knee: int, suffix: str) -> str:
+    return f"images/{knee:06d}.{suffix}"
+
+
+def _column(parameter: Parameter) -> str:
+    return f"{parameter.name}_{parameter.unit.replace('/', '_per_')}"
 
 
 def patient_id(person: int) -> str:
