@@ -17,7 +17,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from training.layer_gradients import LayerKind, LayerUse, Named, at_least_float32, kind_of
+from training.layer_gradients import (
+    LayerKind,
+    LayerUse,
+    Named,
+    at_least_float32,
+    kind_of,
+    row_norms,
+)
 from training.person_gradients import (
     Clip,
     Examples,
@@ -223,7 +230,7 @@ class _Kept:
 
     def squares(self) -> Tensor:
         """Return each person's squared norm over all parameters, float64 (L,)."""
-        return torch.linalg.vector_norm(self._matrix, dim=1).double().square()
+        return row_norms(self._matrix).square()
 
     def weighted(self, factors: Tensor, is_dropped: Tensor | None) -> Named:
         """Return each parameter's sum of persons' gradients times `factors` (L,)."""
@@ -255,7 +262,7 @@ class _Counted:
         return {self._parameter: self._kind.weighted(use, factors.to(dtype))}
 
 
-def _rounded_up(matrix: Tensor, *, kind: LayerKind, use: LayerUse, lines: Lines) -> Tensor:
-    """Return squared norms of rows that will be summed anew, rounded up (L,)."""
+def _rounded_up(gradients: Tensor, *, kind: LayerKind, use: LayerUse, lines: Lines) -> Tensor:
+    """Return persons' squared norms for lines' gradients that will be summed anew, rounded up (L,)."""
     size = summed_by_person(kind.rounding(use)[:, None], lines)[:, 0]
-    return (torch.linalg.vector_norm(matrix, dim=1).double() + size).square()
+    return (row_norms(summed_by_person(gradients, lines)) + size).square()

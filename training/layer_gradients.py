@@ -186,8 +186,8 @@ class ConvolutionKind(LayerKind):
 
     @override
     def rounding(self, use: LayerUse) -> Tensor:
-        taps = float(self.module.weight[0, 0].numel())  # a pixel enters that many patches at most
-        patches = taps**0.5 * _norms(use.inputs, use.lines)
+        taps = self.module.weight[0, 0].numel()  # a pixel enters that many patches at most
+        patches = math.sqrt(taps) * _norms(use.inputs, use.lines)
         return ROUNDING * patches * _norms(use.output_gradients, use.lines)
 
     @override
@@ -354,8 +354,7 @@ def _gram_squares(inputs: Tensor, outputs: Tensor) -> Tensor:
     The matrix itself will only exist summed over lines, with rounding in proportion to
     Σ_t ‖inputs_t‖·‖outputs_t‖ however much of that cancels; so that much is added to the norm.
     """
-    size = torch.linalg.vector_norm(inputs, dim=2) * torch.linalg.vector_norm(outputs, dim=2)
-    size = size.double().sum(dim=1)
+    size = (row_norms(inputs) * row_norms(outputs)).sum(dim=1)
     if inputs.shape[1] == 1:
         return (size * (1 + ROUNDING)).square()
     inputs, outputs = inputs.double(), outputs.double()
@@ -369,9 +368,15 @@ def by_line(values: Tensor, lines: int) -> Tensor:
     return values.reshape(lines, len(values) // lines, *values.shape[1:])
 
 
+def row_norms(matrix: Tensor) -> Tensor:
+    """Return the L2 norm of every row, as float64. Shapes: (L, P) -> (L,)."""
+    norms: Tensor = torch.linalg.vector_norm(matrix, dim=-1)
+    return norms.double()
+
+
 def _norms(values: Tensor, lines: int) -> Tensor:
     """Shapes: (R, ...) -> (L,) float64."""
-    return torch.linalg.vector_norm(by_line(values, lines).flatten(1), dim=1).double()
+    return row_norms(by_line(values, lines).flatten(1))
 
 
 def _lines_as_channels(values: Tensor, lines: int) -> Tensor:

@@ -1,0 +1,164 @@
+"""What does a DP-SGD step cost? Ours, Opacus' two ways, vmap, and the plain step, interleaved.
+
+One step is: gradients of a fixed batch of persons, clipping, noise, and one Adam update, on the
+project's U-Net with a squared error, in micro-batches of the same number of rows for everybody. The
+data are random; nothing is learnt. K noise draws of an image make K rows. Ours and vmap average
+them before the clip, as DP-SGD over persons must. Opacus has no such thing: its methods take the
+rows as K·B records and clip each, so at K > 1 they are timed at another, easier task. `plain` averages
+all rows and neither clips nor noises.
+
+Times are of whole steps in one process, method after method in every round, so that whatever else
+the machine does meets all of them. `peak_bytes` is what one step adds to the memory of a fresh
+process that already holds network and data (on a GPU: to allocated memory). `gradient_max_error` is
+the largest deviation of our clipped sum from a float64 loop over persons, as a share of the largest
+value. Not shown: sampling, reading data, anything at a scale where a network fills the machine.
+"""
+
+import math
+import multiprocessing
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from benchmarks.dp_step_methods import METHODS, Case, gradient_max_error, peak_bytes, stepper
+from benchmarks.envelope import Benchmark, quantile
+
+PIXELS = (28, 64, 128)
+DRAWS = (1, 4, 16)
+_LEAST_ROUNDS = 3
+
+
+@click.command()
+@click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--persons", type=click.IntRange(1), default=32, show_default=True)
+@click.option("--physical-batch", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--features", type=click.IntRange(8), default=32, show_default=True)
+@click.option("--pixels", type=int, multiple=True, default=PIXELS, show_default=True)
+@click.option("--draws", type=int, multiple=True, default=DRAWS, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=15, show_default=True, help="At most.")
+@click.option(
+    "--seconds-per-case", type=float, default=20.0, show_default=True, help="Then no more rounds."
+)
+@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32")
+@click.option("--compiled", is_flag=True, help="Compile the network, for ours and for plain.")
+def main(  # noqa: PLR0913, PLR0917 - click passes options by name
+    out: Path,
+    seed: int,
+    device: str,
+    persons: int,
+    physical_batch: int,
+    features: int,
+    pixels: tuple[int, ...],
+    draws: tuple[int, ...],
+    rounds: int,
+    seconds_per_case: float,
+    precision: str,
+    compiled: bool,  # noqa: FBT001 - as above
+) -> None:
+    """Measure steps and write OUT."""
+    benchmark = Benchmark("dp_step", seed=seed)
+    for size in pixels:
+        for count in draws:
+            case = Case(
+                pixels=size,
+                noise_draws=count,
+                persons=persons,
+                physical_batch=physical_batch,
+                features=features,
+                device=device,
+                precision=precision,
+                compiled=compiled,
+                seed=seed,
+            )
+            click.echo(f"measuring {size} px, {count} draws ...", err=True)
+            rows = list(_measure(case, rounds=rounds, seconds=seconds_per_case))
+            benchmark.results += rows
+            for row in rows:
+                click.echo(_line(row), err=True)
+    benchmark.attempt("gradient_max_error", lambda: _add_error(benchmark, seed))
+    benchmark.write(out)
+
+
+def _measure(case: Case, *, rounds: int, seconds: float) -> Iterator[dict[str, Any]]:
+    steppers, reasons = {}, {}
+    for method in METHODS:
+        try:
+            steppers[method] = stepper(method, case)
+            steppers[method]()
+        except Exception as error:  # noqa: BLE001 - a peer that cannot do it goes on record
+            steppers.pop(method, None)
+            reasons[method] = f"{type(error).__name__}: {error}"
+    times: dict[str, list[float]] = {method: [] for method in steppers}
+    started = time.perf_counter()
+    for done in range(rounds):
+        if done >= _LEAST_ROUNDS and time.perf_counter() - started > seconds:
+            break
+        for method, step in steppers.items():
+            times[method].append(_timed(step, case))
+    steppers.clear()
+    memory = {method: _peak_in_fresh_process(method, case) for method in times}
+    for method in METHODS:
+        yield case.row(method) | {
+            "seconds_median": quantile(times.get(method, []), 0.5),
+            "seconds_p10": quantile(times.get(method, []), 0.1),
+            "seconds_p90": quantile(times.get(method, []), 0.9),
+            "rounds": len(times.get(method, [])),
+            "peak_bytes": memory.get(method),
+            "ratio_to_plain": _ratio(times, method),
+            "ran": method in times,
+            "reason": reasons.get(method),
+        }
+
+
+def _ratio(times: dict[str, list[float]], method: str) -> float | None:
+    """Return the median over rounds of time / plain's time in the same round."""
+    if method not in times or "plain" not in times:
+        return None
+    pairs = zip(times[method], times["plain"], strict=True)
+    return quantile([mine / plain for mine, plain in pairs], 0.5)
+
+
+def _timed(step: Any, case: Case) -> float:
+    started = time.perf_counter()
+    step()
+    if case.device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _peak_in_fresh_process(method: str, case: Case) -> int | None:
+    # A server that has imported but computed nothing forks quickly, and its children start clean.
+    context = multiprocessing.get_context("forkserver" if case.device == "cpu" else "spawn")
+    context.set_forkserver_preload(["benchmarks.dp_step_methods"])
+    try:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            return pool.submit(peak_bytes, method, case).result()
+    except Exception:  # noqa: BLE001 - its time was measured; its memory then stays unknown
+        return None
+
+
+def _add_error(benchmark: Benchmark, seed: int) -> None:
+    error = gradient_max_error(seed)
+    if not math.isfinite(error):
+        raise ValueError(f"The deviation from the float64 loop is {error}.")
+    benchmark.extra["gradient_max_error"] = error
+
+
+def _line(row: dict[str, Any]) -> str:
+    if not row["ran"]:
+        return f"  {row['method']:13} did not run: {row['reason'][:80]}"
+    return (
+        f"  {row['method']:13} {row['seconds_median']:7.3f} s, {row['ratio_to_plain']:5.2f} × plain, "
+        f"{(row['peak_bytes'] or 0) / 2**20:6.0f} MiB"
+    )
+
+
+if __name__ == "__main__":
+    main()
