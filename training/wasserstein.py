@@ -28,12 +28,17 @@ _LEVEL_WEIGHT = 0.1
 class Critic(nn.Module):
     """Three convolutions over blocks of pixels and a linear score per label; no normalisation.
 
-    Shapes: images (N, H, W), labels as one-hot rows (N, L) -> (N,). Score = (w + e_label) · φ(x),
-    the projection critic of Miyato and Koyama 2018, arXiv:1802.05637.
+    Shapes: images (N, H, W), labels as one-hot rows (N, L) -> (N,). Score = (w + s e_label) · φ(x),
+    the projection critic of Miyato and Koyama 2018, arXiv:1802.05637, with the label's part scaled
+    by s = `label_share`: noise there makes patterns that differ between labels for no reason, and
+    whoever trains on the images learns them.
     """
 
-    def __init__(self, *, height: int, width: int, labels: int, features: int) -> None:
+    def __init__(
+        self, *, height: int, width: int, labels: int, features: int, label_share: float
+    ) -> None:
         super().__init__()
+        self.label_share = label_share
         self.factor = unshuffle_factor(height, width)
         self.padding = (0, -width % self.factor, 0, -height % self.factor)  # right and bottom
         grid = [_quarter(-(-side // self.factor)) for side in (height, width)]
@@ -51,7 +56,7 @@ class Critic(nn.Module):
         hidden = functional.silu(self.enter(functional.pixel_unshuffle(padded, self.factor)))
         hidden = functional.silu(self.down_2(functional.silu(self.down_1(hidden)))).flatten(1)
         own = (self.per_label(hidden) * labels).sum(dim=1)
-        scores: Tensor = self.score(hidden)[:, 0] + own
+        scores: Tensor = self.score(hidden)[:, 0] + self.label_share * own
         return scores
 
 
