@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from privacy.errors import DigestMismatch
 from privacy.manifests import DatasetSchema, GeneratorManifest
 from training import checkpoints, generators
+from training.devices import compute_device
 from training.generators import Fitted
 
 FORMAT = "safetensors"
@@ -64,8 +65,5 @@ def versions() -> dict[str, str]:
 
 
 def device() -> str:
-    """Return the kind of device that fits run on, for the generator manifest.
-
-    No generator moves its work to a GPU yet, so this is the processor wherever a fit runs.
-    """
-    return "cpu"
+    """Return the kind of device that networks are trained on here, for the generator manifest."""
+    return compute_device().type

@@ -3,10 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
+from dp_accounting.pld import PLDAccountant
+from dp_accounting.rdp import RdpAccountant
 from torch import nn
 
 from privacy.errors import InvalidParameter, ReservationExceeded, UnsupportedMechanism
-from privacy.mechanisms import GaussianMechanism, PoissonSubsampledGaussianMechanism
+from privacy.mechanisms import (
+    DpSgdStage,
+    GaussianMechanism,
+    PoissonSubsampledGaussianMechanism,
+    PrivacyTarget,
+)
+from privacy.planning import plan_mechanisms
 from training import dp_sgd
 from training.checkpoints import Progress
 from training.networks import ConditionalUnet
@@ -284,6 +293,102 @@ def test_the_network_treats_records_one_by_one_at_every_size(height, width):
     together = network(images, conditions)
     assert together.shape == (3, 1, height, width)
     assert torch.allclose(together[1:2], network(images[1:2], conditions[1:2]), atol=1e-3)
+
+
+class Scarce(Regression):
+    """Runs out of memory whenever more rows come at once than `room`."""
+
+    def __init__(self, inputs, targets, *, room, error):
+        super().__init__(inputs, targets)
+        self.room, self.error, self.sizes = room, error, []
+
+    def loss(self, network, examples):
+        rows = len(examples[0])
+        self.sizes.append(rows)
+        if rows > self.room:
+            raise self.error
+        return super().loss(network, examples)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_scarce_memory_shrinks_the_physical_batch_and_never_the_logical_one(error):
+    persons = _persons_of_1_2_and_50_images()
+    plenty = _regression(len(persons))
+    scarce = Scarce(plenty.inputs, plenty.targets, room=3, error=error)
+    sums = []
+    for objective in (plenty, scarce):
+        trainer = _trainer(_network(), objective, persons, physical_batch=64, gradients="captured")
+        trainer.accumulate(np.arange(4))
+        sums.append(trainer.optimizer.clipped_sum)
+    assert torch.allclose(*sums, rtol=1e-4, atol=1e-6)
+    # Halved from 64 to 2, each size tried once: what did not fit is not tried again.
+    assert sum(size > 3 for size in scarce.sizes) <= 5
+
+
+def test_memory_for_not_even_one_image_ends_with_advice():
+    objective = Scarce(*vars(_regression(4)).values(), room=0, error=MemoryError())
+    with pytest.raises(MemoryError, match="Choose fewer features"):
+        _trainer(_network(), objective, np.arange(4), gradients="captured").accumulate(np.arange(4))
+
+
+def test_other_errors_of_an_objective_are_not_taken_for_scarce_memory():
+    objective = Scarce(*vars(_regression(4)).values(), room=0, error=RuntimeError("wrong shape"))
+    trainer = _trainer(_network(), objective, np.arange(4), gradients="captured")
+    with pytest.raises(RuntimeError, match="wrong shape"):
+        trainer.accumulate(np.arange(4))
+
+
+def test_what_may_come_out_of_a_step_is_one_lattice_whatever_the_records():
+    """All persons or none: sum plus noise is a multiple of the same power of two."""
+    trainer = _trainer(_network(), _regression(4, scale=1e3), np.arange(4))
+    grid = 2.0**-34  # noise 1 · clip 1
+    for batch in (np.arange(4), np.arange(0)):
+        trainer.accumulate(batch)
+        noisy = trainer.optimizer._noised(trainer.optimizer.clipped_sum)
+        assert torch.equal(noisy, torch.round(noisy / grid) * grid)
+        assert not torch.equal(noisy, torch.round(noisy / grid / 2) * grid * 2)
+
+
+@pytest.mark.parametrize("noise_draws", [1, 3])
+def test_vmap_and_captured_gradients_train_alike(noise_draws):
+    persons = _persons_of_1_2_and_50_images()
+    sums = []
+    for way in ("captured", "vmap"):
+        trainer = _trainer(
+            _network(), _regression(len(persons)), persons, gradients=way, noise_draws=noise_draws
+        )
+        trainer.accumulate(np.arange(4))
+        sums.append(trainer.optimizer.clipped_sum)
+    assert torch.allclose(*sums, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("target", [0.5, 1.0, 3.0, 10.0])
+def test_noise_planned_for_a_target_meets_it_by_a_second_accountant(target):
+    """Planned by PLD; RDP, computed independently, may only see a little more, never less than half."""
+    accounted = []
+    (mechanism,) = plan_mechanisms(
+        (DpSgdStage(stage="dp_sgd", steps=100, expected_batch_size=200),),
+        config={},
+        target=PrivacyTarget(epsilon=target, delta=1e-5),
+        public_train_count=2000,
+    )
+    for accountant in (PLDAccountant(), RdpAccountant()):
+        event = PoissonSampledDpEvent(
+            mechanism.sampling_rate, GaussianDpEvent(mechanism.noise_multiplier)
+        )
+        accountant.compose(SelfComposedDpEvent(event, mechanism.steps))
+        accounted.append(accountant.get_epsilon(1e-5))
+    by_pld, by_rdp = accounted
+    assert 0.97 * target <= by_pld <= target
+    assert by_pld <= by_rdp <= 1.25 * target
 
 
 def test_noise_of_the_optimizer_comes_from_the_privacy_stream():
