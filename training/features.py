@@ -37,7 +37,7 @@ class Layout:
     height: int
     width: int
     scales: int
-    angles: int = 8
+    angles: int = 4
 
     @classmethod
     def of(cls, schema: DatasetSchema) -> "Layout":

@@ -37,6 +37,7 @@ _STAGE = "teacher"
 _IMAGES_AT_ONCE = 2048
 _MOST_IMAGES_PER_PERSON = 64
 _REDRAWS = 4
+_AVERAGE_DECAY = 0.9  # of the weights' moving average, per step
 # Features have norm 1; a larger scale makes the bias a smaller part of what is clipped, and lets
 # Adam's steps count for more.
 _FEATURE_SCALE = 8.0
@@ -70,7 +71,7 @@ class TeacherOptions(BaseModel):
         description="Noise of the teacher, relative to spending the whole target on it (ratio).",
     )
     teacher_learning_rate: float = Field(
-        default=0.03, gt=0, le=10, description="Adam's first step size for the teacher (ratio)."
+        default=0.1, gt=0, le=10, description="Adam's first step size for the teacher (ratio)."
     )
     teacher_pool: float = Field(
         default=1.5,
@@ -164,14 +165,7 @@ def fit_teacher(
         _Lessons(records, teacher, run),
         people=records.by_person(),
         index=stages.index(_STAGE),
-        settings=dp_sgd.DpSgdSettings(
-            # Declared, not counted; Adam makes the result nearly free of this divisor.
-            expected_batch_size=_expected_batch(options, schema),
-            learning_rate=options.teacher_learning_rate,
-            ema_decay=0.9,
-            images_per_person=_MOST_IMAGES_PER_PERSON,
-            physical_batch=_IMAGES_AT_ONCE,
-        ),
+        settings=_settings(options, schema),
         run=run,
         kept=kept,
     )
@@ -333,8 +327,15 @@ def _ordered(logits: Tensor) -> Tensor:
     return ladder[:, :-1] - ladder[:, 1:]
 
 
-def _expected_batch(options: TeacherOptions, schema: DatasetSchema) -> int:
-    return max(1, round(options.teacher_sampling_rate * schema.declared_count))
+def _settings(options: TeacherOptions, schema: DatasetSchema) -> dp_sgd.DpSgdSettings:
+    return dp_sgd.DpSgdSettings(
+        # Declared, not counted; Adam makes the result nearly free of this divisor.
+        expected_batch_size=max(1, round(options.teacher_sampling_rate * schema.declared_count)),
+        learning_rate=options.teacher_learning_rate,
+        ema_decay=_AVERAGE_DECAY,
+        images_per_person=_MOST_IMAGES_PER_PERSON,
+        physical_batch=_IMAGES_AT_ONCE,
+    )
 
 
 def _scaled_features(images: NDArray[np.integer], schema: DatasetSchema) -> NDArray[np.float32]:

@@ -162,3 +162,30 @@ def test_dp_sgd_whose_ratio_leaves_no_room_is_refused():
     greedy = TEACHER.model_copy(update={"noise_ratio": 0.9})
     with pytest.raises(InvalidParameter, match="noise_ratio above 1"):
         plan(SGD, greedy)
+
+
+RATED = DpSgdStage(stage="teacher", steps=50, sampling_rate="rate", noise_ratio=2.0)
+
+
+@pytest.mark.parametrize("count", [50, 60_000])
+def test_a_sampling_rate_plans_the_same_mechanism_for_fifty_units_as_for_sixty_thousand(count):
+    (mechanism,) = plan(RATED, config={"rate": 0.25}, count=count)
+    assert mechanism.sampling_rate == 0.25
+    (as_batch,) = plan(
+        DpSgdStage(stage="teacher", steps=50, expected_batch_size=count // 4, noise_ratio=2.0),
+        count=4 * (count // 4),
+    )
+    assert mechanism == as_batch
+
+
+@pytest.mark.parametrize("rate", [0.0, -0.1, 1.01, True, "word", math.nan, math.inf])
+def test_a_sampling_rate_that_is_no_probability_is_refused(rate):
+    with pytest.raises(InvalidParameter, match="at most 1"):
+        plan(RATED, config={"rate": rate})
+
+
+def test_a_stage_with_no_size_or_with_two_is_refused():
+    with pytest.raises(ValueError, match="either expected_batch_size or sampling_rate"):
+        DpSgdStage(stage="d", steps=1)
+    with pytest.raises(ValueError, match="not both"):
+        DpSgdStage(stage="d", steps=1, expected_batch_size=5, sampling_rate=0.5)
