@@ -30,9 +30,10 @@ Features = NDArray[np.float32]
 # Public numbers are measured on phantoms, the same ones every time.
 _SEED = 20261122
 _KNEES_PER_GRADE = 300
-# Clinics differ more from each other than the films of one clinic do.
+# How much wider than the prior the first candidates lie. Clinics differ more from each other than
+# the films of one clinic do.
 _SEARCH = {"exposure": 3.5, "contrast": 2.0}
-_SEARCH_OTHERWISE = 1.5
+_SEARCH_BODY, _SEARCH_FINDINGS = 1.5, 1.1
 # Squared standard errors below which a difference between labels is taken for drift.
 _DRIFT = 9.0
 
@@ -175,7 +176,8 @@ def squared_distances(features: Features, others: Features) -> NDArray[np.float3
 
 
 def _search_factors() -> Floats:
-    return np.array([_SEARCH.get(name, _SEARCH_OTHERWISE) for name in NAMES], dtype=np.float32)
+    factors = {name: _SEARCH_FINDINGS if name in GRADED else _SEARCH_BODY for name in NAMES}
+    return np.array(list((factors | _SEARCH).values()), dtype=np.float32)
 
 
 def _spread_within_grades(prior: Prior) -> Floats:
