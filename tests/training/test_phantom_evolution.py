@@ -83,7 +83,7 @@ def test_parameters_evolve_towards_a_cohort_that_differs_from_the_prior(shifted)
 
 
 def test_evolved_pictures_have_the_brightness_of_the_records_and_not_of_the_prior(shifted):
-    fitted, schema = shifted
+    fitted, _ = shifted
     labels = np.arange(200) % 5
     drawn = fitted.sample(labels, seed=3).mean()
     theirs = _records(100, replace(PUBLISHED, exposure=Spread(1.35, 0.09))).images.mean()
