@@ -14,7 +14,7 @@ class Config(TeacherOptions):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     steps: int = Field(
-        default=200,
+        default=150,
         ge=1,
         le=50_000,
         description="DP-SGD steps of the critic (count); each costs budget and time.",
@@ -35,13 +35,13 @@ class Config(TeacherOptions):
         description="Synthetic images that each real one is compared with, averaged (count).",
     )
     critic_steps: int = Field(
-        default=2,
+        default=4,
         ge=1,
         le=1000,
         description="Steps of the critic per generator step, at first (count).",
     )
     accuracy_floor: float = Field(
-        default=0.6,
+        default=0.7,
         ge=0,
         le=1,
         description="Accuracy on synthetic images below which critic steps are doubled (ratio).",
@@ -77,7 +77,7 @@ class Config(TeacherOptions):
         default=2e-3, gt=0, le=1, description="The critic's first step size; it falls (ratio)."
     )
     generator_rate: float = Field(
-        default=1e-3, gt=0, le=1, description="The generator's first step size; it falls (ratio)."
+        default=1e-4, gt=0, le=1, description="The generator's first step size; it falls (ratio)."
     )
     texture: float = Field(
         default=0.4,
@@ -86,7 +86,7 @@ class Config(TeacherOptions):
         description="Share of the Gaussian's random grain that the generator starts from (ratio).",
     )
     warm_up_steps: int = Field(
-        default=200,
+        default=50,
         ge=0,
         le=100_000,
         description="Training steps on procedural images before any record; free (count).",
@@ -139,17 +139,18 @@ STAGES: tuple[Stage, ...] = (
 
 PRESETS = {
     "quick": Preset(
-        summary="A first look in minutes: few critic steps on small batches, no teacher.",
+        summary="A first look in minutes: few critic steps, no teacher.",
         settings={
             "steps": 80,
-            "expected_batch_size": ShareOfUnits(share=0.1, least=32, most=256),
+            "expected_batch_size": ShareOfUnits(share=0.15, least=32, most=1024),
         },
     ),
     "balanced": Preset(
         summary="Larger batches, and a teacher that relabels.",
         settings={
-            "expected_batch_size": ShareOfUnits(share=0.15, least=64, most=512),
+            "expected_batch_size": ShareOfUnits(share=0.15, least=64, most=1024),
             "teacher": "relabel",
+            "teacher_noise_ratio": 2.2,
         },
     ),
     "best": Preset(
@@ -159,6 +160,7 @@ PRESETS = {
             "expected_batch_size": ShareOfUnits(share=0.2, least=64, most=2048),
             "noise_draws": 2,
             "teacher": "relabel",
+            "teacher_noise_ratio": 2.2,
             "teacher_pool": 3.0,
         },
     ),
