@@ -36,6 +36,7 @@ from pydantic import ConfigDict, Field
 
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import GaussianStage, Mechanism, Stage
+from privacy.presets import Preset
 from training.checkpoints import Arrays, Progress
 from training.generators import SampleProgress
 from training.phantom_evolution import (
@@ -122,6 +123,18 @@ STAGES: tuple[Stage, ...] = (
     *(GaussianStage(stage=f"votes_{n}", noise_ratio=f"votes_{n}") for n in range(1, _ROUNDS + 1)),
     TEACHER_STAGE,
 )
+
+PRESETS = {
+    "quick": Preset(summary="Few candidates, no teacher.", settings={"candidates": 50}),
+    "balanced": Preset(
+        summary="The candidates that the declared count carries, and a teacher that relabels.",
+        settings={"teacher": "relabel"},
+    ),
+    "best": Preset(
+        summary="More candidates, and a teacher that chooses from a larger pool of images.",
+        settings={"candidates": 300, "teacher": "relabel", "teacher_pool": 3.0},
+    ),
+}
 
 
 @dataclass(frozen=True, eq=False)
