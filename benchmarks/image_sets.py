@@ -50,11 +50,18 @@ class ImageSet:
 
 
 def load(
-    data: str, *, label: str | None, test: str, unit: UnitOfPrivacy, train_count: int | None = None
+    data: str,
+    *,
+    label: str | None,
+    test: str,
+    unit: UnitOfPrivacy,
+    train_count: int | None = None,
+    ids_are_per_file: bool = False,
 ) -> ImageSet:
     """Read a set by its name or path.
 
     `train_count` keeps the first so many training images (the 55,000 of a published protocol).
+    `ids_are_per_file`: one id in two zips means two persons, unless they share an image.
     Raises: click.UsageError or click.ClickException saying what to give or to install.
     """
     if data == "fashion_mnist":
@@ -65,7 +72,7 @@ def load(
         arrays = _npz(path)
         shown = "mnist" if data == "mnist" else path.stem
         return _arrays(shown, arrays, names=names, test=test, kept=train_count)
-    return _upload(path, label=label, test=test, unit=unit)
+    return _upload(path, label=label, test=test, unit=unit, ids_are_per_file=ids_are_per_file)
 
 
 def _arrays(
@@ -155,7 +162,9 @@ def _idx(path: Path) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
 
 
-def _upload(path: Path, *, label: str | None, test: str, unit: UnitOfPrivacy) -> ImageSet:
+def _upload(
+    path: Path, *, label: str | None, test: str, unit: UnitOfPrivacy, ids_are_per_file: bool
+) -> ImageSet:
     if label is None:
         raise click.UsageError("--label is missing: name the column of the CSV that holds it.")
     notes: tuple[str, ...] = ()
@@ -166,7 +175,8 @@ def _upload(path: Path, *, label: str | None, test: str, unit: UnitOfPrivacy) ->
         if test == "same":
             train, judged = _divided(train, path)
         else:
-            judged, notes = _others(_read(Path(test), schema, key), train)
+            read = _read(Path(test), schema, key)
+            judged, notes = _others(read, train, ids_are_per_file=ids_are_per_file)
     except UploadRefused as error:
         raise click.ClickException(str(error)) from None
     except InputRefused as error:
@@ -235,20 +245,25 @@ def _divided(whole: _File, path: Path) -> tuple[_File, _File]:
     return parts[0], parts[1]
 
 
-def _others(test: _File, train: _File) -> tuple[_File, tuple[str, ...]]:
+def _others(test: _File, train: _File, *, ids_are_per_file: bool) -> tuple[_File, tuple[str, ...]]:
     """Return the test records of persons that the training file does not hold.
 
-    Where every record is its own person, this leaves out exact copies of training records.
+    Nobody who shares an image with the training file is tested on either.
     """
-    known = {row.tobytes() for row in train.digests}
-    is_other = np.array([row.tobytes() not in known for row in test.digests], dtype=bool)
-    kept = test.records.take(is_other[test.records.persons])
+    images = {image.tobytes() for image in train.records.images}
+    is_copy = np.array([image.tobytes() in images for image in test.records.images], dtype=bool)
+    is_known = np.zeros(len(test.digests), dtype=bool)
+    is_known[test.records.persons[is_copy]] = True
+    if not ids_are_per_file:
+        digests = {row.tobytes() for row in train.digests}
+        is_known |= np.array([row.tobytes() in digests for row in test.digests], dtype=bool)
+    kept = test.records.take(~is_known[test.records.persons])
     if len(kept) == 0:
         raise click.ClickException(
-            "The test file was refused: every person in it is in the training file as well. "
-            "Give images of other persons."
+            "The test file was refused: every person in it is in the training file as well. Give "
+            "images of other persons; if each file numbers its persons anew, add --ids-are-per-file."
         )
-    dropped = int(np.sum(~is_other))
+    dropped = int(np.sum(is_known))
     note = f"{dropped} test persons were left out: the training file holds them as well"
     return replace(test, records=kept), (note,) if dropped else ()
 

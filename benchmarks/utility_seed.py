@@ -111,7 +111,7 @@ def fit_and_sample(request: Request, real: ImageSet, *, seed: int, display: Disp
     schema = real.schema.model_copy(update={"unit": request.unit})
     config, mechanisms = plan(request, schema)
     records = TrainingRecords(
-        images=real.train.images, labels=real.train.labels, persons=_units(real, request.unit)
+        images=real.train.images, labels=real.train.labels, persons=units(real, request.unit)
     )
     started = time.perf_counter()
     with display.step(f"fit {seed}", f"seed {seed}: fit {request.generator}") as advance:
@@ -141,7 +141,7 @@ def fit_and_sample(request: Request, real: ImageSet, *, seed: int, display: Disp
     )
 
 
-def _units(real: ImageSet, unit: UnitOfPrivacy) -> NDArray[np.integer]:
+def units(real: ImageSet, unit: UnitOfPrivacy) -> NDArray[np.integer]:
     """Return the unit of privacy of each record."""
     if unit is UnitOfPrivacy.RECORD:
         return np.arange(len(real.train))

@@ -1,7 +1,7 @@
 """Teach a torch network labels: plain, not private; its training images are synthetic or stay inside."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,6 +28,11 @@ class Recipe:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     shift: float = 1 / 14  # of a side, the largest random move of an image
+
+    def at_most(self, steps: int) -> "Recipe":
+        """Return a shorter recipe."""
+        fewest, most = min(self.least_steps, steps), min(self.most_steps, steps)
+        return replace(self, least_steps=fewest, most_steps=most)
 
     def steps(self, records: int) -> int:
         """Return the number of steps for a set of this size."""

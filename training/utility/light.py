@@ -6,6 +6,8 @@ histograms of oriented gradients. What all three agree on does not hang on one a
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -106,13 +108,20 @@ def taught(
     kinds: int,
     seed: int,
     device: torch.device,
+    most: int | None = None,
     progress: Progress | None = None,
 ) -> nn.Module:
-    """Return the named classifier, taught on `data`."""
+    """Return the named classifier, taught on `data` in at most `most` steps."""
     network = fresh(name, data.images.shape[1:], kinds=kinds, seed=seed).to(device)
+    recipe = RECIPES[name] if most is None else RECIPES[name].at_most(most)
     with seeded(seed):
-        teach(network, data.images, data.labels, recipe=RECIPES[name], seed=seed, progress=progress)
+        teach(network, data.images, data.labels, recipe=recipe, seed=seed, progress=progress)
     return network
+
+
+def described() -> dict[str, Any]:
+    """Return the protocol in words and numbers, for a document and for telling caches apart."""
+    return {name: asdict(recipe) for name, recipe in RECIPES.items()}
 
 
 def fresh(name: str, shape: tuple[int, ...], *, kinds: int, seed: int) -> nn.Module:

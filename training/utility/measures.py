@@ -90,8 +90,8 @@ class _Judged:
     def scores(self, weights: Floats) -> dict[str, float | None]:
         """Return the scores when record i counts `weights[i]` times."""
         kinds = self.task.kinds
-        counts: Floats = np.bincount(self.cells, weights=weights, minlength=kinds**2) * 1.0
-        table = counts.reshape(kinds, kinds)
+        counts = np.bincount(self.cells, weights=weights, minlength=kinds**2)
+        table: Floats = counts.astype(np.float64).reshape(kinds, kinds)
         rows, total = table.sum(axis=1), float(table.sum())
         if total == 0:
             return dict.fromkeys(METRICS)

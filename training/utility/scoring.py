@@ -3,8 +3,9 @@
 Esteban et al. 2017, arXiv:1706.02633, who named TSTR and TRTS.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
@@ -13,13 +14,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from privacy.errors import InvalidParameter
-from training.utility import light
-from training.utility.fitting import predicted
+from training.utility import dpimagebench, light
+from training.utility.fitting import Progress, predicted
 from training.utility.material import Labelled, Task
 from training.utility.measures import METRICS, Measured, measure
 
 Protocol = Literal["light", "dpimagebench"]
 Watch = Callable[[str, int, int], None]  # what is taught, steps done, steps in all
+PROTOCOLS: dict[Protocol, ModuleType] = {"light": light, "dpimagebench": dpimagebench}
 MEAN = "mean"
 
 
@@ -29,7 +31,7 @@ class Scored:
 
     measured: dict[str, Measured]
     networks: dict[str, nn.Module]
-    headline: str
+    headline: str  # the classifier whose scores go by bare names, or "mean"
 
     def as_json(self, task: Task) -> dict[str, dict[str, object]]:
         """Return `scores` as in the benchmark's document, with their mean over classifiers."""
@@ -48,46 +50,59 @@ class Scored:
         return float(np.mean(known)) if known else None
 
 
-def score(
+@dataclass(frozen=True)
+class Effort:
+    """What a caller may change of a protocol; None leaves it as it is.
+
+    `classifiers` keeps some, `most_steps` shortens the light protocol, `epochs` the dpimagebench
+    one (which then deviates from what was published).
+    """
+
+    classifiers: tuple[str, ...] | None = None
+    most_steps: int | None = None
+    epochs: int | None = None
+
+
+FULL_EFFORT = Effort()
+
+
+def score(  # noqa: PLR0913 - what is scored, how, and where
     taught_on: Labelled,
     test: Labelled,
     *,
     task: Task,
+    protocol: Protocol = "light",
     seed: int = 0,
     device: torch.device | None = None,
+    effort: Effort = FULL_EFFORT,
+    networks: Mapping[str, nn.Module] | None = None,
     watch: Watch | None = None,
 ) -> Scored:
     """Teach every classifier of the protocol on one set and judge it on another.
 
-    `taught_on` is the synthetic set for TSTR, the real training set for its baseline.
+    `taught_on` is the synthetic set for TSTR, the real training set for its baseline. Classifiers
+    in `networks` were taught on it before and are only judged.
     Raises: InvalidParameter if the sets differ in image size or depth, or for an unknown label.
     """
-    if taught_on.images.shape[1:] != test.images.shape[1:]:
-        raise InvalidParameter(
-            f"Scoring was refused: images to learn from are {taught_on.images.shape[1:]} pixels, "
-            f"test images {test.images.shape[1:]}. Bring both to one size."
-        )
-    if taught_on.images.dtype != test.images.dtype:
-        raise InvalidParameter(
-            f"Scoring was refused: images to learn from are {taught_on.images.dtype}, test images "
-            f"{test.images.dtype}. Bring both to one bit depth."
-        )
-    for records in (taught_on, test):
-        if len(records) == 0 or not 0 <= records.labels.min() <= records.labels.max() < task.kinds:
-            raise InvalidParameter(
-                f"Scoring was refused: {len(records)} records with labels outside 0 to "
-                f"{task.kinds - 1}. Give records with declared labels."
-            )
+    _check_alike(taught_on, test)
+    _check_labels(taught_on, task)
+    _check_labels(test, task)
     where = torch.device("cpu") if device is None else device
-    networks: dict[str, nn.Module] = {}
-    measured: dict[str, Measured] = {}
-    for name in light.CLASSIFIERS:
-        progress = None if watch is None else _named(watch, name)
-        networks[name] = light.taught(
-            name, taught_on, kinds=task.kinds, seed=seed, device=where, progress=progress
-        )
-        measured[name] = judged(networks[name], test, task=task)
-    return Scored(measured=measured, networks=networks, headline=light.HEADLINE)
+    module = PROTOCOLS[protocol]
+    ready = dict(networks or {})
+    for name in effort.classifiers or module.CLASSIFIERS:
+        if name not in ready:
+            ready[name] = module.taught(
+                name,
+                taught_on,
+                kinds=task.kinds,
+                seed=seed,
+                device=where,
+                most=effort.most_steps if protocol == "light" else effort.epochs,
+                progress=_named(watch, name),
+            )
+    measured = {name: judged(network, test, task=task) for name, network in ready.items()}
+    return Scored(measured=measured, networks=ready, headline=module.HEADLINE)
 
 
 def judged(network: nn.Module, test: Labelled, *, task: Task) -> Measured:
@@ -101,5 +116,22 @@ def accuracy(network: nn.Module, test: Labelled) -> float:
     return float(np.mean(guessed == test.labels))
 
 
-def _named(watch: Watch, name: str) -> Callable[[int, int], None]:
-    return lambda done, total: watch(name, done, total)
+def _check_alike(taught_on: Labelled, test: Labelled) -> None:
+    learnt, judged_on = taught_on.images, test.images
+    if learnt.shape[1:] != judged_on.shape[1:] or learnt.dtype != judged_on.dtype:
+        raise InvalidParameter(
+            f"Scoring was refused: images to learn from are {learnt.shape[1:]} of {learnt.dtype}, "
+            f"test images {judged_on.shape[1:]} of {judged_on.dtype}. Bring both to one size."
+        )
+
+
+def _check_labels(records: Labelled, task: Task) -> None:
+    if len(records) == 0 or not 0 <= records.labels.min() <= records.labels.max() < task.kinds:
+        raise InvalidParameter(
+            f"Scoring was refused: {len(records)} records, or labels outside 0 to "
+            f"{task.kinds - 1}. Give at least one record, with declared labels only."
+        )
+
+
+def _named(watch: Watch | None, name: str) -> Progress | None:
+    return None if watch is None else lambda done, total: watch(name, done, total)
