@@ -8,7 +8,7 @@ and so is a warm-up of both on procedural images. The critic takes several steps
 more when its accuracy on synthetic images falls. It is the family of generators with which this
 work began, kept for comparison. Do not expect much: at the sizes that two processor cores train, the
 generator follows the noise in the critic as well as its signal, and on phantoms and MNIST its images
-taught a classifier slightly less than the Gaussian's own. Prefer *diffusion* or *statistics*.
+taught a classifier no more than the Gaussian's own. Prefer *diffusion* or *statistics*.
 
 **Sensitivity.** The releases: one clipped table per person. DP-SGD: a person's loss is the mean
 over their images of critic(fake) - critic(real) + λ (‖∇critic‖ - 1)², the slope taken between that
