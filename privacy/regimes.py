@@ -10,7 +10,8 @@ The measure of a DP-SGD run is the noise that it injects per unit of gradient ov
 it is about 4 / (units × epsilon), whatever batch and steps are, as long as the batch is large
 enough: 55,000 units at epsilon 1 give 7e-5, at epsilon 10 1e-5; 5,800 units at epsilon 10 give
 1e-4, so six thousand persons at epsilon 10 are about as hard as fifty-five thousand at epsilon 0.7;
-5,800 units at epsilon 1 give 7e-4, and there only averages can be learnt.
+5,800 units at epsilon 1 give 7e-4, and there only averages can be learnt. A stage that shares the
+budget with averages and a teacher has up to twice as much.
 
 The measure of a one-shot release of class means is its noise per coordinate, (4 / epsilon) /
 (units / labels), over the coordinates that make a class recognisable (an 8 × 8 thumbnail), against
@@ -30,10 +31,10 @@ from privacy.mechanisms import (
 )
 from privacy.presets import SMALL_UNIT_EPSILON
 
-TOO_LOUD = 3e-4
+TOO_LOUD = 4e-4
 """Injected noise per unit of gradient above which a network learns next to nothing."""
-LOUD = 1e-4
-"""Above this it learns little: about what 55,000 units at epsilon 0.7 allow."""
+LOUD = 2e-4
+"""Above this it learns little: about what 55,000 units at epsilon 0.4 allow."""
 LEAST_PER_LABEL = 100.0
 """Units per label times epsilon below which the noised mean of a class is mostly noise."""
 LARGE_SIDE_PIXELS = 128

@@ -3,6 +3,7 @@
 from pydantic import ConfigDict, Field
 
 from privacy.mechanisms import DpSgdStage, GaussianStage, Stage
+from privacy.presets import SMALL_UNIT_EPSILON, Preset, Settings, ShareOfUnits
 from training import teacher
 from training.warm_start import WarmStart
 
@@ -123,3 +124,63 @@ STAGES: tuple[Stage, ...] = (
     DpSgdStage(stage="dp_sgd", steps="steps", expected_batch_size="expected_batch_size"),
     teacher.STAGE,
 )
+
+# Where a network can learn little, averages get more of the budget, and the teacher less.
+_MORE_FOR_AVERAGES: Settings = {
+    "class_noise_ratio": 1.7,
+    "covariance_noise_ratio": 2.2,
+    "teacher_noise_ratio": 2.2,
+}
+PRESETS = {
+    "quick": Preset(
+        summary="A first look in minutes: few steps, no teacher.",
+        settings={
+            "steps": 60,
+            "expected_batch_size": ShareOfUnits(share=0.15, least=32, most=1024),
+            "warm_up_steps": 150,
+            "upsampler_steps": 150,
+        },
+    ),
+    "balanced": Preset(
+        summary="More steps on larger batches, and a teacher that relabels.",
+        settings={
+            "steps": 150,
+            "expected_batch_size": ShareOfUnits(share=0.15, least=64, most=1024),
+            "teacher": "relabel",
+        },
+        if_small=_MORE_FOR_AVERAGES,
+        on_gpu={
+            "steps": 600,
+            "expected_batch_size": ShareOfUnits(share=0.1, least=64, most=4096),
+            "noise_draws": 4,
+            "physical_batch": 1024,
+            "warm_up_steps": 2000,
+            "sampling_steps": 18,
+        },
+    ),
+    "best": Preset(
+        summary="Hours on a processor, or a GPU's work: many steps, several noise draws, a teacher.",
+        settings={
+            "steps": 400,
+            "expected_batch_size": ShareOfUnits(share=0.2, least=64, most=2048),
+            "noise_draws": 2,
+            "warm_up_steps": 1000,
+            "upsampler_steps": 1000,
+            "sampling_steps": 12,
+            "teacher": "relabel",
+            "teacher_pool": 3.0,
+        },
+        if_small=_MORE_FOR_AVERAGES,
+        on_gpu={
+            "steps": 2000,
+            "expected_batch_size": ShareOfUnits(share=0.1, least=64, most=4096),
+            "noise_draws": 16,
+            "features": 64,
+            "physical_batch": 1024,
+            "warm_up_steps": 5000,
+            "sampling_steps": 30,
+        },
+    ),
+}
+SUITS_FROM = SMALL_UNIT_EPSILON
+FREE_STEPS = {"warm_up_steps": "warm-up", "upsampler_steps": "upsampler"}

@@ -39,7 +39,8 @@ from training import diffusion as equations
 from training import dp_sgd, warm_start
 from training.checkpoints import Arrays, Progress
 from training.class_gaussian import ClassGaussian
-from training.diffusion_options import STAGES, Config
+from training.devices import compute_device
+from training.diffusion_options import FREE_STEPS, PRESETS, STAGES, SUITS_FROM, Config
 from training.generators import SampleProgress
 from training.moments import MomentSettings, fit_moments
 from training.networks import ConditionalUnet
@@ -51,7 +52,16 @@ from training.spectrum import to_coefficients, to_images
 from training.teacher import Teacher, dealt, fit_teacher
 from training.upsampling import Scale, Upsampler, train_upsampler
 
-__all__ = ["STAGES", "Config", "Fitted", "fit", "from_state"]
+__all__ = [
+    "FREE_STEPS",
+    "PRESETS",
+    "STAGES",
+    "SUITS_FROM",
+    "Config",
+    "Fitted",
+    "fit",
+    "from_state",
+]
 
 _IMAGES_AT_ONCE = 200
 _DP_SGD_INDEX = 3
@@ -80,7 +90,7 @@ class Fitted:
         scale = Scale.of(self.schema)
         grain = self.model.residual_variance * self.config.texture**2
         start = replace(self.model, residual_variance=grain)
-        gaussian = equations.GaussianDenoiser(start, schema=scale.base)
+        gaussian = equations.GaussianDenoiser(start, schema=scale.base).to(compute_device())
         object.__setattr__(self, "scale", scale)
         object.__setattr__(self, "start", start)
         object.__setattr__(self, "gaussian", gaussian)
@@ -169,15 +179,15 @@ class Fitted:
                 sigma=torch.full((len(scaled),), float(level)),
                 noise=noise.expand(len(scaled), -1, -1),
             )
-            total += equations.loss(self.network, drawn).double().numpy()
+            total += equations.loss(self.network, drawn).double().cpu().numpy()
         return total / len(levels)
 
     def state(self) -> Arrays:
         """Return the Gaussian's arrays and the network's weights."""
-        weights = {f"network/{k}": v.numpy() for k, v in self.network.state_dict().items()}
+        weights = {f"network/{k}": v.cpu().numpy() for k, v in self.network.state_dict().items()}
         if self.upsampler is not None:
             enlarging = self.upsampler.state_dict()
-            weights |= {f"upsampler/{k}": v.numpy() for k, v in enlarging.items()}
+            weights |= {f"upsampler/{k}": v.cpu().numpy() for k, v in enlarging.items()}
         if self.teacher is not None:
             weights |= {f"teacher/{k}": v for k, v in self.teacher.state().items()}
         return {f"moments/{k}": v for k, v in self.model.state().items()} | weights
@@ -326,13 +336,14 @@ def _network(config: Config, schema: DatasetSchema, *, seed: int) -> nn.Module:
     """Return the untrained network of the base's size."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ConditionalUnet(
+        network = ConditionalUnet(
             height=schema.height,
             width=schema.width,
             channels=equations.CHANNELS,
             conditions=equations.condition_count(len(schema.labels)),
             features=config.features,
         )
+    return network.to(compute_device())
 
 
 def _upsampler(scale: Scale, *, seed: int) -> Upsampler | None:
@@ -341,7 +352,7 @@ def _upsampler(scale: Scale, *, seed: int) -> Upsampler | None:
         return None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Upsampler(scale)
+        return Upsampler(scale).to(compute_device())
 
 
 def _dp_sgd_settings(config: Config) -> dp_sgd.DpSgdSettings:
@@ -353,6 +364,7 @@ def _dp_sgd_settings(config: Config) -> dp_sgd.DpSgdSettings:
         images_per_person=config.images_per_person,
         noise_draws=config.noise_draws,
         physical_batch=config.physical_batch,
+        precision="bfloat16" if compute_device().type == "cuda" else "float32",
     )
 
 

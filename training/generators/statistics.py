@@ -1,9 +1,10 @@
 """Statistics: class means and shared low-frequency variation, released once with Gaussian noise.
 
-**Idea.** Three one-shot Gaussian releases describe the images: the mean image; per label and side,
+**Idea.** Four one-shot Gaussian releases describe the images: the mean image; per label and side,
 the mean direction away from it; the shared second moment of what is left at low spatial
-frequencies. Synthetic images are drawn from the class-conditional Gaussian that they define. It
-takes seconds, and it is the right answer when persons are few or epsilon is small; what it cannot
+frequencies; per label, how often each grey level occurs. Synthetic images are drawn from the
+class-conditional Gaussian that they define, and given the released grey levels. A teacher may
+relabel them. It takes seconds, and it is the right answer when persons are few or epsilon is small; what it cannot
 show is detail that a Gaussian does not have: sharp edges that move from person to person.
 
 **Sensitivity.** Every release sums one table per person: the average over the person's images,
@@ -15,7 +16,7 @@ central images). Shrinkage of eigenvalues: Benaych-Georges and Nadakuditi 2011.
 """
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from pydantic import ConfigDict, Field
 
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import GaussianStage, Mechanism, Stage
+from privacy.presets import Preset
 from training.checkpoints import Arrays, Progress
 from training.class_gaussian import ClassGaussian
 from training.generators import SampleProgress
@@ -33,9 +35,12 @@ from training.run import Run
 from training.spectrum import to_coefficients, to_images
 from training.teacher import STAGE as TEACHER_STAGE
 from training.teacher import Teacher, TeacherOptions, dealt, fit_teacher
+from training.tones import Tones, curves, release_histograms
 
 _IMAGES_AT_ONCE = 500
-_TEACHER = "teacher/"
+_TEACHER, _TONES = "teacher/", "tones/"
+_DRAWS_FOR_TONES = 3000  # in all labels together
+_TONES_INDEX = 3
 
 
 class Config(TeacherOptions):
@@ -79,14 +84,38 @@ class Config(TeacherOptions):
         le=100,
         description="Noise of the second moment, relative to spending the whole target (ratio).",
     )
+    tones: Literal["matched", "off"] = Field(
+        default="matched",
+        description="Whether drawn images get the grey levels that are released (matched, off).",
+    )
+    tone_noise_ratio: float = Field(
+        default=6.0,
+        ge=1,
+        le=100,
+        description="Noise of the grey levels, relative to spending the whole target (ratio).",
+    )
 
 
 STAGES: tuple[Stage, ...] = (
     GaussianStage(stage="reference", noise_ratio="reference_noise_ratio"),
     GaussianStage(stage="class_means", noise_ratio="class_noise_ratio"),
     GaussianStage(stage="covariance", noise_ratio="covariance_noise_ratio"),
+    GaussianStage(stage="tones", noise_ratio="tone_noise_ratio", only_if="tones"),
     TEACHER_STAGE,
 )
+
+PRESETS = {
+    "quick": Preset(summary="Three releases in seconds; nothing else.", settings={}),
+    "balanced": Preset(
+        summary="A teacher takes part of the budget and relabels what is drawn.",
+        settings={"teacher": "relabel"},
+    ),
+    "best": Preset(
+        summary="A teacher with more steps, choosing from a larger pool of images.",
+        settings={"teacher": "relabel", "teacher_steps": 120, "teacher_pool": 3.0},
+    ),
+}
+SUITS_FROM = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +127,7 @@ class Fitted:
     model: ClassGaussian
     mechanisms: tuple[Mechanism, ...] = ()
     teacher: Teacher | None = None
+    tones: Tones | None = None
 
     def sample(
         self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
@@ -118,16 +148,20 @@ class Fitted:
     ) -> NDArray[np.integer]:
         """Draw from the Gaussian alone."""
         rng = reproducible(seed)
-        model = replace(
-            self.model, residual_variance=self.model.residual_variance * self.config.texture**2
-        )
+        model = self.start()
         parts = [np.zeros((0, self.schema.height, self.schema.width))]
         for start in range(0, len(labels), _IMAGES_AT_ONCE):
             block = np.asarray(labels[start : start + _IMAGES_AT_ONCE], dtype=np.int64)
-            parts.append(to_images(model.draw(block, rng), self.schema.height, self.schema.width))
+            drawn = to_images(model.draw(block, rng), self.schema.height, self.schema.width)
+            parts.append(drawn if self.tones is None else self.tones.apply(drawn, block))
             if progress is not None:
                 progress(start + len(block), len(labels))
         return decode(np.concatenate(parts), self.schema)
+
+    def start(self) -> ClassGaussian:
+        """Return the Gaussian that images are drawn from: with less of the fine grain."""
+        grain = self.model.residual_variance * self.config.texture**2
+        return replace(self.model, residual_variance=grain)
 
     def score(
         self, images: NDArray[np.integer], labels: NDArray[np.integer], *, seed: int
@@ -139,9 +173,14 @@ class Fitted:
         return {"log_density": self.model.log_density(coefficients, label_index)}
 
     def state(self) -> Arrays:
-        """Return the model's arrays, and the teacher's."""
+        """Return the arrays of the model, the teacher and the tones."""
         taught = {} if self.teacher is None else self.teacher.state()
-        return self.model.state() | {f"{_TEACHER}{k}": v for k, v in taught.items()}
+        toned = {} if self.tones is None else self.tones.state()
+        return (
+            self.model.state()
+            | {f"{_TEACHER}{k}": v for k, v in taught.items()}
+            | {f"{_TONES}{k}": v for k, v in toned.items()}
+        )
 
     def with_mechanisms(self, mechanisms: tuple[Mechanism, ...]) -> Self:
         """Return the same generator with the mechanisms that its manifest records."""
@@ -150,12 +189,16 @@ class Fitted:
     @classmethod
     def from_state(cls, state: Arrays, *, config: Config, schema: DatasetSchema) -> Self:
         """Rebuild what `state` returned."""
-        taught = {k.removeprefix(_TEACHER): v for k, v in state.items() if k.startswith(_TEACHER)}
+        taught, toned = (
+            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            for prefix in (_TEACHER, _TONES)
+        )
         return cls(
             config=config,
             schema=schema,
             model=ClassGaussian.from_state(state),
             teacher=Teacher.from_state(taught, options=config, schema=schema),
+            tones=Tones.from_state(toned) if toned else None,
         )
 
 
@@ -180,13 +223,23 @@ def fit(
     kept = Progress(run)
     records = records.checked(schema)
     model = fit_moments(records, settings, schema=schema, run=run, kept=kept)
-    fitted = Fitted(
-        config=config,
-        schema=schema,
-        model=model,
-        mechanisms=run.mechanisms,
-        teacher=fit_teacher(records, config, schema=schema, run=run, kept=kept),
-    )
+    fitted = Fitted(config=config, schema=schema, model=model, mechanisms=run.mechanisms)
+    if config.tones != "off":
+        histograms = release_histograms(
+            records, schema=schema, run=run, index=_TONES_INDEX, kept=kept
+        )
+        fitted = replace(fitted, tones=_tones(fitted, histograms))
+    teacher = fit_teacher(records, config, schema=schema, run=run, kept=kept)
+    fitted = replace(fitted, teacher=teacher)
     shown = np.repeat(np.arange(len(schema.labels)), 8)[:64]
     run.show_samples(fitted.sample(shown, seed=0), shown)
     return fitted
+
+
+def _tones(fitted: Fitted, histograms: NDArray[np.float64]) -> Tones:
+    """Return curves from the grey levels of the Gaussian's draws to the released ones."""
+    labels = np.arange(max(_DRAWS_FOR_TONES, 50 * len(histograms))) % len(histograms)
+    drawn = to_images(
+        fitted.start().draw(labels, reproducible(0)), fitted.schema.height, fitted.schema.width
+    )
+    return curves(drawn, labels, histograms)

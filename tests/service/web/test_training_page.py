@@ -66,7 +66,7 @@ def test_a_ready_version_leads_to_the_form(browser: FlaskClient, version: Datase
     assert f'href="/versions/{version.id}/training"' in page
     form = browser.get(f"/versions/{version.id}/training").get_data(as_text=True)
     assert "A little DP-SGD" in form
-    assert "Presets were chosen on phantoms and public data" in form
+    assert "Defaults were chosen on phantoms and public data" in form
 
 
 def test_the_plan_shows_cost_warnings_and_advice_and_renews_itself_until_the_dry_run_is_done(
