@@ -12,7 +12,6 @@ Bu et al. 2023, arXiv:2210.00038 (book-keeping): what is computed once is used t
 """
 
 from itertools import accumulate
-from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +20,6 @@ from training.layer_gradients import (
     LayerKind,
     LayerUse,
     Named,
-    at_least_float32,
     kind_of,
     row_norms,
 )
@@ -32,19 +30,14 @@ from training.person_gradients import (
     Objective,
     Parameters,
     Precision,
-    lower_precision,
     summed_by_person,
-    with_parameters,
 )
+from training.recorded_pass import NotCapturable, RecordedPass
 
 # Bytes of lines' gradients that are kept at once, by kind of device.
 _KEPT_BYTES = {"cpu": 1 << 29, "cuda": 1 << 32}
 # What writing and reading one gradient value costs, in multiplications.
 _COST_OF_MEMORY = {"cpu": 30.0, "cuda": 200.0}
-
-
-class NotCapturable(RuntimeError):
-    """The network or its loss does something that captured gradients cannot follow."""
 
 
 class CapturedGradients:
@@ -53,10 +46,18 @@ class CapturedGradients:
     name = "captured"
 
     def __init__(
-        self, network: nn.Module, objective: Objective, *, precision: Precision = "float32"
+        self,
+        network: nn.Module,
+        objective: Objective,
+        *,
+        precision: Precision = "float32",
+        compiled: bool = False,
     ) -> None:
-        self._network, self._objective, self.precision = network, objective, precision
+        self.precision = precision
         self._kinds = layer_kinds(network)
+        self._pass = RecordedPass(
+            network, objective, self._kinds, precision=precision, compiled=compiled
+        )
         self._room = _Room()
         self._shapes = {k: p.shape for k, p in network.named_parameters() if p.requires_grad}
 
@@ -65,8 +66,7 @@ class CapturedGradients:
         self, parameters: Parameters, examples: Examples, lines: Lines, *, clip: Clip
     ) -> Tensor:
         """Return the clipped sum; raises NotCapturable if a layer runs more than once."""
-        uses = self._uses(parameters, examples, lines)
-        kept, counted = self._parts(uses, lines)
+        kept, counted = self._parts(self._pass.uses(parameters, examples, lines), lines)
         squares = kept.squares()
         for part in counted:
             squares += part.squares
@@ -82,27 +82,6 @@ class CapturedGradients:
                 for name, shape in self._shapes.items()
             ]
         )
-
-    def _uses(
-        self, parameters: Parameters, examples: Examples, lines: Lines
-    ) -> dict[str, LayerUse]:
-        fixed = {name: value.detach() for name, value in parameters.items()}
-        with torch.enable_grad(), _Recording(self._kinds) as recording:
-            with lower_precision(lines.weights.device, self.precision):
-                losses = self._objective.loss(with_parameters(self._network, fixed), examples)
-            gradients = torch.autograd.grad(
-                (losses * lines.weights).sum(), list(recording.outputs.values()), allow_unused=True
-            )
-        return {
-            name: LayerUse(
-                inputs=at_least_float32(recording.inputs[name]),
-                output_gradients=at_least_float32(gradient),
-                lines=lines.count,
-                saved=recording.saved[name],
-            )
-            for name, gradient in zip(recording.outputs, gradients, strict=True)
-            if gradient is not None
-        }
 
     def _parts(self, uses: dict[str, LayerUse], lines: Lines) -> tuple["_Kept", list["_Counted"]]:
         ghosts, widths = self._plan(uses, lines)
@@ -163,38 +142,6 @@ def layer_kinds(network: nn.Module) -> dict[str, LayerKind]:
                 raise NotCapturable(f"Layers {name!r} and {owners[id(parameter)]!r} share weights.")
         kinds[name] = kind
     return kinds
-
-
-class _Recording:
-    """Keeps the input and the output of every layer of known kind while it is entered."""
-
-    def __init__(self, kinds: dict[str, LayerKind]) -> None:
-        self._kinds = kinds
-        self.inputs: Named = {}
-        self.outputs: Named = {}
-        self.saved: dict[str, tuple[Tensor, ...]] = {}
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
-
-    def __enter__(self) -> Self:
-        for name, kind in self._kinds.items():
-            self._handles.append(kind.module.register_forward_hook(self._hook(name)))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def _hook(self, name: str) -> Any:
-        def keep(_module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-            if name in self.inputs:
-                raise NotCapturable(f"Layer {name!r} runs more than once in a forward pass.")
-            self.inputs[name] = inputs[0].detach()
-            if not output.requires_grad:
-                output.requires_grad_()
-            self.outputs[name] = output
-            self.saved[name] = self._kinds[name].saved(output)
-
-        return keep
 
 
 class _Room:

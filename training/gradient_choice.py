@@ -9,7 +9,7 @@ here depends on the values of records.
 import torch
 from torch import Tensor, nn
 
-from training.captured_gradients import CapturedGradients, NotCapturable
+from training.captured_gradients import CapturedGradients
 from training.person_gradients import (
     Clip,
     Examples,
@@ -20,6 +20,7 @@ from training.person_gradients import (
     VmapGradients,
     Way,
 )
+from training.recorded_pass import NotCapturable
 
 _CHECKED_LINES = 2
 _TOLERANCES: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 5e-2}
@@ -34,6 +35,7 @@ def choose(
     like: Examples,
     draws: int,
     precision: Precision = "float32",
+    compiled: bool = False,
 ) -> PersonGradients:
     """Return the way to compute persons' gradients; `like` lends shapes and types, not values.
 
@@ -43,7 +45,7 @@ def choose(
     if way == "vmap" or getattr(objective, "differentiates_inside", False):
         return vmap
     try:
-        captured = CapturedGradients(network, objective, precision=precision)
+        captured = CapturedGradients(network, objective, precision=precision, compiled=compiled)
     except NotCapturable:
         if way == "captured":
             raise

@@ -10,10 +10,11 @@ from torch.func import functional_call, grad
 from torch.nn import functional
 
 from training import captured_gradients, layer_gradients
-from training.captured_gradients import CapturedGradients, NotCapturable
+from training.captured_gradients import CapturedGradients
 from training.gradient_choice import choose
 from training.networks import ConditionalUnet
 from training.person_gradients import Clip, Lines, VmapGradients, whole_gradient
+from training.recorded_pass import NotCapturable
 
 PLAIN = Clip(0.5, "plain")
 AUTOMATIC = Clip(0.5, "automatic")
@@ -310,3 +311,16 @@ def test_networks_are_left_as_they_were():
     assert all(p.requires_grad and p.grad is None for p in network.parameters())
     assert not any(m._forward_hooks for m in network.modules())
     torch.testing.assert_close(network(*examples), before)
+
+
+@pytest.mark.slow
+def test_a_compiled_pass_gives_the_same_sums_and_is_compiled_once():
+    network, examples = _unet(4)
+    parameters, lines = dict(network.named_parameters()), _lines([1, 1, 2], 1)
+    compiled = CapturedGradients(network, Squares(), compiled=True)
+    torch._dynamo.utils.counters.clear()
+    expected = _naive(network, examples, [1, 1, 2], 1, PLAIN)
+    for _ in range(3):
+        found = compiled.clipped_sum(parameters, examples, lines, clip=PLAIN)
+        assert float((found - expected).norm()) <= 1e-4 * float(expected.norm())
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
