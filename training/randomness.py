@@ -57,10 +57,12 @@ class PrivacyRandomness:
 
     def _box_muller(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return both coordinates of (summands, count) independent points."""
-        radius = np.sqrt(-2.0 * np.log(self.uniform(_SUMMANDS * count)))
-        angle = 2.0 * np.pi * self.uniform(_SUMMANDS * count)
+        # torch computes logarithms and cosines several times faster than NumPy, as exactly.
+        radius = torch.from_numpy(self.uniform(_SUMMANDS * count)).log_().mul_(-2.0).sqrt_()
+        angle = torch.from_numpy(self.uniform(_SUMMANDS * count)).mul_(2.0 * np.pi)
         shape = (_SUMMANDS, count)
-        return (radius * np.cos(angle)).reshape(shape), (radius * np.sin(angle)).reshape(shape)
+        cosines, sines = (radius * torch.cos(angle)), (radius * torch.sin(angle))
+        return cosines.numpy().reshape(shape), sines.numpy().reshape(shape)
 
 
 def reproducible(seed: int) -> np.random.Generator:

@@ -314,6 +314,7 @@ def test_networks_are_left_as_they_were():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the compiler's own, at its first import
 def test_a_compiled_pass_gives_the_same_sums_and_is_compiled_once():
     network, examples = _unet(4)
     parameters, lines = dict(network.named_parameters()), _lines([1, 1, 2], 1)
