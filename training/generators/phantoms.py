@@ -10,8 +10,8 @@ drawn by the program, none was copied from a record.
 **When to use.** Frontal knee radiographs with severity grades and few persons. Labels are read as
 grades from the mildest to the most severe, in the declared order. Pictures are sharp; their labels are
 weaker. On phantoms of another prior, a linear classifier learnt more from them than from the prior
-alone, about as much as from *statistics* at epsilon 1 and no more at epsilon 5. Other sets run too, and it is
-pointless there: whatever the records show, the images show knees.
+alone, about as much as from *statistics* at epsilon 1 and no more at epsilon 5. Other sets run too,
+and it is pointless there: whatever the records show, the images show knees.
 
 **Sensitivity.** An image's vote is a vector of L2 norm 1 over the candidates of its label. A
 person's votes are averaged over their images and clipped to norm 1 as a whole, so adding or removing
