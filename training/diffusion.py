@@ -51,14 +51,22 @@ class GaussianDenoiser(nn.Module):
         height, width = schema.height, schema.width
         variance = model.residual_variance + (model.components**2 * model.variances[:, None]).sum(0)
         self.scale = float(np.sqrt(max(variance.mean(), 1e-8)))
-        self.rows, self.columns = _cosines(height), _cosines(width)
-        self.means = _tensor(model.means / self.scale)  # (L, S, D)
-        self.log_weights = _tensor(np.log(model.side_weights()))  # (L, S)
-        self.components = _tensor(model.components)  # (R, D)
+        self.rows = self._kept("rows", _cosines(height))
+        self.columns = self._kept("columns", _cosines(width))
+        self.means = self._kept("means", model.means / self.scale)  # (L, S, D)
+        self.log_weights = self._kept("log_weights", np.log(model.side_weights()))  # (L, S)
+        self.components = self._kept("components", model.components)  # (R, D)
         inside = (model.components**2 * model.residual_variance).sum(1)
-        self.inside = _tensor((model.variances + inside) / self.scale**2)  # (R,)
-        self.outside = _tensor(model.residual_variance / self.scale**2)  # (D,)
+        variances = (model.variances + inside) / self.scale**2
+        self.inside = self._kept("inside", variances)  # (R,)
+        self.outside = self._kept("outside", model.residual_variance / self.scale**2)  # (D,)
         self.shape = (height, width)
+
+    def _kept(self, name: str, values: NDArray[np.floating]) -> Tensor:
+        """Keep values as a buffer, which follows the module to its device."""
+        tensor = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+        self.register_buffer(name, tensor, persistent=False)
+        return tensor
 
     def forward(self, noisy: Tensor, sigma: Tensor, labels: Tensor) -> Tensor:
         """Return E[image | noisy image, label]. Shapes: (N, H, W), (N,), (N,) -> (N, H, W)."""
@@ -96,7 +104,7 @@ def condition_count(label_count: int) -> int:
 
 def conditions(sigma: Tensor, labels: Tensor, *, label_count: int) -> Tensor:
     """Return label and noise level as numbers for a network. Shapes: (N,), (N,) -> (N, C)."""
-    frequencies = torch.arange(1, _SIGMA_FEATURES + 1) * 0.5
+    frequencies = torch.arange(1, _SIGMA_FEATURES + 1, device=sigma.device) * 0.5
     angles = torch.log(sigma)[:, None] * frequencies
     hot = torch.nn.functional.one_hot(labels, label_count).to(sigma.dtype)
     return torch.cat([hot, torch.sin(angles), torch.cos(angles)], dim=1)
@@ -133,8 +141,11 @@ def examples(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return a network's input (N, 2, H, W), conditions (N, C), and what it should say (N, H, W).
 
-    `images` are in units of the Gaussian's scale.
+    `images` are in units of the Gaussian's scale. The result is on the Gaussian's device.
     """
+    device = gaussian.rows.device
+    images, labels = images.to(device), labels.to(device)
+    sigma, noise = sigma.to(device), noise.to(device)
     noisy = images + sigma[:, None, None] * noise
     estimate, inputs, error = network_inputs(noisy, sigma, labels, gaussian=gaussian)
     condition = conditions(sigma, labels, label_count=len(gaussian.means))
@@ -164,16 +175,19 @@ def sample(
     η = `fresh_noise` and z drawn anew. Adding the largest noise to draws of the Gaussian is the
     right start wherever the Gaussian is a good description at that noise.
     """
-    held = (1.0 - fresh_noise**2) ** 0.5
-    values = start + schedule[0] * torch.randn(start.shape, generator=generator)
+    device, held = gaussian.rows.device, (1.0 - fresh_noise**2) ** 0.5
+    labels = labels.to(device)
+    # Drawn on the processor, so that a seed means the same images on every machine.
+    values = (start + schedule[0] * torch.randn(start.shape, generator=generator)).to(device)
     for here, there in pairwise(schedule):
-        sigma = torch.full((len(values),), here)
+        sigma = torch.full((len(values),), here, device=device)
         clean = denoise(network, values, sigma, labels, gaussian=gaussian)
         step = held * (values - clean)
         if fresh_noise > 0 and there > 0:
-            step += fresh_noise * here * torch.randn(values.shape, generator=generator)
+            fresh = torch.randn(values.shape, generator=generator).to(device)
+            step = step + fresh_noise * here * fresh
         values = clean + (there / here) * step
-    return values
+    return values.cpu()
 
 
 def _last(images: Tensor) -> Tensor:
@@ -181,13 +195,9 @@ def _last(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def _cosines(size: int) -> Tensor:
+def _cosines(size: int) -> NDArray[np.float64]:
     """Return the matrix of the orthonormal cosine transform (DCT-II). Shapes: (size, size)."""
     place = np.arange(size)
     matrix = np.cos(np.pi * (place[None] + 0.5) * place[:, None] / size) * np.sqrt(2.0 / size)
     matrix[0] /= np.sqrt(2.0)
-    return _tensor(matrix)
-
-
-def _tensor(values: NDArray[np.floating]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+    return np.asarray(matrix)

@@ -104,7 +104,8 @@ class Upsampler(nn.Module):
         parts = [np.zeros((0, full.height, full.width), dtype=images.dtype)]
         for start in range(0, len(images), _IMAGES_AT_ONCE):
             values = encode(images[start : start + _IMAGES_AT_ONCE], self._scale.base)
-            parts.append(decode(self(torch.from_numpy(values)).numpy(), full))
+            enlarged = self(torch.from_numpy(values).to(self.enter.weight.device))
+            parts.append(decode(enlarged.cpu().numpy(), full))
         return np.concatenate(parts)
 
 
@@ -121,7 +122,7 @@ def train_upsampler(
 
     The absolute error keeps edges sharper than the squared one.
     """
-    full = torch.from_numpy(pictures)
+    full = torch.from_numpy(pictures).to(upsampler.enter.weight.device)
     adam = torch.optim.Adam(upsampler.parameters(), lr=_RATE)
     for step in range(steps):
         chosen = full[torch.from_numpy(rng.integers(len(full), size=min(_BATCH, len(full))))]
