@@ -123,19 +123,22 @@ def test_every_generator_can_be_tried_on_random_images(name):
 @pytest.mark.parametrize("name", generators.available())
 def test_what_a_generator_declares_beside_its_config_fits_the_config(name):
     module = load(name)
-    fields = module.Config.model_fields
-    assert set(free_steps(module)) <= set(fields)
+    assert set(free_steps(module)) <= set(module.Config.model_fields)
     for preset in presets_of(module).values():
-        for units, epsilon, has_gpu in (
-            (500, 0.5, False),
-            (6000, 10.0, False),
-            (55_000, 1.0, True),
-        ):
-            chosen = preset.resolved(units=units, epsilon=epsilon, has_gpu=has_gpu)
-            config = module.Config.model_validate(chosen).model_dump(mode="json")
-            assert plan_mechanisms(
-                module.STAGES,
-                config=config,
-                target=PrivacyTarget(epsilon=epsilon, delta=1e-5),
-                public_train_count=units,
-            )
+        for units, has_gpu in ((500, False), (6000, False), (55_000, True)):
+            chosen = preset.resolved(units=units, epsilon=5.0, has_gpu=has_gpu)
+            module.Config.model_validate(chosen)
+        assert set(preset.resolved(units=500, epsilon=0.5)) <= set(module.Config.model_fields)
+
+
+@pytest.mark.parametrize("name", generators.available())
+def test_every_preset_can_be_paid_for_where_its_stages_have_least_room(name):
+    module = load(name)
+    for preset in presets_of(module).values():
+        chosen = preset.resolved(units=500, epsilon=0.5)
+        assert plan_mechanisms(
+            module.STAGES,
+            config=module.Config.model_validate(chosen).model_dump(mode="json"),
+            target=PrivacyTarget(epsilon=0.5, delta=1e-5),
+            public_train_count=500,
+        )
