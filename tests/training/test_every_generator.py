@@ -1,5 +1,6 @@
 """Every generator keeps the contract; a new file under training/generators is met by all of these."""
 
+import dataclasses
 import types
 
 import numpy as np
@@ -163,6 +164,40 @@ def test_sampling_repeats_for_a_seed_differs_between_seeds_and_reports_progress(
 def test_two_fits_of_the_same_records_and_seed_differ_because_noise_takes_no_seed(name):
     first, second = (_fit(name)[0].state() for _ in range(2))
     assert any(not np.array_equal(first[key], second[key]) for key in first)
+
+
+@every_generator
+def test_a_teacher_is_the_last_mechanism_when_on_and_leaves_no_stage_when_off(name):
+    module = generators.load(name)
+    if "teacher" not in module.Config.model_fields:
+        return
+    stages = {
+        use: [m.stage for m in _mechanisms(module, module.Config(teacher=use))]
+        for use in ("off", "relabel", "filter")
+    }
+    assert stages["relabel"] == stages["filter"] == [*stages["off"], "teacher"]
+    run = LocalRun(_mechanisms(module, _config(module).model_copy(update={"teacher": "off"})))
+    config = _config(module).model_copy(update={"teacher": "off"})
+    fitted = module.fit(_records(_schema()), config, schema=_schema(), run=run, seed=3)
+    assert fitted.teacher is None
+    assert not any("teacher" in key for key in fitted.state())
+
+
+@every_generator
+def test_one_fit_draws_with_its_teacher_and_without(name):
+    fitted, _ = _fit(name)
+    if getattr(fitted, "teacher", None) is None:
+        return
+    labels = _labels(_schema(), 60)
+    plain = dataclasses.replace(fitted, teacher=None).sample(labels, seed=1)
+    taught = fitted.sample(labels, seed=1)
+    assert plain.shape == taught.shape
+    assert not np.array_equal(plain, taught)
+    agreement = [
+        (fitted.teacher.probabilities(images).argmax(axis=1) == labels).mean()
+        for images in (plain, taught)
+    ]
+    assert agreement[1] > agreement[0]
 
 
 @every_generator

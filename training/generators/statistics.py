@@ -24,7 +24,7 @@ from pydantic import ConfigDict, Field
 
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import GaussianStage, Mechanism, Stage
-from privacy.presets import Preset
+from privacy.presets import Preset, Settings
 from training.checkpoints import Arrays, Progress
 from training.class_gaussian import ClassGaussian
 from training.generators import SampleProgress
@@ -104,15 +104,29 @@ STAGES: tuple[Stage, ...] = (
     TEACHER_STAGE,
 )
 
+# With many units moments are exact at little cost, and the teacher's labels are what is missing.
+_MANY_UNITS: Settings = {
+    "teacher_noise_ratio": 1.0,
+    "class_noise_ratio": 3.0,
+    "covariance_noise_ratio": 2.5,
+}
+_FEW_UNITS: Settings = {
+    "teacher_noise_ratio": 1.4,
+    "class_noise_ratio": 1.3,
+    "covariance_noise_ratio": 1.7,
+}
+
 PRESETS = {
     "quick": Preset(summary="Three releases in seconds; nothing else.", settings={}),
     "balanced": Preset(
         summary="A teacher takes part of the budget and relabels what is drawn.",
-        settings={"teacher": "relabel"},
+        settings={"teacher": "relabel", **_MANY_UNITS},
+        if_small=_FEW_UNITS,
     ),
     "best": Preset(
         summary="A teacher with more steps, choosing from a larger pool of images.",
-        settings={"teacher": "relabel", "teacher_steps": 120, "teacher_pool": 3.0},
+        settings={"teacher": "relabel", "teacher_steps": 120, "teacher_pool": 3.0} | _MANY_UNITS,
+        if_small=_FEW_UNITS,
     ),
 }
 SUITS_FROM = 0.0
