@@ -6,7 +6,8 @@ look weak. The battery, its self-test on a leaky specimen, and the verdict are `
 Evidence and report hold values measured on real records: they stay inside.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from workers.context import JobContext
 from workers.dataset_files import StoredDataset, copy_records, fetch_dataset
 from workers.generator_files import StoredSamples, fetch_generator, fetch_samples
 from workers.ledger_run import Pace
+from workers.owner_utility import measure_utility
 from workers.provenance import check_chain, check_plan, load_job, seed_of
 from workers.report.render import render_report
 from workers.split import Split, draw_split
@@ -60,8 +62,15 @@ def run(context: JobContext) -> dict[str, object]:
         },
         problems=problems,
     )
+    useful = measure_utility(
+        evidence,
+        label=dataset.schema.label,
+        labels=dataset.schema.labels,
+        progress=lambda step, total: context.report("measuring utility", step, total),
+    )
     context.report("storing")
-    return _store(context, training, report, evidence=evidence, labels=dataset.schema.labels)
+    shown = page_context(job, training, labels=dataset.schema.labels)
+    return _store(context, report, evidence=evidence, utility=useful, shown=shown)
 
 
 def provenance_problems(
@@ -149,16 +158,18 @@ def score_pool(
 
 def _store(
     context: JobContext,
-    training: Job,
     report: AuditReport,
     *,
     evidence: Evidence,
-    labels: tuple[str, ...],
+    utility: Mapping[str, object],
+    shown: Mapping[str, object],
 ) -> dict[str, object]:
+    """Store report, page and utility; their keys and the summary are the job's result."""
     objects = context.application.objects
     json_key, html_key = context.candidate_key("report.json"), context.candidate_key("report.html")
-    shown = page_context(context.job, training, labels=labels)
-    page = render_report(report, evidence=evidence, context=shown)
+    utility_key = context.candidate_key("utility.json")
+    page = render_report(report, evidence=evidence, context={**shown, "utility": utility})
+    objects.put_bytes(Bucket.WORK, utility_key, body=json.dumps(utility, indent=1).encode())
     digest = objects.put_bytes(Bucket.WORK, json_key, body=report.canonical())
     html_digest = objects.put_bytes(
         Bucket.WORK, html_key, body=page.encode(), content_type="text/html; charset=utf-8"
@@ -168,6 +179,7 @@ def _store(
         "report_html": html_key,
         "digest": digest,
         "html_digest": html_digest,
+        "utility": utility_key,
         "verdict": report.verdict.value,
         "summary": summary(report),
     }

@@ -271,6 +271,23 @@ def test_a_bundle_tells_no_private_count_and_no_unsalted_digest(
     assert not counts & numbers
 
 
+def test_a_bundle_holds_nothing_of_what_the_owner_is_told_about_utility(
+    service, audited, bundle_path
+):
+    """Scores are measured on real records: only the owner's report and its neighbour hold them."""
+    utility = json.loads(document(service, audited, "utility"))
+    assert "computed" in utility
+    measured = {f"{n:.3f}" for n in numbers_in(utility) if isinstance(n, float) and 0 < n < 1}
+    with zipfile.ZipFile(bundle_path) as archive:
+        assert not [name for name in archive.namelist() if "utility" in name or "report" in name]
+        certificate = json.loads(archive.read("certificate.json"))
+        texts = archive.read("README.md") + archive.read("certificate.json")
+    stated = {f"{n:.3f}" for n in numbers_in(certificate["thresholds"]) if n < 1}
+    assert not (measured - stated) & {f"{n:.3f}" for n in numbers_in(certificate)}
+    assert b"utility" not in texts
+    assert b"How useful are the samples?" in document(service, audited, "report_html")
+
+
 def numbers_in(value):
     if isinstance(value, dict):
         for item in value.values():

@@ -19,7 +19,7 @@ def render_report(
     """Return a self-contained HTML page without scripts or outside requests.
 
     `evidence` None (or a table) leaves pictures out. `context` may hold `title`, `labels` (names in
-    label order), and other entries, whose plain values are listed under "This run" by their key.
+    label order), `utility` (`workers.owner_utility`), and other entries, whose plain values are listed under "This run" by their key.
     """
     shown = evidence if evidence is not None and evidence.modality == "image" else None
     names = context.get("labels")
@@ -52,6 +52,7 @@ def render_report(
         marks=charts.epsilon_marks(report),
         pairs=pictures.suspicious_pairs(report, shown) if shown else (),
         rows=pictures.rows_by_label(shown, label_names) if shown else (),
+        utility=context.get("utility"),
         facts=_facts(context),
         tones=words.TONES,
     )
