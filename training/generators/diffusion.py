@@ -42,6 +42,7 @@ from training.class_gaussian import ClassGaussian
 from training.devices import compute_device
 from training.diffusion_options import FREE_STEPS, PRESETS, STAGES, SUITS_FROM, Config
 from training.generators import SampleProgress
+from training.grades import dealt_by_rank
 from training.moments import MomentSettings, fit_moments
 from training.networks import ConditionalUnet
 from training.randomness import reproducible, reproducible_torch
@@ -100,8 +101,18 @@ class Fitted:
     ) -> NDArray[np.integer]:
         """Draw one image per label, the same for the same seed. Shapes: (M,) -> (M, H, W).
 
-        With a teacher, images are dealt to the labels that it sees in them.
+        With a teacher, images are dealt to the labels that it sees in them; ordered grades along
+        the order in which it puts the images.
         """
+        if self.teacher is not None and self._deals_by_rank():
+            return dealt_by_rank(
+                self.drawn,
+                labels,
+                teacher=self.teacher,
+                seed=seed,
+                pool=self.config.teacher_pool,
+                progress=progress,
+            )
         return dealt(
             self.drawn,
             labels,
@@ -111,6 +122,9 @@ class Fitted:
             pool=self.config.teacher_pool,
             progress=progress,
         )
+
+    def _deals_by_rank(self) -> bool:
+        return self.config.teacher == "relabel" and self.config.teacher_labels == "ordinal"
 
     def drawn(
         self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
