@@ -8,7 +8,8 @@ rows as K·B records and clip each, so at K > 1 they are timed at another, easie
 all rows and neither clips nor noises.
 
 Times are of whole steps in one process, method after method in every round, so that whatever else
-the machine does meets all of them. `peak_bytes` is what one step adds to the memory of a fresh
+the machine does meets all of them; on a machine that does much else, `cpu_ratio_to_plain`, of
+processor time, says more than the clock. `peak_bytes` is what one step adds to the memory of a fresh
 process that already holds network and data (on a GPU: to allocated memory). `gradient_max_error` is
 the largest deviation of our clipped sum from a float64 loop over persons, as a share of the largest
 value. Not shown: sampling, reading data, anything at a scale where a network fills the machine.
@@ -25,7 +26,7 @@ from typing import Any
 import click
 import torch
 
-from benchmarks.dp_step_methods import METHODS, Case, gradient_max_error, peak_bytes, stepper
+from benchmarks.dp_step_methods import METHODS, Case, Step, gradient_max_error, peak_bytes, stepper
 from benchmarks.envelope import Benchmark, quantile
 
 PIXELS = (28, 64, 128)
@@ -96,12 +97,15 @@ def _measure(case: Case, *, rounds: int, seconds: float) -> Iterator[dict[str, A
             steppers.pop(method, None)
             reasons[method] = f"{type(error).__name__}: {error}"
     times: dict[str, list[float]] = {method: [] for method in steppers}
+    work: dict[str, list[float]] = {method: [] for method in steppers}
     started = time.perf_counter()
     for done in range(rounds):
         if done >= _LEAST_ROUNDS and time.perf_counter() - started > seconds:
             break
         for method, step in steppers.items():
-            times[method].append(_timed(step, case))
+            wall, processor = _timed(step, case)
+            times[method].append(wall)
+            work[method].append(processor)
     steppers.clear()
     memory = {method: _peak_in_fresh_process(method, case) for method in times}
     for method in METHODS:
@@ -109,6 +113,8 @@ def _measure(case: Case, *, rounds: int, seconds: float) -> Iterator[dict[str, A
             "seconds_median": quantile(times.get(method, []), 0.5),
             "seconds_p10": quantile(times.get(method, []), 0.1),
             "seconds_p90": quantile(times.get(method, []), 0.9),
+            "cpu_seconds_median": quantile(work.get(method, []), 0.5),
+            "cpu_ratio_to_plain": _ratio(work, method),
             "rounds": len(times.get(method, [])),
             "peak_bytes": memory.get(method),
             "ratio_to_plain": _ratio(times, method),
@@ -125,12 +131,13 @@ def _ratio(times: dict[str, list[float]], method: str) -> float | None:
     return quantile([mine / plain for mine, plain in pairs], 0.5)
 
 
-def _timed(step: Any, case: Case) -> float:
-    started = time.perf_counter()
+def _timed(step: Step, case: Case) -> tuple[float, float]:
+    """Return the step's seconds by the clock and of all processor cores together."""
+    started, worked = time.perf_counter(), time.process_time()
     step()
     if case.device != "cpu":
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return time.perf_counter() - started, time.process_time() - worked
 
 
 def _peak_in_fresh_process(method: str, case: Case) -> int | None:
@@ -155,7 +162,8 @@ def _line(row: dict[str, Any]) -> str:
     if not row["ran"]:
         return f"  {row['method']:13} did not run: {row['reason'][:80]}"
     return (
-        f"  {row['method']:13} {row['seconds_median']:7.3f} s, {row['ratio_to_plain']:5.2f} × plain, "
+        f"  {row['method']:13} {row['seconds_median']:7.3f} s, {row['ratio_to_plain']:5.2f} × plain "
+        f"({row['cpu_ratio_to_plain']:.2f} in processor time), "
         f"{(row['peak_bytes'] or 0) / 2**20:6.0f} MiB"
     )
 

@@ -20,9 +20,9 @@ from training.layer_gradients import (
     LayerKind,
     LayerUse,
     Named,
-    kind_of,
     row_norms,
 )
+from training.layer_kinds import kind_of
 from training.person_gradients import (
     Clip,
     Examples,
@@ -158,7 +158,7 @@ class _Room:
         if len(values) < size or values.device != device or values.dtype != dtype:
             self._values = torch.empty(0)  # the old room goes before the new one comes
             self._values = torch.empty(size, device=device, dtype=dtype)
-        return _Kept(self._values[:size].view(lines.count, -1), widths, lines)
+        return _Kept(self._values[:size].view(lines.count, sum(widths.values())), widths, lines)
 
 
 class _Kept:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ from training.randomness import PrivacyRandomness
 from training.ranks import Ranks
 from training.records import PersonIndex
 from training.run import Run
+from training.weights import Averaged, assign, flat, unflat
 
 __all__ = ["DpSgdSettings", "Examples", "Objective", "check_network", "train"]
 
@@ -92,8 +93,11 @@ def train(  # noqa: PLR0913  (every argument is a different thing)
     """Train `network` in place within mechanism `index` of the run; return the mechanism that ran.
 
     `after_step` is told how many steps were taken, and may use the network as it is: what it does
-    with it is post-processing. `after_block` sees the moving average. On return the network holds the moving average of its weights. A resume goes on from the checkpoint and takes only the steps
-    that are still reserved. Raises: InvalidParameter if the network mixes records.
+    with it is post-processing. `after_block` sees the moving average. On return the network holds
+    the moving average of its weights. A resume goes on from the checkpoint and takes only the steps
+    that are still reserved. In a process group, every rank calls `after_step` and must do the same
+    there; the rest of what `run`, `kept` and `after_block` see is the first rank's alone. Raises:
+    InvalidParameter if the network mixes records.
     """
     mechanism = _dp_sgd_mechanism(run, index)
     check_network(network)
@@ -269,13 +273,13 @@ class Trainer:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def averaged(self) -> "_Averaged":
+    def averaged(self) -> Averaged:
         """Return a context in which the network holds its moving average."""
-        return _Averaged(self._learnt, self._average)
+        return Averaged(self._learnt, self._average)
 
     def use_average(self) -> None:
         """Put the moving average into the network for good."""
-        _assign(self._learnt, self._average)
+        assign(self._learnt, self._average)
 
     def state(self) -> Arrays:
         """Return weights, average and Adam's moments: all made of noised gradients."""
@@ -284,20 +288,20 @@ class Trainer:
         first = [m.get("exp_avg", zero) for m, zero in zip(moments, nothing, strict=True)]
         second = [m.get("exp_avg_sq", zero) for m, zero in zip(moments, nothing, strict=True)]
         return {
-            "weights": _flat([p.detach() for p in self._learnt]),
-            "average": _flat(self._average),
-            "first_moment": _flat(first),
-            "second_moment": _flat(second),
+            "weights": flat([p.detach() for p in self._learnt]),
+            "average": flat(self._average),
+            "first_moment": flat(first),
+            "second_moment": flat(second),
             "taken": np.array(self._taken, dtype=np.int64),
         }
 
     def restore(self, state: Arrays) -> None:
         """Take over what `state` returned."""
-        _assign(self._learnt, _unflat(state["weights"], self._learnt))
-        self._average = _unflat(state["average"], self._learnt)
+        assign(self._learnt, unflat(state["weights"], self._learnt))
+        self._average = unflat(state["average"], self._learnt)
         self._taken = int(state["taken"])
-        first = _unflat(state["first_moment"], self._learnt)
-        second = _unflat(state["second_moment"], self._learnt)
+        first = unflat(state["first_moment"], self._learnt)
+        second = unflat(state["second_moment"], self._learnt)
         for parameter, exp_avg, exp_avg_sq in zip(self._learnt, first, second, strict=True):
             step = torch.tensor(float(self._taken))
             self._adam.state[parameter] = {
@@ -315,37 +319,6 @@ class Trainer:
             here = torch.from_numpy(np.asarray(values, dtype=np.float64)).to(self.device)
             shared[name] = self._ranks.from_first(here).cpu().numpy()
         self.restore(shared)
-
-
-class _Averaged:
-    """Swaps the moving average into a network, and back."""
-
-    def __init__(self, learnt: list[nn.Parameter], average: list[Tensor]) -> None:
-        self._learnt, self._average = learnt, average
-        self._own: list[Tensor] = []
-
-    def __enter__(self) -> None:
-        self._own = [p.detach().clone() for p in self._learnt]
-        _assign(self._learnt, self._average)
-
-    def __exit__(self, *_: object) -> None:
-        _assign(self._learnt, self._own)
-
-
-def _assign(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
-    with torch.no_grad():
-        for parameter, value in zip(parameters, values, strict=True):
-            parameter.copy_(value)
-
-
-def _flat(tensors: list[Tensor]) -> NDArray[np.float32]:
-    return np.asarray(torch.cat([t.flatten() for t in tensors]).cpu().numpy(), dtype=np.float32)
-
-
-def _unflat(values: NDArray[Any], like: list[nn.Parameter]) -> list[Tensor]:
-    flat = torch.from_numpy(np.array(values, dtype=np.float32)).to(like[0])
-    parts = torch.split(flat, [p.numel() for p in like])
-    return [part.view(p.shape).clone() for part, p in zip(parts, like, strict=True)]
 
 
 def _dp_sgd_mechanism(run: Run, index: int) -> PoissonSubsampledGaussianMechanism:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import functional_call, grad
 from torch.nn import functional
 
-from training import captured_gradients, layer_gradients
+from training import captured_gradients, layer_gradients, layer_kinds
 from training.captured_gradients import CapturedGradients
 from training.gradient_choice import choose
 from training.networks import ConditionalUnet
@@ -178,7 +178,7 @@ def test_a_gradient_that_all_but_cancels_over_positions_is_still_clipped():
     inputs = 1e4 * torch.randn(1, 1, 64, generator=generator).repeat(1, 2, 1)
     outputs = torch.randn(1, 1, 64, generator=generator).repeat(1, 2, 1)
     outputs[:, 1] *= -(1 + 1e-7)
-    kind = layer_gradients.kind_of(layer)
+    kind = layer_kinds.kind_of(layer)
     use = layer_gradients.LayerUse(inputs=inputs, output_gradients=outputs, lines=1)
     factor = AUTOMATIC.factors(kind.ghost_squares(use).sqrt()).float()
     assert float(kind.weighted(use, factor).norm()) <= AUTOMATIC.max_grad_norm
@@ -325,3 +325,11 @@ def test_a_compiled_pass_gives_the_same_sums_and_is_compiled_once():
         found = compiled.clipped_sum(parameters, examples, lines, clip=PLAIN)
         assert float((found - expected).norm()) <= 1e-4 * float(expected.norm())
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+def test_a_network_whose_gradients_are_all_counted_keeps_none():
+    network, values = nn.Linear(4, 4, bias=False), torch.randn(3, 4)
+    found = CapturedGradients(network, Squares()).clipped_sum(
+        dict(network.named_parameters()), (values,), Lines(torch.ones(3), count=3), clip=PLAIN
+    )
+    torch.testing.assert_close(found, _naive(network, (values,), [1, 1, 1], 1, PLAIN))
