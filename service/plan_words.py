@@ -12,7 +12,9 @@ def plan_lines(plan: TrainingPlan) -> Iterator[str]:
     if plan.refusal is not None:
         yield plan.refusal
     if plan.epsilon is not None:
-        left = f" of {plan.epsilon_remaining:.4g} left" if plan.epsilon_remaining is not None else ""
+        left = (
+            f" of {plan.epsilon_remaining:.4g} left" if plan.epsilon_remaining is not None else ""
+        )
         yield f"epsilon         {plan.epsilon:.4g}{left}, at delta {plan.delta:g}"
         yield f"trained on      about {plan.units:,} units, from the declared count"
     for mechanism in plan.mechanisms:
