@@ -7,9 +7,10 @@ a section of the report that owner and auditors see, and into nothing that leave
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from privacy.evidence import Arm, Evidence
 from training.utility import Labelled, Task, fidelity, score
@@ -69,7 +70,8 @@ def _why_not(evidence: Evidence) -> str | None:
 
 def _measured(evidence: Evidence, task: Task, watch: "_Deadline") -> dict[str, Any]:
     held, trained = _of_arms(evidence, HELD_OUT), _of_arms(evidence, IN_TRAINING)
-    synthetic = _some(Labelled.of(np.asarray(evidence.samples), evidence.sample_labels))
+    samples = cast("NDArray[np.integer]", evidence.samples)
+    synthetic = _some(Labelled.of(samples, evidence.sample_labels))
     sources = {"synthetic": synthetic, "real": _some(trained)}
     scores = {
         name: score(source, held, task=task, effort=_EFFORT, watch=watch).as_json(task)[
@@ -95,7 +97,8 @@ def _of_arms(evidence: Evidence, arms: tuple[Arm, ...]) -> Labelled:
     rows = np.flatnonzero(chosen[evidence.persons])
     if len(rows) > _MOST_RECORDS:
         rows = np.sort(np.random.default_rng(0).permutation(rows)[:_MOST_RECORDS])
-    return Labelled.of(evidence.records[rows], evidence.labels[rows], evidence.persons[rows])
+    images = cast("NDArray[np.integer]", evidence.records[rows])  # images have whole numbers
+    return Labelled.of(images, evidence.labels[rows], evidence.persons[rows])
 
 
 def _some(records: Labelled) -> Labelled:
