@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ LEAST_STEPS, MOST_STEPS = 4, 16
 SAMPLES = (16, 216)
 """Images drawn to find the seconds of one image: the difference leaves out what happens once."""
 SLOW_SECONDS = 10.0
+_OUTLIER = 3.0  # times the median
 
 
 @dataclass(frozen=True)
@@ -255,13 +256,14 @@ class _Trial:
 
 
 def _pace(moments: Sequence[tuple[float, int]]) -> float | None:
-    """Return the median seconds of a step; grids and checkpoints in between are left out."""
+    """Return the mean seconds of a step; grids and checkpoints (outliers) are left out."""
     steps = [
         (late - early) / (after - before)
         for (early, before), (late, after) in pairwise(moments)
         if after > before
     ]
-    return median(steps) if steps else None
+    usual = [seconds for seconds in steps if seconds <= _OUTLIER * median(steps)]
+    return mean(usual) if usual else None
 
 
 def _steps_for(warm: _Measured) -> int:
