@@ -12,6 +12,7 @@ and a threshold between neighbouring grades, each a logistic regression that sha
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, Protocol, Self
 
 import numpy as np
@@ -37,6 +38,7 @@ _STAGE = "teacher"
 _IMAGES_AT_ONCE = 2048
 _MOST_IMAGES_PER_PERSON = 64
 _REDRAWS = 4
+_PARTS = 20
 _AVERAGE_DECAY = 0.9  # of the weights' moving average, per step
 # Features have norm 1; a larger scale makes the bias a smaller part of what is clipped, and lets
 # Adam's steps count for more.
@@ -278,11 +280,12 @@ class _Lessons:
         size = Layout.of(teacher.schema).size
         # Half precision halves the memory of the largest thing that a fit holds.
         self._features = np.empty((len(records), size), dtype=np.float16)
-        for start in range(0, len(records), _IMAGES_AT_ONCE):
-            block = records.images[start : start + _IMAGES_AT_ONCE]
-            self._features[start : start + len(block)] = _scaled_features(block, teacher.schema)
-            # As a percentage: how many records there are is private.
-            run.progress("features", 100 * (start + len(block)) // len(records), 100)
+        # A fixed number of parts: how many records there are is private.
+        edges = np.linspace(0, len(records), _PARTS + 1).round().astype(int)
+        for part, (start, stop) in enumerate(pairwise(edges)):
+            block = records.images[start:stop]
+            self._features[start:stop] = _scaled_features(block, teacher.schema)
+            run.progress("features", part + 1, _PARTS)
 
     def examples(self, records: NDArray[np.int64]) -> dp_sgd.Examples:
         """Return features and labels of records."""
