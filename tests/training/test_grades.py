@@ -4,8 +4,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 
-from training.grades import deal_by_rank
+from privacy.manifests import DatasetSchema
+from training.generators import diffusion
+from training.grades import deal_by_rank, dealt_by_rank
+from training.teacher import Teacher
 
 
 def _ladder(scores):
@@ -36,3 +40,29 @@ def test_a_grade_nobody_asked_for_takes_no_images():
     chosen = deal_by_rank(_ladder(scores), labels, rng=np.random.default_rng(0))
     assert set(chosen[:2]) == {0, 3}
     assert set(chosen[2:]) == {1, 2}
+
+
+def test_images_dealt_by_a_teacher_rise_with_the_grade_and_repeat_for_a_seed():
+    schema = DatasetSchema(
+        declared_count=60, height=16, width=16, bit_depth=8, label="g", labels=tuple("01234")
+    )
+    options = diffusion.Config(teacher="relabel", teacher_labels="ordinal")
+    teacher = Teacher.blank(options, schema)
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(0)
+        teacher.network.direction.weight.normal_(generator=generator)
+        teacher.network.thresholds.bias.copy_(torch.linspace(1, -1, 4))
+
+    def draw(labels, *, seed, progress=None):
+        del progress
+        rng = np.random.default_rng(seed)
+        return rng.integers(0, 256, (len(labels), 16, 16)).astype(np.uint8)
+
+    labels = np.arange(20) % 5
+    images = dealt_by_rank(draw, labels, teacher=teacher, seed=1, pool=2.0)
+    np.testing.assert_array_equal(
+        images, dealt_by_rank(draw, labels, teacher=teacher, seed=1, pool=2.0)
+    )
+    grades = teacher.probabilities(images) @ np.arange(5)
+    means = [grades[labels == grade].mean() for grade in range(5)]
+    assert all(milder < worse for milder, worse in pairwise(means))
