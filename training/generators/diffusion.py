@@ -14,7 +14,8 @@ nothing is adapted from a large public model.
 
 **Teacher.** With `teacher`, a DP linear classifier takes a share of the budget, and drawn images are
 dealt to the labels that it sees in them; at 64 pixels this says more about a grade than the images'
-own class means do.
+own class means do. With `teacher_labels` "ordinal" it learns one direction for all grades, and images
+are dealt along the order in which it puts them.
 
 **Sensitivity.** The releases: one clipped table per person. DP-SGD: one gradient per person and
 step, averaged over the person's images and noise draws before it is clipped; Poisson sampling of
