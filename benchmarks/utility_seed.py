@@ -40,6 +40,7 @@ class Request:
 class Drawn:
     """A fitted generator's synthetic sets, by whether a teacher relabelled them, and what they cost."""
 
+    config: dict[str, Any]
     mechanisms: tuple[Mechanism, ...]
     sets: dict[bool, Labelled]
     fit_seconds: float
@@ -54,7 +55,7 @@ class Drawn:
         counts = np.bincount(records.labels)
         return {
             "generator": request.generator,
-            "config": dict(request.settings),
+            "config": self.config,
             "relabelled": relabelled,
             "unit": request.unit.value,
             "epsilon_requested": request.target.epsilon,
@@ -132,6 +133,7 @@ def fit_and_sample(request: Request, real: ImageSet, *, seed: int, display: Disp
         seconds[relabelled] = time.perf_counter() - started
         sets[relabelled] = Labelled.of(images, labels)
     return Drawn(
+        config=config.model_dump(mode="json"),
         mechanisms=fitted.mechanisms or mechanisms,
         sets=sets,
         fit_seconds=fit_seconds,
