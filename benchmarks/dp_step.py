@@ -38,7 +38,7 @@ _LEAST_ROUNDS = 3
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), required=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--persons", type=click.IntRange(1), default=32, show_default=True)
+@click.option("--persons", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--physical-batch", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--features", type=click.IntRange(8), default=32, show_default=True)
 @click.option("--pixels", type=int, multiple=True, default=PIXELS, show_default=True)
