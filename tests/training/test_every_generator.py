@@ -172,7 +172,10 @@ def test_a_teacher_is_the_last_mechanism_when_on_and_leaves_no_stage_when_off(na
     if "teacher" not in module.Config.model_fields:
         return
     stages = {
-        use: [m.stage for m in _mechanisms(module, module.Config(teacher=use))]
+        use: [
+            m.stage
+            for m in _mechanisms(module, _config(module).model_copy(update={"teacher": use}))
+        ]
         for use in ("off", "relabel", "filter")
     }
     assert stages["relabel"] == stages["filter"] == [*stages["off"], "teacher"]
