@@ -21,6 +21,7 @@ from benchmarks.utility_files import Output
 from benchmarks.utility_measuring import Measuring, Parts
 from benchmarks.utility_seed import Request
 from privacy.mechanisms import PrivacyTarget, UnitOfPrivacy
+from privacy.presets import PRESET_NAMES
 from training import generators
 from training.utility import Task
 from training.utility.scoring import Effort
@@ -45,6 +46,13 @@ _SMALL = 20_000  # units; augmentation curves are a question of small sets
 @click.option("--ids-are-per-file", is_flag=True, help="One id in two zips means two persons.")
 @click.option("--unit", type=click.Choice([u.value for u in UnitOfPrivacy]))
 @click.option("--generator", required=True, type=click.Choice(generators.available()))
+@click.option(
+    "--preset",
+    type=click.Choice([*PRESET_NAMES, "none"]),
+    default="best",
+    show_default=True,
+    help="Settings for the size of the set and epsilon; none takes the generator's defaults.",
+)
 @click.option("--set", "settings", multiple=True, help="FIELD=VALUE of the generator's Config.")
 @click.option("--epsilon", type=click.FloatRange(0, 100, min_open=True), required=True)
 @click.option("--delta", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=1e-5)
@@ -78,19 +86,21 @@ def main(**options: Any) -> None:
         train_count=_PUBLISHED_TRAIN_COUNT if is_published else None,
         ids_are_per_file=options["ids_are_per_file"],
     )
-    request = Request(
-        generator=options["generator"],
-        settings=_settings(options["settings"]),
-        target=PrivacyTarget(epsilon=options["epsilon"], delta=options["delta"]),
-        unit=unit,
-        samples=options["samples"] or _SAMPLES[options["protocol"]],
-        minutes=options["minutes"],
-    )
     task = Task.of(
         real.schema.labels,
         name=real.schema.label,
         rule=options["binary_rule"],
         nominal=real.is_nominal,
+    )
+    request = Request(
+        generator=options["generator"],
+        preset=None if options["preset"] == "none" else options["preset"],
+        settings=_settings(options["settings"]),
+        is_ordinal=task.is_ordinal,
+        target=PrivacyTarget(epsilon=options["epsilon"], delta=options["delta"]),
+        unit=unit,
+        samples=options["samples"] or _SAMPLES[options["protocol"]],
+        minutes=options["minutes"],
     )
     benchmark = Benchmark("utility", seed=options["seed"])
     is_small = len(np.unique(real.train.persons)) <= _SMALL

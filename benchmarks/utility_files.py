@@ -48,7 +48,9 @@ class Output:
         """
         path = self.folder / _TRIED
         tried = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        described = json.dumps([request.generator, dict(request.settings)], sort_keys=True)
+        described = json.dumps(
+            [request.generator, request.preset, dict(request.settings)], sort_keys=True
+        )
         of_data = set(tried.get(data_digest, []))
         of_data.add(hashlib.sha256(described.encode()).hexdigest())
         tried[data_digest] = sorted(of_data)

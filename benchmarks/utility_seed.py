@@ -13,8 +13,10 @@ from privacy import accounting
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import Mechanism, PrivacyTarget, UnitOfPrivacy, mechanisms_to_json
 from privacy.planning import plan_mechanisms
+from privacy.presets import choose
 from service.walkthrough.display import Display
 from training import generators
+from training.devices import compute_device
 from training.generators import Fitted
 from training.records import TrainingRecords
 from training.run import LocalRun
@@ -26,10 +28,16 @@ _FEWEST_SAMPLES = 2000
 
 @dataclass(frozen=True)
 class Request:
-    """What one run of the benchmark asks of a generator."""
+    """What one run of the benchmark asks of a generator.
+
+    `settings` are laid over those of the preset; `is_ordinal` says that the labels have an order,
+    which an owner would declare and a teacher can use.
+    """
 
     generator: str
+    preset: str | None
     settings: Mapping[str, Any]
+    is_ordinal: bool
     target: PrivacyTarget
     unit: UnitOfPrivacy
     samples: int
@@ -55,6 +63,7 @@ class Drawn:
         counts = np.bincount(records.labels)
         return {
             "generator": request.generator,
+            "preset": request.preset,
             "config": self.config,
             "relabelled": relabelled,
             "unit": request.unit.value,
@@ -96,8 +105,17 @@ class WatchedRun(LocalRun):
 
 def plan(request: Request, schema: DatasetSchema) -> tuple[Any, tuple[Mechanism, ...]]:
     """Return the generator's configuration and its mechanisms, from declared numbers alone."""
-    module = generators.load(request.generator)
-    config = module.Config(**request.settings)
+    module: Any = generators.load(request.generator)
+    chosen: dict[str, Any] = {}
+    if request.preset is not None:
+        preset = choose(getattr(module, "PRESETS", {}), request.preset, generator=request.generator)
+        has_gpu = compute_device().type == "cuda"
+        chosen |= preset.resolved(
+            units=schema.declared_count, epsilon=request.target.epsilon, has_gpu=has_gpu
+        )
+    if request.is_ordinal and "teacher_labels" in module.Config.model_fields:
+        chosen["teacher_labels"] = "ordinal"
+    config = module.Config(**(chosen | dict(request.settings)))
     mechanisms = plan_mechanisms(
         module.STAGES,
         config=config.model_dump(),

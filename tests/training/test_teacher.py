@@ -7,7 +7,7 @@ import torch
 from privacy.errors import InvalidParameter, ReservationExceeded
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import PoissonSubsampledGaussianMechanism
-from training import dp_sgd, teacher
+from training import dealing, dp_sgd, teacher
 from training.checkpoints import Progress
 from training.ranks import Ranks
 from training.records import TrainingRecords
@@ -205,6 +205,10 @@ def _tame_teacher():
     return _fit(_records(np.arange(300), labels))[0]
 
 
+def _use(use):
+    return teacher.TeacherOptions(teacher=use)
+
+
 def _confused_draw(labels, *, seed, progress=None):
     """Draws images, every fourth with the look of another label than was asked for."""
     look = np.where(np.arange(len(labels)) % 4 == seed % 4, (labels + 1) % 3, labels)
@@ -217,7 +221,7 @@ def _confused_draw(labels, *, seed, progress=None):
 def test_labels_are_dealt_exactly_as_requested_and_agree_with_the_teacher(use):
     fitted, labels = _tame_teacher(), np.array([2, 0, 1, 1, 0, 2, 2, 1, 0, 0, 1, 2] * 5)
     plain = _confused_draw(labels, seed=1)
-    images = teacher.dealt(_confused_draw, labels, teacher=fitted, use=use, seed=1)
+    images = dealing.dealt(_confused_draw, labels, teacher=fitted, options=_use(use), seed=1)
     assert images.shape == plain.shape
     assert (fitted.probabilities(plain).argmax(axis=1) == labels).mean() < 0.8
     assert (fitted.probabilities(images).argmax(axis=1) == labels).mean() > 0.98
@@ -227,11 +231,11 @@ def test_labels_are_dealt_exactly_as_requested_and_agree_with_the_teacher(use):
 def test_dealing_repeats_for_a_seed_and_reports_what_was_asked_for(use):
     fitted, labels, seen = _tame_teacher(), np.arange(20) % 3, []
     first, again = (
-        teacher.dealt(
+        dealing.dealt(
             _confused_draw,
             labels,
             teacher=fitted,
-            use=use,
+            options=_use(use),
             seed=5,
             progress=lambda done, total: seen.append((done, total)),
         )
@@ -244,12 +248,12 @@ def test_dealing_repeats_for_a_seed_and_reports_what_was_asked_for(use):
 @pytest.mark.parametrize("use", ["off", "relabel"])
 def test_without_a_teacher_images_are_those_of_a_plain_draw(use):
     labels = np.arange(9) % 3
-    images = teacher.dealt(_confused_draw, labels, teacher=None, use=use, seed=2)
+    images = dealing.dealt(_confused_draw, labels, teacher=None, options=_use(use), seed=2)
     np.testing.assert_array_equal(images, _confused_draw(labels, seed=2))
 
 
 def test_each_image_is_dealt_once_and_a_label_never_seen_gets_the_likeliest():
     table = np.array([[0.9, 0.0, 0.1], [0.8, 0.15, 0.05], [0.7, 0.1, 0.2], [0.2, 0.1, 0.7]])
-    chosen = teacher.deal(table, np.array([0, 1, 2]))
+    chosen = dealing.deal(table, np.array([0, 1, 2]))
     assert chosen.tolist() == [0, 1, 3]
-    assert len(set(teacher.deal(table, np.array([1, 1, 1, 1])).tolist())) == 4
+    assert len(set(dealing.deal(table, np.array([1, 1, 1, 1])).tolist())) == 4

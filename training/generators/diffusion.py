@@ -40,10 +40,10 @@ from training import diffusion as equations
 from training import dp_sgd, warm_start
 from training.checkpoints import Arrays, Progress
 from training.class_gaussian import ClassGaussian
+from training.dealing import dealt
 from training.devices import compute_device
 from training.diffusion_options import FREE_STEPS, PRESETS, STAGES, SUITS_FROM, Config
 from training.generators import SampleProgress
-from training.grades import dealt_by_rank
 from training.moments import MomentSettings, fit_moments
 from training.networks import ConditionalUnet
 from training.randomness import reproducible, reproducible_torch
@@ -51,7 +51,7 @@ from training.records import TrainingRecords, decode, encode
 from training.refinement import Denoising, warm_up
 from training.run import Run
 from training.spectrum import to_coefficients, to_images
-from training.teacher import Teacher, dealt, fit_teacher
+from training.teacher import Teacher, fit_teacher
 from training.upsampling import Scale, Upsampler, train_upsampler
 
 __all__ = [
@@ -105,27 +105,14 @@ class Fitted:
         With a teacher, images are dealt to the labels that it sees in them; ordered grades along
         the order in which it puts the images.
         """
-        if self.teacher is not None and self._deals_by_rank():
-            return dealt_by_rank(
-                self.drawn,
-                labels,
-                teacher=self.teacher,
-                seed=seed,
-                pool=self.config.teacher_pool,
-                progress=progress,
-            )
         return dealt(
             self.drawn,
             labels,
             teacher=self.teacher,
-            use=self.config.teacher,
+            options=self.config,
             seed=seed,
-            pool=self.config.teacher_pool,
             progress=progress,
         )
-
-    def _deals_by_rank(self) -> bool:
-        return self.config.teacher == "relabel" and self.config.teacher_labels == "ordinal"
 
     def drawn(
         self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None

@@ -40,6 +40,7 @@ from privacy.manifests import DatasetSchema
 from privacy.mechanisms import GaussianStage, Mechanism, Stage
 from privacy.presets import Preset
 from training.checkpoints import Arrays, Progress
+from training.dealing import dealt
 from training.generators import SampleProgress
 from training.phantom_evolution import (
     Candidates,
@@ -59,7 +60,7 @@ from training.records import TrainingRecords, encode
 from training.releases import release_sum
 from training.run import Run
 from training.teacher import STAGE as TEACHER_STAGE
-from training.teacher import Teacher, TeacherOptions, dealt, fit_teacher
+from training.teacher import Teacher, TeacherOptions, fit_teacher
 
 _ROUNDS = 4
 _TEACHER = "teacher/"
@@ -159,8 +160,7 @@ class Fitted:
             self._draw,
             labels,
             teacher=self.teacher,
-            use=self.config.teacher,
-            pool=self.config.teacher_pool,
+            options=self.config,
             seed=seed,
             progress=progress,
         )

@@ -27,6 +27,7 @@ from privacy.mechanisms import GaussianStage, Mechanism, Stage
 from privacy.presets import Preset, Settings
 from training.checkpoints import Arrays, Progress
 from training.class_gaussian import ClassGaussian
+from training.dealing import dealt
 from training.generators import SampleProgress
 from training.moments import MomentSettings, fit_moments
 from training.randomness import reproducible
@@ -34,7 +35,7 @@ from training.records import TrainingRecords, decode, encode
 from training.run import Run
 from training.spectrum import to_coefficients, to_images
 from training.teacher import STAGE as TEACHER_STAGE
-from training.teacher import Teacher, TeacherOptions, dealt, fit_teacher
+from training.teacher import Teacher, TeacherOptions, fit_teacher
 from training.tones import Tones, curves, release_histograms
 
 _IMAGES_AT_ONCE = 500
@@ -109,6 +110,7 @@ _MANY_UNITS: Settings = {
     "teacher_noise_ratio": 1.0,
     "class_noise_ratio": 3.0,
     "covariance_noise_ratio": 2.5,
+    "teacher_warp": 1.0,
 }
 _FEW_UNITS: Settings = {
     "teacher_noise_ratio": 1.4,
@@ -125,7 +127,7 @@ PRESETS = {
     ),
     "best": Preset(
         summary="A teacher with more steps, choosing from a larger pool of images.",
-        settings={"teacher": "relabel", "teacher_steps": 120, "teacher_pool": 3.0} | _MANY_UNITS,
+        settings={"teacher": "relabel", "teacher_steps": 120} | _MANY_UNITS,
         if_small=_FEW_UNITS,
     ),
 }
@@ -151,8 +153,7 @@ class Fitted:
             self._draw,
             labels,
             teacher=self.teacher,
-            use=self.config.teacher,
-            pool=self.config.teacher_pool,
+            options=self.config,
             seed=seed,
             progress=progress,
         )

@@ -39,6 +39,7 @@ from training.checkpoints import Arrays, Progress
 from training.class_gaussian import ClassGaussian
 from training.correction import Corrector
 from training.critic_game import Distance, Fakes, warm_up
+from training.dealing import dealt
 from training.devices import compute_device
 from training.generator_turns import GeneratorTurns, TurnSettings
 from training.generators import SampleProgress
@@ -48,7 +49,7 @@ from training.randomness import reproducible, reproducible_torch
 from training.records import TrainingRecords, decode, encode
 from training.run import Run
 from training.spectrum import to_coefficients
-from training.teacher import Teacher, dealt, fit_teacher
+from training.teacher import Teacher, fit_teacher
 from training.wasserstein_options import FREE_STEPS, PRESETS, STAGES, Config
 
 __all__ = ["FREE_STEPS", "PRESETS", "STAGES", "Config", "Fitted", "fit", "from_state"]
@@ -87,8 +88,7 @@ class Fitted:
             self._draw,
             labels,
             teacher=self.teacher,
-            use=self.config.teacher,
-            pool=self.config.teacher_pool,
+            options=self.config,
             seed=seed,
             progress=progress,
         )

@@ -1,4 +1,4 @@
-"""Dealing by rank keeps a teacher's order of images, and hands out every image once."""
+"""Dealing by rank keeps a teacher's order of images; moved images stay the images they were."""
 
 from itertools import pairwise
 
@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from privacy.manifests import DatasetSchema
-from training.generators import diffusion
-from training.grades import deal_by_rank, dealt_by_rank
-from training.teacher import Teacher
+from training.dealing import deal_by_rank, dealt
+from training.teacher import Teacher, TeacherOptions
+from training.warping import warped
 
 
 def _ladder(scores):
@@ -46,7 +46,7 @@ def test_images_dealt_by_a_teacher_rise_with_the_grade_and_repeat_for_a_seed():
     schema = DatasetSchema(
         declared_count=60, height=16, width=16, bit_depth=8, label="g", labels=tuple("01234")
     )
-    options = diffusion.Config(teacher="relabel", teacher_labels="ordinal")
+    options = TeacherOptions(teacher="relabel", teacher_labels="ordinal", teacher_pool=2.0)
     teacher = Teacher.blank(options, schema)
     with torch.no_grad():
         generator = torch.Generator().manual_seed(0)
@@ -59,10 +59,33 @@ def test_images_dealt_by_a_teacher_rise_with_the_grade_and_repeat_for_a_seed():
         return rng.integers(0, 256, (len(labels), 16, 16)).astype(np.uint8)
 
     labels = np.arange(20) % 5
-    images = dealt_by_rank(draw, labels, teacher=teacher, seed=1, pool=2.0)
+    images = dealt(draw, labels, teacher=teacher, options=options, seed=1)
     np.testing.assert_array_equal(
-        images, dealt_by_rank(draw, labels, teacher=teacher, seed=1, pool=2.0)
+        images, dealt(draw, labels, teacher=teacher, options=options, seed=1)
     )
     grades = teacher.probabilities(images) @ np.arange(5)
     means = [grades[labels == grade].mean() for grade in range(5)]
     assert all(milder < worse for milder, worse in pairwise(means))
+
+
+@pytest.mark.parametrize("pixel_type", [np.uint8, np.uint16])
+def test_warped_images_are_moved_each_in_its_own_way_and_keep_their_grey_levels(pixel_type):
+    image = np.full((24, 20), 10, dtype=pixel_type)
+    image[8:16, 6:14] = 200
+    images = np.repeat(image[None], 40, axis=0)
+    moved = warped(images, strength=1.0, rng=np.random.default_rng(0))
+    assert moved.shape == images.shape
+    assert moved.dtype == pixel_type
+    assert len(np.unique(moved, axis=0)) == 40
+    assert moved.min() == 10
+    assert moved.max() == 200
+    bright = (moved > 100).sum(axis=(1, 2))
+    assert 0.5 * 64 < bright.min() < bright.max() < 1.6 * 64
+    assert abs(bright.mean() - 64) < 8
+
+
+def test_no_strength_leaves_images_alone():
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8)).astype(np.uint8)
+    np.testing.assert_array_equal(
+        warped(images, strength=0.0, rng=np.random.default_rng(0)), images
+    )
