@@ -23,6 +23,10 @@ Named = dict[str, Tensor]
 # without being held in memory is counted larger by it, so that rounding cannot exceed the clip.
 ROUNDING = 1e-6
 
+# A float32 sum of n squares errs by at most n · 2^-24 of itself, in whatever order it is formed: the
+# norm of a block by 1.6e-5. One sum over all values would err by a thousandth at a million of them.
+_BLOCK = 512
+
 
 @dataclass(frozen=True)
 class LayerUse:
@@ -105,9 +109,23 @@ def by_line(values: Tensor, lines: int) -> Tensor:
 
 
 def row_norms(matrix: Tensor) -> Tensor:
-    """Return the L2 norm of every row, as float64. Shapes: (L, P) -> (L,)."""
-    norms: Tensor = torch.linalg.vector_norm(matrix, dim=-1)
-    return norms.double()
+    """Return the L2 norm of every row, float64, within 1.6e-5 of it. Shapes: (..., P) -> (...).
+
+    Blocks are summed in the type of `matrix`, and blocks' norms in float64: no order of values, and
+    no number of them, can make a norm come out much smaller than it is.
+    """
+    blocks = matrix.shape[-1] // _BLOCK
+    whole = matrix[..., : blocks * _BLOCK].reshape(*matrix.shape[:-1], blocks, _BLOCK)
+    rest = matrix[..., blocks * _BLOCK :]
+    norms = torch.cat(
+        [
+            torch.linalg.vector_norm(whole, dim=-1),
+            torch.linalg.vector_norm(rest, dim=-1, keepdim=True),
+        ],
+        dim=-1,
+    )
+    result: Tensor = torch.linalg.vector_norm(norms.double(), dim=-1)
+    return result
 
 
 def norms_of_lines(values: Tensor, lines: int) -> Tensor:

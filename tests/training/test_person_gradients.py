@@ -30,6 +30,16 @@ class Squares:
         return network(*examples).flatten(1).square().mean(dim=1)
 
 
+class Said:
+    """What a network of one output says: the gradient of a linear one is its input."""
+
+    def examples(self, records):
+        raise NotImplementedError
+
+    def loss(self, network, examples):
+        return network(*examples)[:, 0]
+
+
 class Mixed(nn.Module):
     """Every kind of layer once: embedding, grouped, dilated and strided convolutions, both norms."""
 
@@ -148,6 +158,44 @@ def test_padding_adds_nothing_whatever_it_holds(way, garbage):
     examples[0][3:] = garbage
     found = gradients.clipped_sum(parameters, examples, _lines([1, 2], 1, padding=2), clip=PLAIN)
     torch.testing.assert_close(found, expected)
+
+
+def _uneven(count):
+    """A few large values, then many that a running float32 sum of squares would not notice."""
+    values = torch.full((1, count), 10.0)
+    values[:, :64] = 3e4
+    return values
+
+
+@pytest.mark.parametrize("count", [60_000, 250_000, 1_000_000])
+@pytest.mark.parametrize("kind", ["plain", "automatic"])
+def test_a_clipped_gradient_stays_below_the_clip_however_its_values_are_ordered(kind, count):
+    for values in (_uneven(count), _uneven(count).flip(1)):
+        assert float(Clip(1.0, kind).sum(values).double().norm()) <= 1.0
+
+
+@pytest.mark.parametrize("count", [60_000, 250_000, 1_000_000])
+@pytest.mark.parametrize("memory", ["vmap", "kept", "counted", "ghost"])
+def test_every_way_keeps_uneven_gradients_below_the_clip(memory, count, monkeypatch):
+    _treat_weights(memory, monkeypatch)
+    network = nn.Linear(count, 1, bias=False)
+    way = (VmapGradients if memory == "vmap" else CapturedGradients)(network, Said())
+    found = way.clipped_sum(
+        dict(network.named_parameters()),
+        (_uneven(count),),
+        Lines(torch.ones(1), count=1),
+        clip=Clip(1.0, "plain"),
+    )
+    assert 0.999 <= float(found.double().norm()) <= 1.0
+
+
+@pytest.mark.parametrize("count", [0, 1, 511, 512, 513, 1025])
+def test_norms_of_rows_are_those_of_float64(count):
+    torch.manual_seed(0)
+    values = torch.randn(3, 2, count)
+    torch.testing.assert_close(
+        layer_gradients.row_norms(values), values.double().norm(dim=-1), rtol=1e-6, atol=0
+    )
 
 
 @pytest.mark.parametrize("memory", ["kept", "counted", "ghost"])
