@@ -44,7 +44,6 @@ class ImageSet:
     train: Labelled
     test: Labelled
     schema: DatasetSchema
-    is_nominal: bool
     digest: str  # of the training records; private, names files in the output folder only
     notes: tuple[str, ...] = ()
 
@@ -103,7 +102,6 @@ def _arrays(
         train=train,
         test=Labelled.of(arrays["test_images"], arrays["test_labels"]),
         schema=schema,
-        is_nominal=True,
         digest=_digest(train),
         notes=("every image is its own unit: the set names no persons",),
     )
@@ -188,7 +186,6 @@ def _upload(
         train=train.records,
         test=judged.records,
         schema=schema.model_copy(update={"declared_count": count}),
-        is_nominal=False,
         digest=_digest(train.records),
         notes=notes,
     )

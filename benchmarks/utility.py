@@ -36,6 +36,7 @@ STAYS_INSIDE = (
 )
 _SAMPLES = {"light": 20_000, "dpimagebench": 60_000}
 _PUBLISHED_TRAIN_COUNT = 55_000
+_SLOW_ON_CPU = frozenset({"diffusion", "wasserstein_gan"})  # their best preset takes hours there
 _SMALL = 20_000  # units; augmentation curves are a question of small sets
 
 
@@ -48,10 +49,11 @@ _SMALL = 20_000  # units; augmentation curves are a question of small sets
 @click.option("--generator", required=True, type=click.Choice(generators.available()))
 @click.option(
     "--preset",
-    type=click.Choice([*PRESET_NAMES, "none"]),
-    default="best",
+    type=click.Choice(["auto", *PRESET_NAMES, "none"]),
+    default="auto",
     show_default=True,
-    help="Settings for the size of the set and epsilon; none takes the generator's defaults.",
+    help="Settings for the size of the set and epsilon. auto: best, or balanced where a network "
+    "learns on a processor. none: the generator's defaults.",
 )
 @click.option("--set", "settings", multiple=True, help="FIELD=VALUE of the generator's Config.")
 @click.option("--epsilon", type=click.FloatRange(0, 100, min_open=True), required=True)
@@ -60,7 +62,8 @@ _SMALL = 20_000  # units; augmentation curves are a question of small sets
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Fit + sample per seed.")
 @click.option("--samples", type=click.IntRange(100), help="Synthetic images per seed.")
 @click.option("--protocol", type=click.Choice(list(_SAMPLES)), default="light", show_default=True)
-@click.option("--binary-rule", help='Two-way rule of ordered labels, such as "KL>=2".')
+@click.option("--binary-rule", help='Two-way rule of the labels, such as "KL>=2".')
+@click.option("--ordinal/--nominal", default=None, help="By default the grades 0 to 4 are ordered.")
 @click.option("--augmentation/--no-augmentation", default=None, help="By default for small sets.")
 @click.option("--shortcut/--no-shortcut", default=None, help="By default for small sets.")
 @click.option(
@@ -90,11 +93,11 @@ def main(**options: Any) -> None:
         real.schema.labels,
         name=real.schema.label,
         rule=options["binary_rule"],
-        nominal=real.is_nominal,
+        ordinal=options["ordinal"],
     )
     request = Request(
         generator=options["generator"],
-        preset=None if options["preset"] == "none" else options["preset"],
+        preset=resolved_preset(options["preset"], options["generator"], device),
         settings=_settings(options["settings"]),
         is_ordinal=task.is_ordinal,
         target=PrivacyTarget(epsilon=options["epsilon"], delta=options["delta"]),
@@ -124,6 +127,9 @@ def main(**options: Any) -> None:
         configs_tried_on_this_data=options["configs_tried"]
         + measuring.output.count_configuration(real.digest, request),
         configs_note=CHOICE,
+        preset_asked=options["preset"],
+        preset=request.preset,
+        labels_are_ordered=task.is_ordinal,
         stays_inside=STAYS_INSIDE,
         notes=list(real.notes),
     )
@@ -139,6 +145,15 @@ def _chosen(wanted: bool | None, is_small: bool, scores_only: bool) -> str | Non
     if wanted is None:
         return None if is_small else f"off by default above {_SMALL} units; ask for it"
     return None if wanted else "switched off"
+
+
+def resolved_preset(asked: str, generator: str, device: torch.device) -> str | None:
+    """Return the preset that `asked` stands for, or None for the generator's defaults."""
+    if asked == "none":
+        return None
+    if asked != "auto":
+        return asked
+    return "balanced" if generator in _SLOW_ON_CPU and device.type == "cpu" else "best"
 
 
 def _settings(pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from benchmarks.image_sets import ImageSet
 from benchmarks.utility_files import Output
-from benchmarks.utility_seed import Request, WatchedRun, units
+from benchmarks.utility_seed import Request, WatchedRun, plan, units
 from privacy import accounting
 from privacy.mechanisms import mechanisms_to_json
 from privacy.planning import plan_mechanisms
@@ -108,16 +108,13 @@ def dp_classifier(
     """Return the scores of a DP classifier that spends the whole target by itself.
 
     It answers what could be learnt at this epsilon by somebody who needs no images; relabelled
-    synthetic images can hardly teach more.
+    synthetic images can hardly teach more. Its settings are those that the generator's teacher
+    has, preset included, with nothing left for the generator.
     """
     schema = real.schema.model_copy(update={"unit": request.unit})
-    options = TeacherOptions(
-        **{
-            "teacher_labels": "ordinal" if task.is_ordinal else "nominal",
-            **{k: v for k, v in request.settings.items() if k in TeacherOptions.model_fields},
-            "teacher": "relabel",
-        }
-    )
+    config, _ = plan(request, schema)
+    of_teacher = config.model_dump(include=set(TeacherOptions.model_fields))
+    options = TeacherOptions(**(of_teacher | {"teacher": "relabel"}))
     mechanisms = plan_mechanisms(
         (STAGE,),
         config=options.model_dump(),

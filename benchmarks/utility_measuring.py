@@ -17,7 +17,16 @@ from benchmarks.utility_seed import Drawn, Request, fit_and_sample
 from benchmarks.utility_tables import ratios, summarised
 from privacy.mechanisms import UnitOfPrivacy
 from service.walkthrough.display import Display
-from training.utility import Labelled, Scored, Task, augmentation, fidelity, score, shortcuts
+from training.utility import (
+    Labelled,
+    Scored,
+    Task,
+    augmentation,
+    fidelity,
+    light,
+    score,
+    shortcuts,
+)
 from training.utility.measures import Measured
 from training.utility.scoring import PROTOCOLS, Effort, Protocol, accuracy
 
@@ -174,6 +183,7 @@ class Measuring:
 
     def _shortcut(self) -> None:
         found: dict[str, Any] = {"what": shortcuts.MEANING}
+        steps = light.recipe_of(light.HEADLINE, self.effort.most_steps).steps
         for name, records in {"synthetic": self._synthetic(), "real": self.real.train}.items():
             with self.display.step(f"shortcut {name}", f"shortcut check, {name}") as advance:
                 checked = shortcuts.check(
@@ -184,7 +194,9 @@ class Measuring:
                     most_steps=self.effort.most_steps,
                     watch=lambda _name, done, total: advance(done, total),
                 )
-            found[name] = {sight: _json(one, self.task) for sight, one in checked.items()}
+            found[name] = {
+                sight: _json(one, self.task) | {"steps": steps} for sight, one in checked.items()
+            }
         self.benchmark.extra["shortcut"] = found
 
     def _augmentation(self) -> None:

@@ -44,7 +44,7 @@ def measure_utility(
     if reason is None:
         watch = _Deadline(progress, most_seconds)
         try:
-            found = _measured(evidence, Task.of(labels, name=label, nominal=False), watch)
+            found = _measured(evidence, Task.of(labels, name=label), watch)
         except _OutOfTime:
             reason = f"it would have taken more than {most_seconds:g} seconds"
     about = {"schema_version": 1, "stays_inside": STAYS_INSIDE}

@@ -8,11 +8,12 @@ import zipfile
 import click
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
 from benchmarks import image_sets
-from benchmarks.utility import main
+from benchmarks.utility import main, resolved_preset
 from privacy.mechanisms import UnitOfPrivacy
 
 PER_SEED = {
@@ -149,6 +150,37 @@ def test_epsilon_is_derived_again_from_the_mechanisms_and_met(document):
         assert 0 < result["epsilon_rederived"] <= 8 + 1e-3
         assert result["mechanisms"]
     assert found["dp_classifier_ceiling"]["auc"] is not None
+
+
+def test_the_ceiling_has_the_settings_of_the_generators_teacher(document):
+    found, _ = document
+    ceiling, ours = found["dp_classifier_ceiling"]["config"], found["results"][0]["config"]
+    assert ceiling == {name: ours[name] for name in ceiling}
+    assert ceiling["teacher_steps"] == 3
+
+
+@pytest.mark.parametrize(
+    ("generator", "device", "preset"),
+    [
+        ("statistics", "cpu", "best"),
+        ("phantoms", "cpu", "best"),
+        ("diffusion", "cpu", "balanced"),
+        ("wasserstein_gan", "cpu", "balanced"),
+        ("diffusion", "cuda", "best"),
+        ("wasserstein_gan", "cuda", "best"),
+    ],
+)
+def test_the_automatic_preset_suits_generator_and_device(generator, device, preset):
+    assert resolved_preset("auto", generator, torch.device(device)) == preset
+    assert resolved_preset("quick", generator, torch.device(device)) == "quick"
+    assert resolved_preset("none", generator, torch.device(device)) is None
+
+
+def test_the_document_names_the_preset_that_was_taken(document):
+    found, _ = document
+    assert (found["preset_asked"], found["preset"]) == ("auto", "best")
+    assert {result["preset"] for result in found["results"]} == {"best"}
+    assert found["labels_are_ordered"] is False  # three grades: nobody said that they have an order
 
 
 def test_what_was_not_computed_is_null_with_a_reason(document):

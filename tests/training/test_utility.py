@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from privacy.errors import InvalidParameter
-from training.utility import Labelled, Task, augmentation, fidelity, score, shortcuts
+from training.utility import Labelled, Task, augmentation, fidelity, light, score, shortcuts
 from training.utility.dpimagebench import ARCHITECTURES, Architecture, DeepNetwork
 from training.utility.fitting import Recipe
 from training.utility.intervals import over_seeds
 from training.utility.measures import measure
 from training.utility.scoring import Effort
 
-TASK = Task.of(["0", "1", "2", "3", "4"], name="KL", nominal=False)
+TASK = Task.of(["0", "1", "2", "3", "4"], name="KL")
 QUICK = Effort(classifiers=("hog_linear",), most_steps=40)
 
 
@@ -29,21 +29,53 @@ def bars(count, rng, kinds=2, side=16):
     return Labelled.of(images.astype(np.uint8), labels, np.arange(count) // 2)
 
 
-TWO = Task.of(["lying", "upright"], nominal=True)
+TWO = Task.of(["lying", "upright"])
 
 
 def test_grades_get_the_rule_of_osteoarthritis_and_digits_get_none():
     assert TASK.binary_rule == "KL >= 2"
     assert TASK.is_ordinal
-    digits = Task.of([str(n) for n in range(10)], nominal=True)
+    digits = Task.of([str(n) for n in range(10)])
     assert digits.binary_rule is None
     assert not digits.is_ordinal
 
 
 def test_a_rule_that_names_no_label_is_refused():
     with pytest.raises(InvalidParameter, match="KL>=7"):
-        Task.of(["0", "1", "2"], rule="KL>=7", nominal=False)
-    assert Task.of(["0", "1", "2"], rule="KL>=1", nominal=False).threshold == 1
+        Task.of(["0", "1", "2"], rule="KL>=7")
+    assert Task.of(["0", "1", "2"], rule="KL>=1").threshold == 1
+
+
+def test_a_rule_alone_does_not_put_labels_in_order():
+    ruled = Task.of(["a", "b", "c"], name="kind", rule="kind>=b")
+    assert (ruled.threshold, ruled.is_ordinal) == (1, False)
+    assert Task.of(["a", "b", "c"], ordinal=True).is_ordinal
+    assert not Task.of(["0", "1", "2"]).is_ordinal
+    unordered = Task.of(["0", "1", "2", "3", "4"], ordinal=False)
+    assert (unordered.threshold, unordered.is_ordinal) == (None, False)
+
+
+@pytest.mark.parametrize("name", ["cnn", "mlp", "hog_linear"])
+def test_a_small_and_a_large_set_are_taught_in_the_same_number_of_steps(name):
+    rng = np.random.default_rng(10)
+    test = bars(20, rng)
+    found = {}
+    for count in (20, 900):
+        seen = []
+        scored = score(
+            bars(count, rng),
+            test,
+            task=TWO,
+            effort=Effort(classifiers=(name,), most_steps=7),
+            watch=lambda _name, done, total, seen=seen: seen.append((done, total)),
+        )
+        assert seen[-1] == (7, 7)
+        found[count] = scored.as_json(TWO)[name]["steps"]
+    assert found == {20: 7, 900: 7}
+    assert light.steps_of(name, 20) == light.steps_of(name, 60_000)
+    assert {n: light.steps_of(n, 1) for n in light.CLASSIFIERS} == {
+        "cnn": 1250, "mlp": 3000, "hog_linear": 1250
+    }  # fmt: skip
 
 
 def test_scores_agree_with_scikit_learn():
@@ -69,7 +101,7 @@ def test_scores_agree_with_scikit_learn():
 
 
 def test_a_missing_score_comes_with_its_reason():
-    task = Task.of(["a", "b", "c"], nominal=True)
+    task = Task.of(["a", "b", "c"])
     found = measure(np.eye(3), np.zeros(3, int), np.arange(3), task=task).as_json(task)
     assert found["qwk"] is None
     assert found["qwk_reason"] == "the labels have no order"
@@ -180,6 +212,8 @@ def test_a_curve_has_each_size_with_and_without_and_a_full_replacement():
     assert seen == {(10, 0), (10, 60), (30, 0), (30, 60), (0, 60)}
     assert {row["metric"] for row in rows} == {"accuracy", "balanced_accuracy", "qwk", "auc"}
     assert all(row["mean"] is not None or row["reason"] for row in rows)
+    assert {row["steps"] for row in rows} == {2}
+    assert {row["ci_over"] for row in rows if row["mean"] is not None} == {augmentation.VARIED}
 
 
 def test_published_networks_have_their_published_size():

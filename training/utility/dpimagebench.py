@@ -165,6 +165,12 @@ def taught(
         return _taught(network, data, seed=seed, epochs=most or EPOCHS, progress=progress)
 
 
+def steps_of(_name: str, records: int, most: int | None = None) -> int:
+    """Return the steps of a network taught on `records`: as published, epochs and not steps count."""
+    rows = np.arange(records - max(1, round(_VALIDATION_SHARE * records)))
+    return (most or EPOCHS) * len(_batches(rows))
+
+
 def _taught(
     network: nn.Module, data: Labelled, *, seed: int, epochs: int, progress: Progress | None
 ) -> nn.Module:

@@ -15,15 +15,13 @@ _PREDICTED_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is taught; the same for synthetic and for real images.
+    """How a network is taught: in the same number of steps, whatever the set and its size.
 
-    Every set is seen `epochs` times, within [least_steps, most_steps] steps, so that a small set is
-    taught as long as it needs and a large one in bearable time.
+    Were steps to grow with the set, a large synthetic set would be taught longer than a small real
+    one, and a ratio of their scores would compare training times as well.
     """
 
-    epochs: float = 8
-    least_steps: int = 600
-    most_steps: int = 1600
+    steps: int = 1250
     batch: int = 128
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
@@ -31,13 +29,7 @@ class Recipe:
 
     def at_most(self, steps: int) -> "Recipe":
         """Return a shorter recipe."""
-        fewest, most = min(self.least_steps, steps), min(self.most_steps, steps)
-        return replace(self, least_steps=fewest, most_steps=most)
-
-    def steps(self, records: int) -> int:
-        """Return the number of steps for a set of this size."""
-        wanted = round(self.epochs * records / self.batch)
-        return min(max(wanted, self.least_steps), self.most_steps)
+        return replace(self, steps=min(self.steps, steps))
 
 
 def as_tensor(images: NDArray[np.integer], device: torch.device) -> Tensor:
@@ -71,15 +63,14 @@ def teach(
     records, scale = as_tensor(images, device), full_scale(images)
     truth = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device)
     chosen = [np.arange(len(images))] if pools is None else list(pools)
-    steps = recipe.steps(max(map(len, chosen)))
     rng = np.random.default_rng(seed)
     optimizer = torch.optim.Adam(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=recipe.steps)
     parts = [_shuffled(pool, max(1, recipe.batch // len(chosen)), rng) for pool in chosen]
     network.train()
-    for step in range(steps):
+    for step in range(recipe.steps):
         rows = torch.from_numpy(np.concatenate([next(part) for part in parts])).to(device)
         batch = records[rows].float().div_(scale)
         moved = shifted(batch, round(recipe.shift * min(batch.shape[1:])), rng)
@@ -89,7 +80,7 @@ def teach(
         optimizer.step()
         schedule.step()
         if progress is not None:
-            progress(step + 1, steps)
+            progress(step + 1, recipe.steps)
     network.eval()
 
 

@@ -27,9 +27,12 @@ class Interval:
 
 
 def over_seeds(
-    values: Sequence[float | None], *, one_seed: tuple[float, float] | None = None
+    values: Sequence[float | None],
+    *,
+    one_seed: tuple[float, float] | None = None,
+    over: str = "seeds",
 ) -> Interval:
-    """Return mean and Student's t interval over seeds.
+    """Return mean and Student's t interval over seeds; `over` says what a seed varies.
 
     A single value takes `one_seed`, the bootstrap over its test persons, for an interval.
     """
@@ -42,4 +45,4 @@ def over_seeds(
             return Interval(mean, None, None, 1, reason="one seed has no spread")
         return Interval(mean, *one_seed, 1, ci_over="test persons")
     half = float(stats.t.ppf(0.975, len(known) - 1) * stats.sem(known))
-    return Interval(mean, mean - half, mean + half, len(known), ci_over="seeds")
+    return Interval(mean, mean - half, mean + half, len(known), ci_over=over)

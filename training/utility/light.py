@@ -18,7 +18,7 @@ from training.utility.material import Labelled
 
 RECIPES = {
     "cnn": Recipe(),
-    "mlp": Recipe(epochs=20, least_steps=1500, most_steps=3000, shift=1 / 28),
+    "mlp": Recipe(steps=3000, shift=1 / 28),
     "hog_linear": Recipe(learning_rate=1e-2, weight_decay=1e-5, shift=1 / 28),
 }
 CLASSIFIERS = tuple(RECIPES)
@@ -113,10 +113,20 @@ def taught(
 ) -> nn.Module:
     """Return the named classifier, taught on `data` in at most `most` steps."""
     network = fresh(name, data.images.shape[1:], kinds=kinds, seed=seed).to(device)
-    recipe = RECIPES[name] if most is None else RECIPES[name].at_most(most)
+    recipe = recipe_of(name, most)
     with seeded(seed):
         teach(network, data.images, data.labels, recipe=recipe, seed=seed, progress=progress)
     return network
+
+
+def recipe_of(name: str, most: int | None = None) -> Recipe:
+    """Return the named classifier's recipe, shortened to at most `most` steps."""
+    return RECIPES[name] if most is None else RECIPES[name].at_most(most)
+
+
+def steps_of(name: str, _records: int, most: int | None = None) -> int:
+    """Return the steps that the named classifier is taught, which no size of a set changes."""
+    return recipe_of(name, most).steps
 
 
 def described() -> dict[str, Any]:

@@ -65,24 +65,31 @@ class Task:
 
     @classmethod
     def of(
-        cls, labels: Sequence[str], *, name: str = "label", rule: str | None = None, nominal: bool
+        cls,
+        labels: Sequence[str],
+        *,
+        name: str = "label",
+        rule: str | None = None,
+        ordinal: bool | None = None,
     ) -> Self:
         """Return the task of a declared label set.
 
-        `rule` reads "NAME>=LABEL". Without one, the grades 0 to 4 get ">= 2", the definition of
-        radiographic osteoarthritis by Kellgren and Lawrence grades (Schiphof et al. 2008,
-        doi:10.1136/ard.2007.079897). Labels are ordered if they are whole numbers, not `nominal`.
+        Labels are ordered if `ordinal` says so; left open, if they are the grades 0 to 4. `rule`
+        reads "NAME>=LABEL" and says nothing about the order of the others. Without one, ordered
+        grades 0 to 4 get ">= 2", the definition of radiographic osteoarthritis by Kellgren and
+        Lawrence grades (Schiphof et al. 2008, doi:10.1136/ard.2007.079897).
         Raises: InvalidParameter for a rule that names no label.
         """
         known = tuple(labels)
-        ordinal = not nominal and len(known) > 2 and all(text.isdigit() for text in known)
-        if rule is None:
-            threshold = 2 if known == GRADES and not nominal else None
-        else:
-            threshold, ordinal = _threshold(rule, known), True
-        if threshold is None and len(known) == 2:
+        is_ordinal = known == GRADES if ordinal is None else ordinal
+        threshold: int | None = None
+        if rule is not None:
+            threshold = _threshold(rule, known)
+        elif is_ordinal and known == GRADES:
+            threshold = 2
+        elif len(known) == 2:
             threshold = 1
-        return cls(labels=known, is_ordinal=ordinal, threshold=threshold, name=name)
+        return cls(labels=known, is_ordinal=is_ordinal, threshold=threshold, name=name)
 
     @property
     def kinds(self) -> int:

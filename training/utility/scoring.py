@@ -31,13 +31,17 @@ class Scored:
 
     measured: dict[str, Measured]
     networks: dict[str, nn.Module]
+    steps: dict[str, int]  # that each classifier was taught
     headline: str  # the classifier whose scores go by bare names, or "mean"
 
     def as_json(self, task: Task) -> dict[str, dict[str, object]]:
         """Return `scores` as in the benchmark's document, with their mean over classifiers."""
         mean: dict[str, object] = {name: self.value(MEAN, name) for name in METRICS}
         return {
-            **{name: one.as_json(task) for name, one in self.measured.items()},
+            **{
+                name: one.as_json(task) | {"steps": self.steps[name]}
+                for name, one in self.measured.items()
+            },
             MEAN: {**mean, "binary_rule": task.binary_rule},
         }
 
@@ -90,6 +94,7 @@ def score(  # noqa: PLR0913 - what is scored, how, and where
     where = torch.device("cpu") if device is None else device
     module = PROTOCOLS[protocol]
     ready = dict(networks or {})
+    most = effort.most_steps if protocol == "light" else effort.epochs
     for name in effort.classifiers or module.CLASSIFIERS:
         if name not in ready:
             ready[name] = module.taught(
@@ -98,11 +103,12 @@ def score(  # noqa: PLR0913 - what is scored, how, and where
                 kinds=task.kinds,
                 seed=seed,
                 device=where,
-                most=effort.most_steps if protocol == "light" else effort.epochs,
+                most=most,
                 progress=_named(watch, name),
             )
     measured = {name: judged(network, test, task=task) for name, network in ready.items()}
-    return Scored(measured=measured, networks=ready, headline=module.HEADLINE)
+    steps = {name: module.steps_of(name, len(taught_on), most) for name in ready}
+    return Scored(measured=measured, networks=ready, steps=steps, headline=module.HEADLINE)
 
 
 def judged(network: nn.Module, test: Labelled, *, task: Task) -> Measured:
