@@ -116,17 +116,18 @@ _FEW_UNITS: Settings = {
     "teacher_noise_ratio": 1.4,
     "class_noise_ratio": 1.3,
     "covariance_noise_ratio": 1.7,
+    "teacher_warp": 0.0,
 }
 
 PRESETS = {
-    "quick": Preset(summary="Three releases in seconds; nothing else.", settings={}),
+    "quick": Preset(summary="Four releases in seconds; no teacher.", settings={}),
     "balanced": Preset(
         summary="A teacher takes part of the budget and relabels what is drawn.",
         settings={"teacher": "relabel", **_MANY_UNITS},
         if_small=_FEW_UNITS,
     ),
     "best": Preset(
-        summary="A teacher with more steps, choosing from a larger pool of images.",
+        summary="The same with twice the steps for the teacher.",
         settings={"teacher": "relabel", "teacher_steps": 120} | _MANY_UNITS,
         if_small=_FEW_UNITS,
     ),
