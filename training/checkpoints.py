@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load as safetensors_load
 from safetensors.numpy import save as safetensors_save
 
+from training.ranks import Ranks
 from training.run import Run
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -43,8 +44,10 @@ class Progress:
     def release_once(self, index: int, compute: Callable[[], Arrays]) -> Arrays:
         """Charge and compute a one-shot release, or take its result from the checkpoint.
 
-        Raises: ReleaseLost if the release was charged before and its result is gone.
+        Raises: ReleaseLost if the release was charged before and its result is gone;
+        InvalidParameter in a process group of several ranks.
         """
+        Ranks.here().refuse_several(f"Release {index} ({self._run.mechanisms[index].stage})")
         prefix = f"release_{index}"
         kept = self.section(prefix)
         if kept:

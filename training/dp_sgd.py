@@ -95,13 +95,14 @@ def train(  # noqa: PLR0913  (every argument is a different thing)
     `after_step` is told how many steps were taken, and may use the network as it is: what it does
     with it is post-processing. `after_block` sees the moving average. On return the network holds
     the moving average of its weights. A resume goes on from the checkpoint and takes only the steps
-    that are still reserved. In a process group, every rank calls `after_step` and must do the same
-    there; the rest of what `run`, `kept` and `after_block` see is the first rank's alone. Raises:
-    InvalidParameter if the network mixes records.
+    that are still reserved. In a process group, the caller answers for the same `objective`, `people`
+    and `settings` at every rank; what `run`, `kept` and `after_block` see is the first rank's alone.
+    Raises: InvalidParameter if the network mixes records, or for `after_step` at several ranks, since
+    what it changes may be a part of the objective.
     """
     mechanism = _dp_sgd_mechanism(run, index)
     check_network(network)
-    ranks = Ranks.here()
+    ranks = _ranks(after_step)
     trainer = Trainer(
         network, objective, people=people, mechanism=mechanism, settings=settings, ranks=ranks
     )
@@ -136,6 +137,13 @@ def train(  # noqa: PLR0913  (every argument is a different thing)
         block = max(1, min(2 * block, int(block * _BLOCK_SECONDS / seconds)))
     trainer.use_average()
     return mechanism.model_copy(update={"steps": charged})
+
+
+def _ranks(after_step: AfterStep | None) -> Ranks:
+    ranks = Ranks.here()
+    if after_step is not None:
+        ranks.refuse_several("A training in turns with something else (after_step)")
+    return ranks
 
 
 def check_network(network: nn.Module) -> None:

@@ -7,6 +7,9 @@ keeps checkpoints and reports, and tells the others the result.
 
 A process group must be there before training starts; without one there is a single rank. If the
 first rank stops, the others fail at their next exchange.
+
+The guarantee needs the same objective, the same order of persons and the same earlier releases at
+every rank: what makes them must not draw or release anything of its own. Whatever does is refused.
 """
 
 from dataclasses import dataclass
@@ -16,6 +19,8 @@ import torch
 import torch.distributed as exchange
 from numpy.typing import NDArray
 from torch import Tensor
+
+from privacy.errors import InvalidParameter
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,19 @@ class Ranks:
     def is_first(self) -> bool:
         """Whether this rank charges, noises and reports."""
         return self.index == 0
+
+    def refuse_several(self, what: str) -> None:
+        """Refuse what every rank would do on its own, where only one of them is charged for it.
+
+        Raises: InvalidParameter if there are several ranks.
+        """
+        if self.count > 1:
+            raise InvalidParameter(
+                f"{what} was refused in a process group of {self.count} ranks; the limit is 1: every "
+                "rank would do it with randomness of its own, and only the first one is charged. "
+                "Run `fit` in one process; only dp_sgd.train may run in several, with the same "
+                "objective and released values at each."
+            )
 
     def own(self, persons: int) -> NDArray[np.int64]:
         """Return the numbers of the persons that belong to this rank; everyone belongs to one."""

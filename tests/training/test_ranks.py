@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.training import two_ranks
+from training import generators
 from training.ranks import Ranks
 
 
@@ -49,7 +50,16 @@ def test_two_ranks_end_with_the_same_weights_and_charge_once(ranks):
     np.testing.assert_array_equal(ranks[0]["weights"], ranks[1]["weights"])
     assert [int(rank["charged"]) for rank in ranks] == [two_ranks.STEPS, 0]
     assert [int(rank["ran"]) for rank in ranks] == [two_ranks.STEPS] * 2
-    assert ranks[0]["steps"].tolist() == list(range(1, two_ranks.STEPS + 1))
+
+
+@pytest.mark.parametrize(
+    "what", ["release", "turns", *(f"fit {name}" for name in generators.available())]
+)
+def test_what_each_rank_would_release_or_draw_on_its_own_is_refused_at_all_of_them(ranks, what):
+    for rank in ranks:
+        assert "refused in a process group of 2 ranks; the limit is 1" in str(rank[what])
+        assert "Run `fit` in one process" in str(rank[what])
+        assert int(rank["spent"]) == 0
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])

@@ -1,10 +1,12 @@
 """One rank of a training by two: `python -m tests.training.two_ranks RANK COUNT FOLDER`.
 
 Writes what the rank saw to FOLDER/RANK.npz: the clipped sum of everybody before noise, the noise of
-many empty steps, and the weights after a whole training, with what was charged for it.
+many empty steps, and the weights after a whole training, with what was charged for it; and what was
+said to a one-shot release, a whole `fit`, and a training in turns.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,10 @@ import torch
 import torch.distributed
 from torch import nn
 
-from privacy.mechanisms import PoissonSubsampledGaussianMechanism
-from training import dp_sgd
+from privacy.errors import InvalidParameter
+from privacy.mechanisms import GaussianMechanism, PoissonSubsampledGaussianMechanism
+from tests.training import test_every_generator as fits
+from training import dp_sgd, generators
 from training.checkpoints import Progress
 from training.ranks import Ranks
 from training.records import PersonIndex
@@ -79,7 +83,7 @@ def main(folder):
         one.accumulate(np.zeros(0, dtype=np.int64))
         one.optimizer.pre_step()
         noise.append(np.concatenate([p.grad.flatten().numpy() for p in one.optimizer.params]))
-    run, trained, steps = LocalRun([mechanism()]), network(2 + ranks.index), []
+    run, trained = LocalRun([mechanism()]), network(2 + ranks.index)
     ran = dp_sgd.train(
         trained,
         Distance(),
@@ -88,7 +92,6 @@ def main(folder):
         settings=settings(),
         run=run,
         kept=Progress(run),
-        after_step=steps.append,
     )
     weights = torch.cat([p.detach().flatten() for p in trained.parameters()])
     np.savez(
@@ -98,8 +101,47 @@ def main(folder):
         weights=weights.numpy(),
         charged=run.charges[0],
         ran=ran.steps,
-        steps=steps,
+        **refusals(),
     )
+
+
+def refusals():
+    """Return what each thing that only one rank may do was answered, and what it computed or spent."""
+    computed, run = [], LocalRun([GaussianMechanism(stage="release", noise_multiplier=1.0)])
+
+    def compute():
+        computed.append(1)
+        return {"value": np.zeros(1)}
+
+    said = {"release": refusal(lambda: Progress(run).release_once(0, compute))}
+    turns, steps = LocalRun([mechanism()]), []
+    said["turns"] = refusal(
+        lambda: dp_sgd.train(
+            network(1),
+            Distance(),
+            people=people(),
+            index=0,
+            settings=settings(),
+            run=turns,
+            kept=Progress(turns),
+            after_step=steps.append,
+        )
+    )
+    runs = [run, turns]
+    for name in generators.available():
+        module = generators.load(name)
+        config = fits._config(module)
+        runs.append(LocalRun(fits._mechanisms(module, config)))
+        said[f"fit {name}"] = refusal(partial(fits._fit, name, run=runs[-1]))
+    return {**said, "spent": len(computed + steps) + sum(sum(one.charges) for one in runs)}
+
+
+def refusal(act):
+    try:
+        act()
+    except InvalidParameter as error:
+        return str(error)
+    return ""
 
 
 if __name__ == "__main__":
