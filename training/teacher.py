@@ -84,7 +84,7 @@ class TeacherOptions(BaseModel):
         ge=0,
         le=3,
         description="How far drawn images are turned, stretched and bent before they are relabelled "
-        "(ratio; 1 is at most 12 degrees and 12 %, 0 leaves them alone).",
+        "(ratio; 1 is at most 12 degrees and 12 %, 0 leaves them alone); never with ordinal labels.",
     )
 
 

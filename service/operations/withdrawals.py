@@ -332,9 +332,11 @@ def _audits_of(uow: UnitOfWork, version_id: str) -> list[str]:
 
 
 def _delete_pictures(uow: UnitOfWork, audit_id: str) -> None:
-    """Delete whatever an audit stored that may show real records: all but its JSON."""
+    """Delete whatever an audit stored beside its report: pictures of records, scores on them."""
+    audit = uow.get(Job, audit_id)
+    kept = None if audit is None else audit.result.get("report")
     for key in list(uow.objects.list_keys(Bucket.WORK, f"candidate/{audit_id}/")):
-        if not key.endswith(".json"):
+        if key != kept:
             uow.objects.delete(Bucket.WORK, key)
 
 
@@ -342,6 +344,7 @@ def _forget_page(uow: UnitOfWork, audit_id: str) -> None:
     audit = uow.get(Job, audit_id, lock=True)
     if audit is None or "report_html" not in audit.result:
         return
-    kept = {name: value for name, value in audit.result.items() if name != "report_html"}
+    gone = {"report_html", "utility"}
+    kept = {name: value for name, value in audit.result.items() if name not in gone}
     audit.result = {**kept, "pictures_erased": True}
     uow.trail(SYSTEM, TrailEvent.REPORT_ERASE_PICTURES, audit_id)
