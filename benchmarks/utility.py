@@ -17,9 +17,10 @@ import torch
 
 from benchmarks.envelope import Benchmark
 from benchmarks.image_sets import load
+from benchmarks.refusals import Refused, check_device, check_writable, refusing
 from benchmarks.utility_files import Output
 from benchmarks.utility_measuring import Measuring, Parts
-from benchmarks.utility_seed import Request
+from benchmarks.utility_seed import NO_PRESET, Request, configuration_digest, plan
 from privacy.mechanisms import PrivacyTarget, UnitOfPrivacy
 from privacy.presets import PRESET_NAMES
 from training import generators
@@ -79,6 +80,7 @@ _SMALL = 20_000  # units; augmentation curves are a question of small sets
 def main(**options: Any) -> None:
     """Fit a generator, draw from it, and score what was drawn."""
     device = _device(options["device"])
+    check_writable(folder=options["folder"], file=options["json_path"])
     unit = UnitOfPrivacy(options["unit"] or _default_unit(options["data"]))
     is_published = options["protocol"] == "dpimagebench"
     real = load(
@@ -89,22 +91,27 @@ def main(**options: Any) -> None:
         train_count=_PUBLISHED_TRAIN_COUNT if is_published else None,
         ids_are_per_file=options["ids_are_per_file"],
     )
-    task = Task.of(
-        real.schema.labels,
-        name=real.schema.label,
-        rule=options["binary_rule"],
-        ordinal=options["ordinal"],
-    )
-    request = Request(
-        generator=options["generator"],
-        preset=resolved_preset(options["preset"], options["generator"], device),
-        settings=_settings(options["settings"]),
-        is_ordinal=task.is_ordinal,
-        target=PrivacyTarget(epsilon=options["epsilon"], delta=options["delta"]),
-        unit=unit,
-        samples=options["samples"] or _SAMPLES[options["protocol"]],
-        minutes=options["minutes"],
-    )
+    with refusing():
+        task = Task.of(
+            real.schema.labels,
+            name=real.schema.label,
+            rule=options["binary_rule"],
+            ordinal=options["ordinal"],
+        )
+        request = Request(
+            generator=options["generator"],
+            preset=resolved_preset(options["preset"], options["generator"], device),
+            settings=_settings(options["settings"]),
+            is_ordinal=task.is_ordinal,
+            target=PrivacyTarget(epsilon=options["epsilon"], delta=options["delta"]),
+            unit=unit,
+            samples=options["samples"] or _SAMPLES[options["protocol"]],
+            minutes=options["minutes"],
+        )
+        schema = real.schema.model_copy(update={"unit": unit})
+        plan(request, schema)
+        output = Output(options["folder"], document=options["json_path"])
+        tried = output.count_configuration(real.digest, configuration_digest(request, schema))
     benchmark = Benchmark("utility", seed=options["seed"])
     is_small = len(np.unique(real.train.persons)) <= _SMALL
     parts = Parts(
@@ -121,21 +128,24 @@ def main(**options: Any) -> None:
         protocol=options["protocol"],
         effort=effort,
         device=device,
-        output=Output(options["folder"]),
+        output=output,
     )
     benchmark.extra.update(
-        configs_tried_on_this_data=options["configs_tried"]
-        + measuring.output.count_configuration(real.digest, request),
+        configs_tried_on_this_data=options["configs_tried"] + tried,
         configs_note=CHOICE,
         preset_asked=options["preset"],
         preset=request.preset,
+        **(NO_PRESET if request.preset is None else {}),
         labels_are_ordered=task.is_ordinal,
         stays_inside=STAYS_INSIDE,
         notes=list(real.notes),
     )
     measuring.run(options["seeds"], parts)
-    benchmark.write(options["json_path"])
     click.echo(f"{options['json_path']}: {len(benchmark.failures)} failures", err=True)
+    if not benchmark.results:
+        raise click.ClickException(
+            f"No seed gave scores: {benchmark.failures[0]['reason']} All failures are in the document."
+        )
 
 
 def _chosen(wanted: bool | None, is_small: bool, scores_only: bool) -> str | None:  # noqa: FBT001
@@ -162,7 +172,7 @@ def _settings(pairs: tuple[str, ...]) -> dict[str, Any]:
     for pair in pairs:
         name, sign, text = pair.partition("=")
         if not sign:
-            raise click.UsageError(f"--set {pair} was refused: write FIELD=VALUE.")
+            raise Refused(f"--set {pair} was refused: write FIELD=VALUE.")
         try:
             found[name] = json.loads(text)
         except json.JSONDecodeError:
@@ -177,8 +187,7 @@ def _default_unit(data: str) -> str:
 
 def _device(name: str) -> torch.device:
     """Return the device that everything computes on, and tell the generators."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise click.UsageError("--device cuda was refused: torch finds no GPU. Give --device cpu.")
+    check_device(name)
     os.environ["KAIMA_DEVICE"] = name
     return torch.device(name)
 

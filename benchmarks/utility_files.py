@@ -1,6 +1,5 @@
 """Files that the utility benchmark leaves behind: samples, contact sheets, tried configurations."""
 
-import hashlib
 import io
 import json
 import os
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.utility_seed import Request
+from benchmarks.refusals import Refused
 from privacy.manifests import DatasetSchema
 from training.utility import Labelled
 from workers.contact_sheet import Block, draw_contact_sheet, write_private
@@ -18,10 +17,11 @@ _TRIED = "configurations_tried.json"
 
 
 class Output:
-    """The folder that --out names."""
+    """The folder that --out names, and the document that --json names."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, document: Path) -> None:
         self.folder = folder
+        self.document = document
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(
@@ -41,18 +41,26 @@ class Output:
         write_private(sheet, content, mode=0o644)
         return {"samples_file": from_root(arrays), "contact_sheet": from_root(sheet)}
 
-    def count_configuration(self, data_digest: str, request: Request) -> int:
+    def read(self, name: str) -> Labelled:
+        """Return a synthetic set that was saved."""
+        with np.load(self.folder / f"{name}.npz", allow_pickle=False) as arrays:
+            return Labelled.of(arrays["train_images"], arrays["train_labels"])
+
+    def count_configuration(self, data_digest: str, configuration: str) -> int:
         """Note that a configuration looks at this data; return how many distinct ones have.
 
         The same configuration at another epsilon or seed is not another one.
+        Raises: Refused if the file of earlier ones cannot be read.
         """
         path = self.folder / _TRIED
-        tried = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        described = json.dumps(
-            [request.generator, request.preset, dict(request.settings)], sort_keys=True
-        )
-        of_data = set(tried.get(data_digest, []))
-        of_data.add(hashlib.sha256(described.encode()).hexdigest())
+        try:
+            tried = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            of_data = set(tried.get(data_digest, []))
+        except (ValueError, AttributeError, TypeError) as error:
+            raise Refused(
+                f"{_TRIED} in --out was refused: it cannot be read ({error}). Give another folder."
+            ) from None
+        of_data.add(configuration)
         tried[data_digest] = sorted(of_data)
         write_private(path, json.dumps(tried, indent=1).encode())
         return len(of_data)

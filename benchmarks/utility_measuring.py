@@ -14,7 +14,7 @@ from benchmarks.image_sets import ImageSet
 from benchmarks.utility_baselines import RealBaseline, dp_classifier
 from benchmarks.utility_files import Output
 from benchmarks.utility_seed import Drawn, Request, fit_and_sample
-from benchmarks.utility_tables import ratios, summarised
+from benchmarks.utility_tables import RATIO_NOTE, ratios, summarised
 from privacy.mechanisms import UnitOfPrivacy
 from service.walkthrough.display import Display
 from training.utility import (
@@ -32,6 +32,8 @@ from training.utility.scoring import PROTOCOLS, Effort, Protocol, accuracy
 
 _MANY_REAL = 20_000  # records; the baseline of a larger set hardly varies, and takes long
 _FEW_REAL_SEEDS = 3
+_PARTS = ("real_baseline", "dp_classifier_ceiling", "shortcut", "augmentation_curve")
+_NOT_YET = "the run had not come to it"
 
 
 @dataclass(frozen=True)
@@ -69,34 +71,56 @@ class Measuring:
         self.display = Display(Console(stderr=True))
         self.scored: dict[bool, list[Scored]] = {True: [], False: []}
         self.real_scored: list[Scored] = []
+        self._stems: list[str] = []  # of the results' files, in their order
         self.first: Labelled | None = None  # the first seed's synthetic set
 
     def run(self, seeds: int, parts: Parts) -> None:
         """Measure everything; what fails is recorded with its reason."""
-        first = self.benchmark.seed
-        if parts.comparisons:
-            self.benchmark.attempt("real_baseline", partial(self._baseline, seeds))
+        first, left_out = self.benchmark.seed, _unless(parts.comparisons)
+        self._begin()
         for seed in range(first, first + seeds):
             self.benchmark.attempt(f"seed {seed}", partial(self._seed, seed))
-        self._summarise()
-        extra = self.benchmark.extra
-        self._part("dp_classifier_ceiling", self._ceiling, _unless(parts.comparisons))
+            self._keep()
+        self._part("real_baseline", partial(self._baseline, seeds), left_out)
+        self._part("dp_classifier_ceiling", self._ceiling, left_out)
         self._part("shortcut", self._shortcut, parts.shortcut)
         self._part("augmentation_curve", self._augmentation, parts.augmentation)
-        extra["protocol_details"] = {
-            "name": self.protocol,
-            **PROTOCOLS[self.protocol].described(),
-            "shortened": None if self.effort == Effort() else repr(self.effort),
-        }
+        self.benchmark.extra["is_complete"] = True
+        self._keep()
+
+    def _begin(self) -> None:
+        """Say what the document holds before anything is measured."""
+        extra = self.benchmark.extra
+        extra["is_complete"] = False  # until the end: a run that is cut short leaves what it has
+        extra["ratio_note"] = RATIO_NOTE
+        extra["contact_sheet"], extra["contact_sheet_reason"] = None, "no seed has drawn images"
+        for name in _PARTS:
+            extra[name], extra[f"{name}_reason"] = None, _NOT_YET
+        details = {"name": self.protocol, **PROTOCOLS[self.protocol].described()}
+        is_short = self.effort != Effort()
+        details |= {"is_shortened": is_short} | (
+            {"shortened": repr(self.effort)} if is_short else {}
+        )
+        extra["protocol_details"] = details
+        self._keep()
 
     def _part(self, name: str, measure: Any, left_out: str | None) -> None:
-        """Measure one part, or say why it is null."""
+        """Measure one part, or say why it is null; then write the document."""
         extra = self.benchmark.extra
-        extra[name] = None
         if left_out is None and self.benchmark.attempt(name, measure):
-            return
-        failed = [entry["reason"] for entry in self.benchmark.failures if entry["what"] == name]
-        extra[f"{name}_reason"] = left_out or failed[-1]
+            del extra[f"{name}_reason"]
+        else:
+            failed = [entry["reason"] for entry in self.benchmark.failures if entry["what"] == name]
+            extra[f"{name}_reason"] = left_out or failed[-1]
+            if name == "real_baseline":
+                for result in self.benchmark.results:
+                    result["trts_reason"] = extra[f"{name}_reason"]
+        self._keep()
+
+    def _keep(self) -> None:
+        """Write the document as it is now."""
+        self._summarise()
+        self.benchmark.write(self.output.document)
 
     def _seed(self, seed: int) -> None:
         drawn = fit_and_sample(self.request, self.real, seed=seed, display=self.display)
@@ -106,15 +130,18 @@ class Measuring:
             is_main = relabelled or len(drawn.sets) == 1
             name = stem if is_main else f"{stem}-without-teacher"
             files = self.output.save(name, synthetic, self._caption(), self.real.schema)
-            self.benchmark.extra.setdefault("contact_sheet", files["contact_sheet"])
+            if self.benchmark.extra.pop("contact_sheet_reason", None):
+                self.benchmark.extra["contact_sheet"] = files["contact_sheet"]
             if is_main and self.first is None:
                 self.first = synthetic
             scored = self._score(synthetic, seed)
             self.scored[relabelled].append(scored)
             about = self._about(seed, drawn, relabelled=relabelled)
-            more = self._beside(synthetic)
+            found = fidelity.compare(synthetic, self.real.test, reference=self.real.train)
+            more = {"fidelity": found, "trts": None, "trts_reason": _NOT_YET}
             scores = scored.as_json(self.task)
             self.benchmark.results.append({**about, "scores": scores, **more, **files})
+            self._stems.append(name)
 
     def _score(self, synthetic: Labelled, seed: int) -> Scored:
         with self.display.step(f"score {seed}", f"seed {seed}: teach and judge") as advance:
@@ -149,14 +176,13 @@ class Measuring:
             "device": self.device.type,
         }
 
-    def _beside(self, synthetic: Labelled) -> dict[str, Any]:
-        """Return fidelity, and train-on-real-test-on-synthetic where a baseline is at hand."""
-        found = fidelity.compare(synthetic, self.real.test, reference=self.real.train)
-        if not self.real_scored:
-            return {"fidelity": found, "trts": None, "trts_reason": "no real baseline"}
+    def _judge_synthetic(self) -> None:
+        """Add train-on-real-test-on-synthetic to every result, from the files that were saved."""
         networks = self.real_scored[0].networks
-        trts = {name: {"accuracy": accuracy(one, synthetic)} for name, one in networks.items()}
-        return {"fidelity": found, "trts": trts}
+        for result, stem in zip(self.benchmark.results, self._stems, strict=True):
+            made = self.output.read(stem)
+            result["trts"] = {name: {"accuracy": accuracy(n, made)} for name, n in networks.items()}
+            del result["trts_reason"]
 
     def _baseline(self, seeds: int) -> None:
         baseline = RealBaseline(
@@ -171,6 +197,7 @@ class Measuring:
             "seeds": count,
             "networks_kept_from_an_earlier_run": baseline.was_kept,
         }
+        self._judge_synthetic()
 
     def _ceiling(self) -> None:
         self.benchmark.extra["dp_classifier_ceiling"] = dp_classifier(
@@ -233,7 +260,6 @@ class Measuring:
         if with_teacher:
             summary |= summarised(plain, prefix="without_teacher.")
         baseline = summarised(self.real_scored)
-        self.benchmark.extra.setdefault("contact_sheet", None)
         self.benchmark.extra.update(
             headline_classifier=PROTOCOLS[self.protocol].HEADLINE,
             summary=summary,

@@ -1,5 +1,8 @@
 """One seed of the utility benchmark: plan, fit, sample. All persons train; there is no audit split."""
 
+import hashlib
+import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -9,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.image_sets import ImageSet
+from benchmarks.refusals import refusing_settings
 from privacy import accounting
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import Mechanism, PrivacyTarget, UnitOfPrivacy, mechanisms_to_json
@@ -24,6 +28,7 @@ from training.utility import Labelled
 
 _PROBE = 400  # images drawn to learn how fast drawing is
 _FEWEST_SAMPLES = 2000
+NO_PRESET = {"preset_reason": "--preset none: the generator's defaults"}
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class Drawn:
         return {
             "generator": request.generator,
             "preset": request.preset,
+            **(NO_PRESET if request.preset is None else {}),
             "config": self.config,
             "relabelled": relabelled,
             "unit": request.unit.value,
@@ -75,6 +81,7 @@ class Drawn:
             "sample_seconds": self.sample_seconds[relabelled],
             "minutes_allowed": self.minutes,
             "within_minutes": None if self.minutes is None else spent <= 60 * self.minutes,
+            **({"within_minutes_reason": "no --minutes"} if self.minutes is None else {}),
             "samples": len(records),
             "samples_wanted": self.wanted,
             "label_distribution": (counts / counts.sum()).tolist(),
@@ -106,16 +113,7 @@ class WatchedRun(LocalRun):
 def plan(request: Request, schema: DatasetSchema) -> tuple[Any, tuple[Mechanism, ...]]:
     """Return the generator's configuration and its mechanisms, from declared numbers alone."""
     module: Any = generators.load(request.generator)
-    chosen: dict[str, Any] = {}
-    if request.preset is not None:
-        preset = choose(getattr(module, "PRESETS", {}), request.preset, generator=request.generator)
-        has_gpu = compute_device().type == "cuda"
-        chosen |= preset.resolved(
-            units=schema.declared_count, epsilon=request.target.epsilon, has_gpu=has_gpu
-        )
-    if request.is_ordinal and "teacher_labels" in module.Config.model_fields:
-        chosen["teacher_labels"] = "ordinal"
-    config = module.Config(**(chosen | dict(request.settings)))
+    config = _configured(request, schema, epsilon=request.target.epsilon)
     mechanisms = plan_mechanisms(
         module.STAGES,
         config=config.model_dump(),
@@ -123,6 +121,34 @@ def plan(request: Request, schema: DatasetSchema) -> tuple[Any, tuple[Mechanism,
         public_train_count=schema.declared_count,
     )
     return config, mechanisms
+
+
+def configuration_digest(request: Request, schema: DatasetSchema) -> str:
+    """Return a digest of the resolved configuration that is the same at every epsilon.
+
+    Presets depend on epsilon where little can be learnt; both of their sides are hashed.
+    """
+    sides = [
+        _configured(request, schema, epsilon=epsilon).model_dump(mode="json")
+        for epsilon in (0.0, math.inf)
+    ]
+    content = json.dumps([request.generator, sides], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _configured(request: Request, schema: DatasetSchema, *, epsilon: float) -> Any:
+    """Return the generator's configuration: defaults, then preset, then --set."""
+    module: Any = generators.load(request.generator)
+    chosen: dict[str, Any] = {}
+    if request.preset is not None:
+        preset = choose(getattr(module, "PRESETS", {}), request.preset, generator=request.generator)
+        has_gpu = compute_device().type == "cuda"
+        chosen |= preset.resolved(units=schema.declared_count, epsilon=epsilon, has_gpu=has_gpu)
+    fields = module.Config.model_fields
+    if request.is_ordinal and "teacher_labels" in fields:
+        chosen["teacher_labels"] = "ordinal"
+    with refusing_settings(request.generator, fields):
+        return module.Config(**(chosen | dict(request.settings)))
 
 
 def fit_and_sample(request: Request, real: ImageSet, *, seed: int, display: Display) -> Drawn:

@@ -25,6 +25,14 @@ def summarised(scored: Sequence[Scored], *, prefix: str = "") -> dict[str, dict[
     return table
 
 
+RATIO_NOTE = (
+    "A ratio is the synthetic score / the mean score of the same classifier, in the same number of "
+    "steps, on real images. Its interval is over the generator's seeds (or test persons) alone: it "
+    "leaves out how far the real baseline varies. Scores do not start at 0 where nothing was "
+    "learnt (AUC and two-way balanced accuracy at 0.5), so a ratio flatters weak generators."
+)
+
+
 def ratios(
     synthetic: Sequence[Scored], real: dict[str, dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:

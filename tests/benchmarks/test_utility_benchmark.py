@@ -47,10 +47,8 @@ def write_zip(path, persons, *, seed, splits=("train",), prefix="P"):
     return path
 
 
-def load(path, test="same", **more):
-    return image_sets.load(
-        str(path), label="grade", test=str(test), unit=UnitOfPrivacy.PERSON, **more
-    )
+def load(path, test="same", unit=UnitOfPrivacy.PERSON, **more):
+    return image_sets.load(str(path), label="grade", test=str(test), unit=unit, **more)
 
 
 def test_the_split_column_divides_persons(tmp_path):
@@ -89,9 +87,9 @@ def test_missing_public_sets_say_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setenv("KAIMA_DATA", str(tmp_path))
     monkeypatch.setattr(image_sets, "FASHION_FOLDER", tmp_path / "nowhere")
     with pytest.raises(click.ClickException, match="dataset-fashion-mnist"):
-        load("fashion_mnist")
+        load("fashion_mnist", unit=UnitOfPrivacy.RECORD)
     with pytest.raises(click.ClickException, match=r"mnist\.npz"):
-        load("mnist")
+        load("mnist", unit=UnitOfPrivacy.RECORD)
 
 
 def test_idx_files_are_read(tmp_path, monkeypatch):
@@ -104,7 +102,7 @@ def test_idx_files_are_read(tmp_path, monkeypatch):
         (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes(idx(images))
         (tmp_path / f"{part}-labels-idx1-ubyte.gz").write_bytes(idx(labels))
     monkeypatch.setenv("KAIMA_DATA", str(tmp_path))
-    real = load("fashion_mnist")
+    real = load("fashion_mnist", unit=UnitOfPrivacy.RECORD)
     assert np.array_equal(real.train.images, images)
     assert np.array_equal(real.test.labels, labels)
 
@@ -130,6 +128,10 @@ def test_the_document_has_every_promised_key(document):
     assert found.keys() >= PER_RUN
     for result in found["results"]:
         assert result.keys() >= PER_SEED
+        assert set(result["trts"]) == {"cnn", "mlp", "hog_linear"}
+        assert "trts_reason" not in result
+        assert "label priors" in result["fidelity"]["note"]
+        assert {result["scores"][n]["steps"] for n in ("cnn", "mlp", "hog_linear")} == {2}
         assert set(result["scores"]) == {"cnn", "mlp", "hog_linear", "mean"}
         for scores in result["scores"].values():
             assert scores.keys() >= SCORES
@@ -193,6 +195,9 @@ def test_labels_are_uniform_and_configurations_are_counted(document):
     found, _ = document
     assert max(found["results"][0]["label_distribution"]) <= 0.34
     assert found["configs_tried_on_this_data"] == 3  # this one and the two named
+    assert found["is_complete"]
+    assert "leaves out" in found["ratio_note"]
+    assert found["command"][:3] == ["python", "-m", "benchmarks.utility"]
     assert "does not cover" in found["configs_note"]
 
 

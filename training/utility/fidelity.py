@@ -18,6 +18,10 @@ from training.utility.hog import histograms
 from training.utility.material import Labelled
 
 SPACE = "oriented gradients + 8x8 brightness, fixed random projection to 64 dimensions"
+PRIORS = (
+    "Synthetic labels are drawn uniformly, real ones as they occur: the distance and precision, "
+    "recall and coverage include that difference of label priors; diversity, within labels, does not."
+)
 _DIMENSIONS = 64
 _BRIGHTNESS_SIDE = 8
 _PROJECTION_SEED = 20_261_122  # any fixed number; part of the declared space
@@ -44,8 +48,9 @@ def compare(
         "real": len(held),
         "fid": frechet_distance(made_points, held_points),
         **neighbourhoods(made_points, held_points),
-        "diversity": _diversity(made_points, made.labels, held_points, held.labels),
+        **_diversity(made_points, made.labels, held_points, held.labels),
         "diversity_means": "mean distance within a label, synthetic / real",
+        "note": PRIORS,
     }
     if reference is None:
         return {**result, "fid_of_real": None, "fid_of_real_reason": "no second real set"}
@@ -77,10 +82,12 @@ def frechet_distance(one: Floats, other: Floats) -> float:
     return float(max(0.0, difference @ difference + trace))
 
 
-def neighbourhoods(made: Floats, real: Floats) -> dict[str, float | None]:
+def neighbourhoods(made: Floats, real: Floats) -> dict[str, float | str | None]:
     """Return precision, recall and coverage by balls that reach a point's fifth neighbour."""
     if min(len(made), len(real)) <= _NEIGHBOURS:
-        return {"precision": None, "recall": None, "coverage": None}
+        reason = f"a set of {min(len(made), len(real))} has no {_NEIGHBOURS} neighbours"
+        names = ("precision", "recall", "coverage")
+        return dict.fromkeys(names) | {f"{name}_reason": reason for name in names}
     between = _distances(made, real)
     real_reach, made_reach = _reach(real), _reach(made)
     return {
@@ -92,13 +99,15 @@ def neighbourhoods(made: Floats, real: Floats) -> dict[str, float | None]:
 
 def _diversity(
     made: Floats, made_labels: NDArray[np.integer], real: Floats, real_labels: NDArray[np.integer]
-) -> float | None:
+) -> dict[str, float | str | None]:
     spreads = []
     for label in np.unique(real_labels):
         pair = made[made_labels == label], real[real_labels == label]
         if min(map(len, pair)) > 1:
             spreads.append(_spread(pair[0]) / max(_spread(pair[1]), 1e-12))
-    return float(np.mean(spreads)) if spreads else None
+    if spreads:
+        return {"diversity": float(np.mean(spreads))}
+    return {"diversity": None, "diversity_reason": "no label has two images on both sides"}
 
 
 def _spread(points: Floats) -> float:

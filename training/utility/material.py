@@ -104,6 +104,13 @@ class Task:
         sign = "=" if self.kinds == 2 else ">="
         return f"{self.name} {sign} {self.labels[self.threshold]}"
 
+    def rule_as_json(self) -> dict[str, str | None]:
+        """Return the two-way rule, or null with what AUC then means."""
+        if self.binary_rule is not None:
+            return {"binary_rule": self.binary_rule}
+        reason = "none was given; AUC is the mean over labels of one against the rest"
+        return {"binary_rule": None, "binary_rule_reason": reason}
+
 
 def _threshold(rule: str, labels: tuple[str, ...]) -> int:
     found = _RULE.match(rule)

@@ -25,7 +25,7 @@ class Measured:
         """Return the scores, each undefined one with its reason, as in the benchmark's document."""
         return {
             **self.values,
-            "binary_rule": task.binary_rule,
+            **task.rule_as_json(),
             **{f"{name}_reason": text for name, text in self.reasons.items()},
             "ci_over_test_persons": {
                 name: None if ends is None else list(ends) for name, ends in self.intervals.items()

@@ -42,7 +42,7 @@ class Scored:
                 name: one.as_json(task) | {"steps": self.steps[name]}
                 for name, one in self.measured.items()
             },
-            MEAN: {**mean, "binary_rule": task.binary_rule},
+            MEAN: {**mean, **task.rule_as_json(), **_reasons(mean, self.measured)},
         }
 
     def value(self, classifier: str, metric: str) -> float | None:
@@ -52,6 +52,12 @@ class Scored:
         values = [one.values[metric] for one in self.measured.values()]
         known = [value for value in values if value is not None]
         return float(np.mean(known)) if known else None
+
+
+def _reasons(mean: dict[str, object], measured: dict[str, Measured]) -> dict[str, str]:
+    """Return why a mean is missing: as for its parts."""
+    first = next(iter(measured.values())).reasons
+    return {f"{name}_reason": first[name] for name, value in mean.items() if value is None}
 
 
 @dataclass(frozen=True)
