@@ -16,6 +16,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
+from training.devices import full_float32
 from training.layer_gradients import (
     LayerKind,
     LayerUse,
@@ -66,7 +67,12 @@ class CapturedGradients:
         self, parameters: Parameters, examples: Examples, lines: Lines, *, clip: Clip
     ) -> Tensor:
         """Return the clipped sum; raises NotCapturable if a layer runs more than once."""
-        kept, counted = self._parts(self._pass.uses(parameters, examples, lines), lines)
+        uses = self._pass.uses(parameters, examples, lines)
+        with full_float32(lines.weights.device):
+            return self._clipped_sum(uses, lines, clip)
+
+    def _clipped_sum(self, uses: dict[str, LayerUse], lines: Lines, clip: Clip) -> Tensor:
+        kept, counted = self._parts(uses, lines)
         squares = kept.squares()
         for part in counted:
             squares += part.squares

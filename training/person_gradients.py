@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from training.devices import full_float32
 from training.layer_gradients import at_least_float32, by_line, row_norms
 
 Examples = tuple[Tensor, ...]
@@ -77,7 +78,8 @@ class Clip:
         factors = self.factors(row_norms(gradients))
         if not bool(factors.all()):
             gradients, factors = gradients[factors > 0], factors[factors > 0]
-        return factors.to(gradients.dtype) @ gradients
+        with full_float32(gradients.device):
+            return factors.to(gradients.dtype) @ gradients
 
 
 class PersonGradients(Protocol):

@@ -37,7 +37,7 @@ class Said:
         raise NotImplementedError
 
     def loss(self, network, examples):
-        return network(*examples)[:, 0]
+        return network(*examples).flatten(1)[:, 0]
 
 
 class Mixed(nn.Module):
@@ -187,6 +187,33 @@ def test_every_way_keeps_uneven_gradients_below_the_clip(memory, count, monkeypa
         clip=Clip(1.0, "plain"),
     )
     assert 0.999 <= float(found.double().norm()) <= 1.0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("memory", ["vmap", "kept", "counted", "ghost"])
+def test_sums_on_a_gpu_are_not_shortened_to_tf32(memory, monkeypatch):
+    monkeypatch.setitem(captured_gradients._KEPT_BYTES, "cuda", 1 << 29 if memory == "kept" else 0)
+    cost = math.inf if memory == "ghost" else 0.0
+    monkeypatch.setitem(captured_gradients._COST_OF_MEMORY, "cuda", cost)
+    torch.set_float32_matmul_precision("high")
+    try:
+        torch.manual_seed(0)
+        network = nn.Conv2d(64, 1, 3, bias=False).cuda()
+        way = (VmapGradients if memory == "vmap" else CapturedGradients)(network, Said())
+        # One position: the gradient is the image itself, and three draws in a line cancel nothing.
+        images = torch.rand(1, 64, 3, 3).repeat(3, 1, 1, 1).cuda()
+        found = way.clipped_sum(
+            dict(network.named_parameters()),
+            (images,),
+            Lines(torch.ones(3).cuda() / 3, count=1),
+            clip=Clip(1.0, "plain"),
+        )
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    expected = images[0].flatten().double() / images[0].double().norm()
+    assert float((found - expected).norm()) <= 2e-4
+    assert float(found.double().norm()) <= 1.0
 
 
 @pytest.mark.parametrize("count", [0, 1, 511, 512, 513, 1025])
