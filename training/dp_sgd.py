@@ -247,6 +247,7 @@ class Trainer:
                 like=examples,
                 draws=batch.draws,
                 precision=self._settings.precision,
+                compiled=self._settings.compiled,
             )
         # Detached: a graph behind the sum would keep every micro-batch of the run in memory.
         parameters = {name: p.detach() for name, p in self._network.named_parameters()}

@@ -69,6 +69,22 @@ def _trainer(network, objective, persons, **changes):
     )
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the compiler's own, at its first import
+def test_the_setting_compiles_the_pass_and_leaves_the_sum_as_it_is():
+    persons = np.repeat(np.arange(12), 2)
+    objective, sums = _regression(len(persons)), []
+    torch._dynamo.utils.counters.clear()
+    for compiled in (False, True):
+        trainer = _trainer(
+            _network(), objective, persons, physical_batch=8, clipping="plain", compiled=compiled
+        )
+        trainer.accumulate(np.arange(12))
+        sums.append(trainer.optimizer.clipped_sum)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert torch.allclose(*sums, rtol=1e-4, atol=1e-6)
+
+
 def _persons_of_1_2_and_50_images():
     return np.repeat(np.arange(4), [1, 2, 50, 2])
 
