@@ -20,6 +20,7 @@ import multiprocessing
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ import torch
 
 from benchmarks.dp_step_methods import METHODS, Case, Step, gradient_max_error, peak_bytes, stepper
 from benchmarks.envelope import Benchmark, quantile
+from benchmarks.refusals import check_device, check_writable
 
 PIXELS = (28, 64, 128)
 DRAWS = (1, 4, 16)
@@ -37,15 +39,19 @@ _LEAST_ROUNDS = 3
 @click.command()
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), required=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--device", default="cpu", show_default=True)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--persons", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--physical-batch", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--features", type=click.IntRange(8), default=32, show_default=True)
-@click.option("--pixels", type=int, multiple=True, default=PIXELS, show_default=True)
-@click.option("--draws", type=int, multiple=True, default=DRAWS, show_default=True)
+@click.option("--pixels", type=click.IntRange(1), multiple=True, default=PIXELS, show_default=True)
+@click.option("--draws", type=click.IntRange(1), multiple=True, default=DRAWS, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=15, show_default=True, help="At most.")
 @click.option(
-    "--seconds-per-case", type=float, default=20.0, show_default=True, help="Then no more rounds."
+    "--seconds-per-case",
+    type=click.FloatRange(0),
+    default=20.0,
+    show_default=True,
+    help="Then no more rounds.",
 )
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32")
 @click.option("--compiled", is_flag=True, help="Compile the network, for ours and for plain.")
@@ -64,7 +70,10 @@ def main(  # noqa: PLR0913, PLR0917 - click passes options by name
     compiled: bool,  # noqa: FBT001 - as above
 ) -> None:
     """Measure steps and write OUT."""
+    check_device(device)
+    check_writable(file=out)
     benchmark = Benchmark("dp_step", seed=seed)
+    benchmark.extra |= {"gradient_max_error": None, "gradient_max_error_reason": "not come to yet"}
     for size in pixels:
         for count in draws:
             case = Case(
@@ -79,12 +88,20 @@ def main(  # noqa: PLR0913, PLR0917 - click passes options by name
                 seed=seed,
             )
             click.echo(f"measuring {size} px, {count} draws ...", err=True)
-            rows = list(_measure(case, rounds=rounds, seconds=seconds_per_case))
-            benchmark.results += rows
-            for row in rows:
-                click.echo(_line(row), err=True)
-    benchmark.attempt("gradient_max_error", lambda: _add_error(benchmark, seed))
+            work = partial(_add_case, benchmark, case, rounds=rounds, seconds=seconds_per_case)
+            benchmark.attempt(f"{size} px, {count} draws", work)
+            benchmark.write(out)
+    if not benchmark.attempt("gradient_max_error", partial(_add_error, benchmark, seed)):
+        benchmark.extra["gradient_max_error_reason"] = benchmark.failures[-1]["reason"]
     benchmark.write(out)
+    if not any(row["ran"] for row in benchmark.results):
+        raise click.ClickException("No method ran; the document says why.")
+
+
+def _add_case(benchmark: Benchmark, case: Case, *, rounds: int, seconds: float) -> None:
+    for row in _measure(case, rounds=rounds, seconds=seconds):
+        benchmark.results.append(row)
+        click.echo(_line(row), err=True)
 
 
 def _measure(case: Case, *, rounds: int, seconds: float) -> Iterator[dict[str, Any]]:
@@ -116,11 +133,26 @@ def _measure(case: Case, *, rounds: int, seconds: float) -> Iterator[dict[str, A
             "cpu_seconds_median": quantile(work.get(method, []), 0.5),
             "cpu_ratio_to_plain": _ratio(work, method),
             "rounds": len(times.get(method, [])),
-            "peak_bytes": memory.get(method),
             "ratio_to_plain": _ratio(times, method),
             "ran": method in times,
-            "reason": reasons.get(method),
+            **_peak(memory.get(method)),
+            **_reasons(method, reasons),
         }
+
+
+def _peak(found: int | str | None) -> dict[str, Any]:
+    """Return the memory of a step, or null with the reason."""
+    if isinstance(found, int):
+        return {"peak_bytes": found}
+    return {"peak_bytes": None, "peak_bytes_reason": found or "the method did not run"}
+
+
+def _reasons(method: str, reasons: dict[str, str]) -> dict[str, Any]:
+    """Return why a method, or what it is compared with, did not run."""
+    told: dict[str, Any] = {"reason": reasons.get(method)}
+    if method in reasons or "plain" in reasons:
+        told["ratio_to_plain_reason"] = "the method or the plain step did not run"
+    return told
 
 
 def _ratio(times: dict[str, list[float]], method: str) -> float | None:
@@ -140,15 +172,16 @@ def _timed(step: Step, case: Case) -> tuple[float, float]:
     return time.perf_counter() - started, time.process_time() - worked
 
 
-def _peak_in_fresh_process(method: str, case: Case) -> int | None:
+def _peak_in_fresh_process(method: str, case: Case) -> int | str:
+    """Return the bytes, or why they are not known."""
     # A server that has imported but computed nothing forks quickly, and its children start clean.
     context = multiprocessing.get_context("forkserver" if case.device == "cpu" else "spawn")
     context.set_forkserver_preload(["benchmarks.dp_step_methods"])
     try:
         with ProcessPoolExecutor(1, mp_context=context) as pool:
             return pool.submit(peak_bytes, method, case).result()
-    except Exception:  # noqa: BLE001 - its time was measured; its memory then stays unknown
-        return None
+    except Exception as error:  # noqa: BLE001 - its time was measured; its memory stays unknown
+        return f"{type(error).__name__}: {error}"
 
 
 def _add_error(benchmark: Benchmark, seed: int) -> None:
@@ -156,16 +189,16 @@ def _add_error(benchmark: Benchmark, seed: int) -> None:
     if not math.isfinite(error):
         raise ValueError(f"The deviation from the float64 loop is {error}.")
     benchmark.extra["gradient_max_error"] = error
+    del benchmark.extra["gradient_max_error_reason"]
 
 
 def _line(row: dict[str, Any]) -> str:
     if not row["ran"]:
         return f"  {row['method']:13} did not run: {row['reason'][:80]}"
-    return (
-        f"  {row['method']:13} {row['seconds_median']:7.3f} s, {row['ratio_to_plain']:5.2f} × plain "
-        f"({row['cpu_ratio_to_plain']:.2f} in processor time), "
-        f"{(row['peak_bytes'] or 0) / 2**20:6.0f} MiB"
-    )
+    ratio, of_work, peak = (row[k] for k in ("ratio_to_plain", "cpu_ratio_to_plain", "peak_bytes"))
+    beside = "" if ratio is None else f", {ratio:5.2f} × plain ({of_work:.2f} in processor time)"
+    memory = "memory unknown" if peak is None else f"{peak / 2**20:6.0f} MiB"
+    return f"  {row['method']:13} {row['seconds_median']:7.3f} s{beside}, {memory}"
 
 
 if __name__ == "__main__":

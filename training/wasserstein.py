@@ -103,11 +103,6 @@ def critic_loss(
     return of_fake - of_real + penalty_weight * penalty + _LEVEL_WEIGHT * level
 
 
-def generator_loss(critic: CriticFunction, fake: Tensor, labels: Tensor) -> Tensor:
-    """Return minus the mean score of synthetic images; no real image is needed."""
-    return -critic(fake, labels).mean()
-
-
 def accuracy_on_fakes(scores: Tensor) -> float:
     """Return the share of synthetic images that the critic takes for synthetic (0 to 1)."""
     return float((scores < 0).float().mean())
