@@ -143,6 +143,25 @@ def test_no_seed_with_scores_is_a_failure_and_leaves_its_document(tmp_path, data
     assert document["contact_sheet_reason"]
 
 
+def test_a_run_that_is_cut_short_leaves_the_seeds_that_it_finished(tmp_path, data, monkeypatch):
+    def interrupt(_self, _seeds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Measuring, "_baseline", interrupt)
+    quick = ["--preset", "none", "--samples", "100", "--most-steps", "1", "--no-augmentation"]
+    done = invoke(tmp_path, data, *quick, "--no-shortcut")
+    assert done.exit_code == 1
+    document = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert not document["is_complete"]
+    assert document["summary"]["accuracy"]["mean"] is not None
+    (result,) = document["results"]
+    assert result["trts"] is None
+    assert result["trts_reason"]
+    assert document["real_baseline_reason"]
+    assert document["preset"] is None
+    assert document["preset_reason"]
+
+
 def request(*, epsilon=1.0, **settings):
     return Request(
         generator="statistics",
