@@ -4,7 +4,6 @@ Extends Opacus' `DPOptimizer`. Noise comes from `PrivacyRandomness` in float64; 
 the public expected batch size, never by how many persons came.
 """
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -13,11 +12,6 @@ from torch import Tensor
 
 from training.randomness import PrivacyRandomness
 from training.ranks import Ranks
-
-# Sum and noise are rounded to multiples of a power of two about this much below the noise. What may
-# come out is then one lattice for everybody, whatever the records, and both additions are exact.
-# Rounding P values moves a sum by less than sqrt(P) of it, far inside the slack of the clip.
-_GRID_BITS = 34
 
 
 class PersonOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus ships no types
@@ -72,7 +66,4 @@ class PersonOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus ships no typ
             parameter.grad /= self.expected_batch_size
 
     def _noised(self, total: Tensor) -> Tensor:
-        deviation = self.noise_multiplier * self.max_grad_norm
-        grid = 2.0 ** (math.floor(math.log2(deviation)) - _GRID_BITS)
-        noise = torch.from_numpy(self._randomness.normal(total.numel())).to(total.device)
-        return (torch.round(total / grid) + torch.round(noise * (deviation / grid))) * grid
+        return self._randomness.noised(total, self.noise_multiplier * self.max_grad_norm)

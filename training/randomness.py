@@ -11,17 +11,24 @@ cosines and one the sines, which are independent. It is not an exact discrete Ga
 the last bits of later float32 arithmetic are outside what is claimed here.
 """
 
+import math
 import os
 
 import numpy as np
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
+from torch import Tensor
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 16
 _SUMMANDS = 4
 _BLOCK = 1 << 20
+
+# Sum and noise are rounded to multiples of a power of two about this much below the noise. What may
+# come out is then one lattice for everybody, whatever the records, and both additions are exact.
+# Rounding P values moves a sum by less than sqrt(P) of it: the slack of every clip has room for that.
+_GRID_BITS = 34
 
 
 class PrivacyRandomness:
@@ -50,6 +57,12 @@ class PrivacyRandomness:
             drawn = np.concatenate([cosines.sum(axis=0), sines.sum(axis=0)])[:size]
             result[start : start + size] = drawn / np.sqrt(_SUMMANDS)
         return result
+
+    def noised(self, total: Tensor, deviation: float) -> Tensor:
+        """Return the float64 sums (P,) with noise of this standard deviation, on a fixed lattice."""
+        grid = 2.0 ** (math.floor(math.log2(deviation)) - _GRID_BITS)
+        noise = torch.from_numpy(self.normal(total.numel())).to(total.device)
+        return (torch.round(total / grid) + torch.round(noise * (deviation / grid))) * grid
 
     def poisson_batch(self, population: int, sampling_rate: float) -> NDArray[np.int64]:
         """Draw which of `population` units enter a batch, each alone with `sampling_rate`."""

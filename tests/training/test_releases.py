@@ -5,6 +5,7 @@ import pytest
 
 from privacy.errors import InvalidParameter, UnsupportedMechanism
 from privacy.mechanisms import GaussianMechanism, PoissonSubsampledGaussianMechanism
+from training import releases
 from training.records import PersonIndex
 from training.releases import CLIP_NORM, release_sum, sum_of_clipped
 
@@ -26,7 +27,8 @@ def _naive(values, cells, persons):
         table = np.zeros((CELLS, DIMENSION))
         for record in own:
             table[cells[record]] += values[record] / len(own)
-        total += table / max(1.0, np.linalg.norm(table) / CLIP_NORM)
+        limit = CLIP_NORM * (1 - releases._ROUNDING_SLACK)
+        total += table / max(1.0, np.linalg.norm(table) / limit)
     return total
 
 
@@ -84,6 +86,32 @@ def test_release_adds_noise_of_the_stated_size_and_never_the_same_twice():
     # The standard error of a standard deviation of 40,000 draws is 0.35 %: five of them.
     assert np.std(first) == pytest.approx(2.5, rel=0.0177)
     assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.03
+
+
+@pytest.mark.parametrize("noise", [0.7, 1.0, 40.0])
+def test_what_may_be_released_is_one_lattice_whatever_the_records(noise):
+    mechanism = GaussianMechanism(stage="s", noise_multiplier=noise)
+    grid = 2.0 ** (np.floor(np.log2(noise)) - 34)
+    rng = np.random.default_rng(6)
+    for persons in (np.zeros(0, dtype=np.int64), np.arange(50)):
+        values = rng.standard_normal((len(persons), 200))
+        released = release_sum(
+            lambda i, values=values: values[i],
+            np.zeros(len(persons), dtype=np.int64),
+            people=PersonIndex.of(persons),
+            cell_count=1,
+            mechanism=mechanism,
+        )
+        steps = released / grid  # exact: the lattice is a power of two
+        np.testing.assert_array_equal(steps, np.round(steps))
+        assert (steps % 2 == 1).any()
+
+
+def test_rounding_to_the_lattice_stays_inside_the_slack_of_the_clip():
+    """The sums of neighbouring data differ by at most the clip after rounding as well."""
+    size, noise = 1_000_000, 100.0
+    moved = np.sqrt(size) * 2.0 ** (np.floor(np.log2(noise)) - 34)
+    assert CLIP_NORM * (1 - releases._ROUNDING_SLACK) + moved <= CLIP_NORM
 
 
 def test_release_refuses_a_mechanism_that_is_not_one_gaussian_release():
