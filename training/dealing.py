@@ -10,16 +10,15 @@ The labels that leave are those that were asked for, whatever the teacher says. 
 post-processing of noised values.
 """
 
-from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from training.generators import SampleProgress
 from training.teacher import Teacher, TeacherOptions
 from training.warping import warped
 
-SampleProgress = Callable[[int, int], None]
 _REDRAWS = 4
 
 

@@ -2,13 +2,13 @@
 
 from pydantic import ConfigDict, Field
 
-from privacy.mechanisms import DpSgdStage, GaussianStage, Stage
+from privacy.mechanisms import DpSgdStage, Stage
 from privacy.presets import SMALL_UNIT_EPSILON, Preset, Settings, ShareOfUnits
-from training import teacher
+from training import moment_options, teacher
 from training.warm_start import WarmStart
 
 
-class Config(teacher.TeacherOptions):
+class Config(moment_options.MomentOptions, teacher.TeacherOptions):
     """What a data owner may set; every default was chosen on phantoms and public data."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -85,30 +85,6 @@ class Config(teacher.TeacherOptions):
         le=8192,
         description="Images in memory at once (count); no effect on privacy.",
     )
-    mean_frequencies: int = Field(
-        default=64, ge=4, le=512, description="Cosine frequencies per axis kept in means (count)."
-    )
-    covariance_coefficients: int = Field(
-        default=200, ge=8, le=600, description="Cosine coefficients with a covariance (count)."
-    )
-    reference_noise_ratio: float = Field(
-        default=5.0,
-        ge=1,
-        le=100,
-        description="Noise of the mean image, relative to spending the whole target on it (ratio).",
-    )
-    class_noise_ratio: float = Field(
-        default=1.9,
-        ge=1,
-        le=100,
-        description="Noise of the class means, relative to spending the whole target (ratio).",
-    )
-    covariance_noise_ratio: float = Field(
-        default=2.5,
-        ge=1,
-        le=100,
-        description="Noise of the second moment, relative to spending the whole target (ratio).",
-    )
     teacher_noise_ratio: float = Field(
         default=1.8,
         ge=1,
@@ -118,9 +94,7 @@ class Config(teacher.TeacherOptions):
 
 
 STAGES: tuple[Stage, ...] = (
-    GaussianStage(stage="reference", noise_ratio="reference_noise_ratio"),
-    GaussianStage(stage="class_means", noise_ratio="class_noise_ratio"),
-    GaussianStage(stage="covariance", noise_ratio="covariance_noise_ratio"),
+    *moment_options.STAGES,
     DpSgdStage(stage="dp_sgd", steps="steps", expected_batch_size="expected_batch_size"),
     teacher.STAGE,
 )
