@@ -13,7 +13,6 @@ from service.domain.jobs import Job
 from service.domain.releases import ReleaseState
 from service.operations import accounts, journal
 from service.store.objects import Bucket
-from service.web import limiter
 from service.wiring import Application
 from tests.factories import Walk
 
@@ -24,7 +23,6 @@ TokenOf = Callable[[Actor], str]
 def browser(web_application: Application) -> Iterator[FlaskClient]:
     with create_app(web_application).test_client() as client:
         client.environ_base["HTTP_ACCEPT"] = "text/html"
-        limiter.reset()  # other tests send wrong keys from this address as well
         yield client
 
 
