@@ -4,9 +4,10 @@ The audits come in as modules, so that this file knows none of them by import. C
 one search of samples against records, shared by audits and self-test alike.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Literal
 
 import numpy as np
 
@@ -14,11 +15,14 @@ from privacy import accounting
 from privacy.ceilings import ceilings, privacy_curve
 from privacy.copies import Config as CopyConfig
 from privacy.copies import Detector
+from privacy.criteria import criteria
+from privacy.diagnostics import judge_diagnostic, judge_groups
 from privacy.errors import EvidenceMissing
-from privacy.evidence import Arm, Evidence, Finding
+from privacy.evidence import Arm, Evidence, Finding, Goal, Metric, SplitOrigin
 from privacy.membership import Settings
 from privacy.neighbourhoods import Population, population_of, survey
 from privacy.policy import (
+    Depth,
     Policy,
     decide,
     judge_epsilon,
@@ -27,10 +31,10 @@ from privacy.policy import (
     judge_self_test,
     verdict_of,
 )
-from privacy.report import AuditReport, Gate, SpecimenResult
+from privacy.report import Attack, AuditReport, Gate, SpecimenResult
 from privacy.self_test import Examination, Terms, examine
 from privacy.specimens import Materials, choose_materials
-from privacy.statements import disclaimers, not_tested
+from privacy.statements import disclaimers, in_units, not_tested
 
 Progress = Callable[[str, int, int], None]
 
@@ -58,13 +62,14 @@ class Meter:
 
 @dataclass(frozen=True)
 class Order:
-    """What was asked for: policy, tier and attempt, and what the caller knows of provenance."""
+    """What was asked for: policy, tier, attempt, depth, and what the caller knows of provenance."""
 
     policy: Policy
     tier: str
     attempt: int
     provenance: Mapping[str, str]
     problems: Sequence[str]
+    depth: Depth = Depth.QUICK
 
 
 def run(
@@ -77,8 +82,9 @@ def run(
 ) -> AuditReport:
     """Audit one candidate and its specimens; see `privacy.audits.run_battery`."""
     check_shapes(evidence)
-    policy, meter = order.policy, Meter(progress)
-    settings = membership_settings(evidence, policy, order.attempt)
+    policy, meter = order.policy.at(order.depth), Meter(progress)
+    running = {name: audits[name] for name in wanted(audits, evidence, policy, depth=order.depth)}
+    settings = membership_settings(running, evidence, policy, attempt=order.attempt)
     terms = Terms(policy, policy.tier(order.tier), settings)
     population = population_of(evidence)
     materials = choose_materials(population, rng=rng)
@@ -92,13 +98,19 @@ def run(
         rng=rng,
     )
     findings = {
-        name: audits[name].run(evidence, seen, settings=settings, detector=detector, rng=rng)
-        for name in wanted(policy, evidence)
+        name: believable(
+            module.run(evidence, seen, settings=settings, detector=detector, rng=rng), evidence
+        )
+        for name, module in running.items()
     }
+    for name in policy.audits.required:
+        findings.setdefault(name, Finding(audit=name, metrics=()))  # nothing measured: no pass
     examination = examine(
         evidence, seen, materials, detector, terms=terms, rng=rng, show=meter.show
     )
-    report = _report(evidence, population, order, terms, findings=findings, examined=examination)
+    report = _report(
+        evidence, population, order, terms, findings=findings, examined=examination, audits=audits
+    )
     meter.show("limit", "report", share=1.0)
     return report
 
@@ -111,6 +123,7 @@ def _report(
     *,
     findings: Mapping[str, Finding],
     examined: Examination,
+    audits: Mapping[str, ModuleType],
 ) -> AuditReport:
     """Judge the findings and write everything down."""
     policy = order.policy
@@ -119,16 +132,19 @@ def _report(
     claimed = claimed_epsilon(evidence)
     bound, certifiable, why_none = epsilon_of(findings)
     gates = _audit_gates(findings, examined, terms, ceiling)
-    by_audit = {n: verdict_of([g for g in gates if g.audit == n]) for n in findings}
+    judged = [n for n in findings if n in policy.audits.gating]
+    by_audit = {n: verdict_of([g for g in gates if g.audit == n]) for n in judged}
     gates += judge_epsilon(lower_bound=bound, claimed=claimed, tier=terms.tier, reason=why_none)
     gates.append(judge_self_test(examined.results, examined.reason))
     verdict, sentence = decide(gates, order.problems)
+    listed = attacks(audits, evidence, policy, ran=findings, depth=order.depth)
     return AuditReport(
         modality=evidence.modality,
         unit=evidence.unit,
         tier=order.tier,
         policy_version=policy.version,
         policy_digest=policy.digest,
+        depth=order.depth.value,
         attempt=order.attempt,
         verdict=verdict,
         verdict_reason=sentence,
@@ -151,8 +167,11 @@ def _report(
         units=_units(evidence),
         records=_records(evidence, population),
         provenance=dict(order.provenance),
-        not_tested=not_tested(evidence, tuple(findings)),
-        disclaimers=disclaimers(evidence.unit),
+        split=evidence.split.value,
+        attacks=listed,
+        criteria=criteria(listed, gates, unit=evidence.unit),
+        not_tested=not_tested(evidence, listed),
+        disclaimers=disclaimers(evidence),
     )
 
 
@@ -162,16 +181,17 @@ def _audit_gates(
     terms: Terms,
     ceiling: Mapping[str, float],
 ) -> list[Gate]:
+    """Return the gates of all audits that the policy names; others are reported and gate nothing."""
+    policy, tier = terms.policy, terms.tier
     gates: list[Gate] = []
     for name, finding in findings.items():
         if name == "near_copies":
-            gates += judge_near_copies(
-                finding, examined.limits, policy=terms.policy, tier=terms.tier
-            )
-        else:
-            gates += judge_membership(
-                finding, policy=terms.policy, tier=terms.tier, ceiling=ceiling
-            )
+            gates += judge_near_copies(finding, examined.limits, policy=policy, tier=tier)
+        elif name in policy.audits.gating:
+            gates += judge_membership(finding, policy=policy, tier=tier, ceiling=ceiling)
+            gates += judge_groups(finding, tier=tier)
+        elif name in policy.audits.diagnostics:
+            gates.append(judge_diagnostic(finding, policy=policy))
     return gates
 
 
@@ -210,15 +230,73 @@ def check_shapes(evidence: Evidence) -> None:
         )
 
 
-def wanted(policy: Policy, evidence: Evidence) -> tuple[str, ...]:
-    """Return the audits that this evidence allows and the policy asks for."""
-    with_scores = policy.audits.with_scores if evidence.record_scores else ()
-    return (*policy.audits.required, *with_scores)
+def wanted(
+    audits: Mapping[str, ModuleType], evidence: Evidence, policy: Policy, *, depth: Depth
+) -> tuple[str, ...]:
+    """Return the audits that this evidence and depth allow, those that gate first.
+
+    An audit that the policy does not name runs as well: it is reported and gates nothing.
+    """
+    skipped = policy.audits.full if depth is Depth.QUICK else ()
+    named = (*policy.audits.gating, *policy.audits.diagnostics)
+    every = (*named, *(name for name in audits if name not in named))
+    return tuple(
+        name
+        for name in every
+        if name in audits and name not in skipped and not lacking(audits[name], evidence)
+    )
 
 
-def membership_settings(evidence: Evidence, policy: Policy, attempt: int) -> Settings:
+def attacks(
+    audits: Mapping[str, ModuleType],
+    evidence: Evidence,
+    policy: Policy,
+    *,
+    ran: Mapping[str, Finding],
+    depth: Depth,
+) -> tuple[Attack, ...]:
+    """Return every attack that exists here: who could mount it, and why it was left out if it was."""
+    out = []
+    for name, module in sorted(audits.items()):
+        role: Literal["gates", "diagnostic", "reported"] = "reported"
+        if name in policy.audits.gating:
+            role = "gates"
+        elif name in policy.audits.diagnostics:
+            role = "diagnostic"
+        has_run = name in ran and bool(ran[name].metrics)
+        missing = ", ".join(word.replace("_", " ") for word in lacking(module, evidence))
+        why = f"needs {missing}, which nobody handed over" if missing else ""
+        if not missing and depth is Depth.QUICK and name in policy.audits.full:
+            why = "takes long: it runs in a full battery only"
+        out.append(
+            Attack(
+                audit=name,
+                goal=module.THREAT_MODEL.goal.value,
+                knowledge=module.THREAT_MODEL.generator.value,
+                description=in_units(module.THREAT_MODEL.description, evidence.unit),
+                ran=has_run,
+                role=role,
+                reason="" if has_run else why or "it reported nothing",
+            )
+        )
+    return tuple(out)
+
+
+def lacking(audit: ModuleType, evidence: Evidence) -> tuple[str, ...]:
+    """Return the fields of the evidence that an audit needs and that hold nothing."""
+    fields = (name for name in audit.NEEDS if not _is_given(getattr(evidence, name)))
+    return tuple(fields)
+
+
+def _is_given(value: object) -> bool:
+    return value is not None and (not isinstance(value, Sized) or len(value) > 0)
+
+
+def membership_settings(
+    running: Mapping[str, ModuleType], evidence: Evidence, policy: Policy, *, attempt: int
+) -> Settings:
     """Return what the policy fixes for membership audits; they share the error of epsilon."""
-    count = len([name for name in wanted(policy, evidence) if name != "near_copies"])
+    count = sum(module.THREAT_MODEL.goal is Goal.MEMBERSHIP for module in running.values())
     return Settings(
         bound_error=policy.bound_error(attempt),
         epsilon_error=policy.errors.epsilon / max(1, count),
@@ -227,6 +305,23 @@ def membership_settings(evidence: Evidence, policy: Policy, attempt: int) -> Set
         guesses=policy.grid.guesses,
         permutations=policy.grid.permutations,
     )
+
+
+_NO_COINS = (
+    "nobody tossed a fair coin for each unit before training, and a bound from one run needs that"
+)
+
+
+def believable(finding: Finding, evidence: Evidence) -> Finding:
+    """Return the finding without epsilon bounds where no coin decided who was trained on."""
+    if evidence.split is SplitOrigin.COINS:
+        return finding
+    names = ("epsilon_lower_bound", "epsilon_max_certifiable")
+    metrics = (
+        Metric(name=m.name, value=None, reason=_NO_COINS) if m.name in names else m
+        for m in finding.metrics
+    )
+    return finding.model_copy(update={"metrics": tuple(metrics)})
 
 
 def claimed_epsilon(evidence: Evidence) -> float | None:
@@ -240,12 +335,13 @@ def claimed_epsilon(evidence: Evidence) -> float | None:
 
 def epsilon_of(findings: Mapping[str, Finding]) -> tuple[float | None, float | None, str | None]:
     """Return the best lower bound, the most certifiable one, and why there is none."""
-    bounds = [f.metric("epsilon_lower_bound") for n, f in findings.items() if n != "near_copies"]
-    most = [f.metric("epsilon_max_certifiable") for n, f in findings.items() if n != "near_copies"]
-    values = [m.value for m in bounds if m.value is not None]
+    every = [metric for finding in findings.values() for metric in finding.metrics]
+    bounds = [metric for metric in every if metric.name == "epsilon_lower_bound"]
+    most = [m.value for m in every if m.name == "epsilon_max_certifiable" and m.value is not None]
+    values = [metric.value for metric in bounds if metric.value is not None]
     if not values:
         return None, None, bounds[0].reason if bounds else "no membership audit ran"
-    return max(values), max(m.value for m in most if m.value is not None), None
+    return max(values), max(most) if most else None, None
 
 
 def _search_progress(meter: Meter) -> Progress:

@@ -40,6 +40,14 @@ class Knowledge(StrEnum):
     GRADIENTS = "gradients"
 
 
+class SplitOrigin(StrEnum):
+    """How it was decided who was trained on; statistics mean what they say only so far."""
+
+    COINS = "coins"  # an independent fair coin per unit of the pool, before training
+    RANDOM = "random"  # drawn at random before training, in fixed numbers
+    UNKNOWN = "unknown"  # nobody says; the two groups may differ for other reasons
+
+
 @dataclass(frozen=True)
 class ThreatModel:
     """Goal, knowledge of the generator, and knowledge of the population."""
@@ -74,6 +82,7 @@ class Evidence:
     target: PrivacyTarget | None = None
     mechanisms: tuple[Mechanism, ...] = ()
     record_scores: dict[str, NDArray[np.floating]] = field(default_factory=dict)
+    split: SplitOrigin = SplitOrigin.COINS
 
 
 class Metric(BaseModel):

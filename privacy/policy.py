@@ -8,6 +8,7 @@ import hashlib
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,6 +22,13 @@ _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 _DEFAULT = Path(__file__).with_name("policy.toml")
 
 
+class Depth(StrEnum):
+    """How much of the battery runs: without, or with, what takes long."""
+
+    QUICK = "quick"
+    FULL = "full"
+
+
 class Errors(BaseModel):
     """Chances of error that the policy accepts."""
 
@@ -29,14 +37,22 @@ class Errors(BaseModel):
     near_copies: float = Field(gt=0, lt=0.5)
     epsilon: float = Field(gt=0, lt=0.5)
     leak_flag: float = Field(gt=0, lt=0.5)
+    diagnostics: float = Field(default=0.01, gt=0, lt=0.5)
 
 
 class Audits(BaseModel):
-    """Which audits must run."""
+    """Which audits must run, and which of them may only accuse."""
 
     model_config = _FROZEN
     required: tuple[str, ...]
-    with_scores: tuple[str, ...]
+    if_given: tuple[str, ...] = ()
+    diagnostics: tuple[str, ...] = ()
+    full: tuple[str, ...] = ()
+
+    @property
+    def gating(self) -> tuple[str, ...]:
+        """Return the audits that a pass depends on, where their evidence is given."""
+        return (*self.required, *self.if_given)
 
 
 class Grid(BaseModel):
@@ -47,6 +63,7 @@ class Grid(BaseModel):
     guesses: tuple[int, ...]
     permutations: int = Field(ge=200)
     self_test_repeats: int = Field(ge=2)
+    quick_repeats: int = Field(default=5, ge=2)
 
 
 class Tier(BaseModel):
@@ -82,6 +99,14 @@ class Policy(BaseModel):
                 f"Tier {name!r} was refused: the policy has {', '.join(self.tiers)}. Choose one."
             )
         return self.tiers[name]
+
+    def at(self, depth: "Depth") -> "Policy":
+        """Return the policy as it runs at this depth: a quick battery repeats its self-test less."""
+        if depth is Depth.FULL:
+            return self
+        repeats = min(self.grid.quick_repeats, self.grid.self_test_repeats)
+        grid = self.grid.model_copy(update={"self_test_repeats": repeats})
+        return self.model_copy(update={"grid": grid})
 
     def bound_error(self, attempt: int) -> float:
         """Return the error that upper bounds of this attempt may have (see policy.toml)."""
@@ -289,12 +314,16 @@ def judge_self_test(results: Sequence[SpecimenResult], reason: str | None) -> Ga
     )
 
 
+NEVER_A_PASS = frozenset({GateStatus.NOT_APPLICABLE, GateStatus.NOTHING_SEEN})
+"""What these gates say counts for nothing: the question was not asked, or silence proves nothing."""
+
+
 def verdict_of(gates: Sequence[Gate]) -> Verdict:
     """Return the verdict of a set of gates, the worst one deciding (a self-test aside)."""
     statuses = {gate.status for gate in gates}
     if GateStatus.FAIL in statuses:
         return Verdict.FAIL
-    if GateStatus.INCONCLUSIVE in statuses or not statuses - {GateStatus.NOT_APPLICABLE}:
+    if GateStatus.INCONCLUSIVE in statuses or not statuses - NEVER_A_PASS:
         return Verdict.INCONCLUSIVE
     membership = [g for g in gates if g.name.endswith(("_auc", "_tpr"))]
     proven = membership and all(g.status is GateStatus.PROVEN for g in membership)

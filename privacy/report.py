@@ -39,6 +39,7 @@ class GateStatus(StrEnum):
     PASS = "pass"  # noqa: S105
     PROVEN = "proven"
     NOT_APPLICABLE = "not_applicable"
+    NOTHING_SEEN = "nothing_seen"  # of what may accuse and never clears
 
 
 class Gate(BaseModel):
@@ -96,6 +97,31 @@ class DetectionLimit(BaseModel):
     reason: str | None = None
 
 
+class Attack(BaseModel):
+    """One attack, who could mount it, and whether it was mounted here."""
+
+    model_config = _FROZEN
+    audit: str
+    goal: str
+    knowledge: str = Field(description="what the attacker holds of the generator")
+    description: str
+    ran: bool
+    role: Literal["gates", "diagnostic", "reported"]
+    reason: str = Field(default="", description="why it did not run")
+
+
+class Criterion(BaseModel):
+    """One of the three criteria of WP216 (Opinion 05/2014), and what this report says about it."""
+
+    model_config = _FROZEN
+    name: Literal["singling out", "linkability", "inference"]
+    question: str
+    audits: tuple[str, ...] = Field(description="attacks that bear on it and ran")
+    answer: Literal["violated", "not shown", "below tolerance"]
+    sentence: str
+    open_points: str = Field(description="what of this criterion nobody looked at")
+
+
 class AuditReport(Document):
     """Everything an audit found about one candidate, and the verdict of the policy."""
 
@@ -107,6 +133,9 @@ class AuditReport(Document):
     tier: str
     policy_version: str
     policy_digest: str
+    depth: Literal["quick", "full"] = Field(
+        default="full", description="whether what takes long was left out"
+    )
     attempt: int = Field(
         ge=1, description="how often this candidate was audited, this one included"
     )
@@ -133,5 +162,10 @@ class AuditReport(Document):
     units: dict[str, int] = Field(description="persons (or images) per arm, and excluded")
     records: dict[str, int] = Field(description="records per arm, and synthetic")
     provenance: dict[str, str] = Field(description="digests and commitments this report is about")
+    split: Literal["coins", "random", "unknown"] = Field(
+        default="coins", description="how it was decided who was trained on"
+    )
+    attacks: tuple[Attack, ...] = ()
+    criteria: tuple[Criterion, ...] = ()
     not_tested: tuple[str, ...]
     disclaimers: tuple[str, ...]

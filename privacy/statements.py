@@ -2,8 +2,23 @@
 
 from collections.abc import Sequence
 
-from privacy.evidence import Evidence
+from privacy.evidence import Evidence, SplitOrigin
 from privacy.mechanisms import UnitOfPrivacy
+from privacy.report import Attack
+
+_WITHOUT_COINS = {
+    SplitOrigin.RANDOM: (
+        "Who was trained on was drawn at random, as whoever asked for this audit states. Tests that "
+        "compare the two groups hold so far; a lower bound on epsilon needs a coin for each {unit} "
+        "and was not computed. Nobody committed to the draw beforehand."
+    ),
+    SplitOrigin.UNKNOWN: (
+        "Nobody says how it was decided who was trained on. If members and non-members differ in "
+        "anything else (site, scanner, year, how often a {unit} came), attacks tell that difference "
+        "from the release: a finding may then be no leak, and a leak may hide. Probabilities in this "
+        "report hold only if the two groups were drawn alike; no bound on epsilon was computed."
+    ),
+}
 
 
 def unit_word(unit: UnitOfPrivacy) -> str:
@@ -11,19 +26,30 @@ def unit_word(unit: UnitOfPrivacy) -> str:
     return "image" if unit is UnitOfPrivacy.RECORD else "person"
 
 
-def not_tested(evidence: Evidence, audits: Sequence[str]) -> tuple[str, ...]:
+def in_units(text: str, unit: UnitOfPrivacy) -> str:
+    """Return a sentence about persons as one about images where the image is the unit."""
+    if unit is not UnitOfPrivacy.RECORD:
+        return text
+    for article, other in (("A person", "An image"), ("a person", "an image")):
+        text = text.replace(article, other)
+    return text.replace("person", "image")
+
+
+def not_tested(evidence: Evidence, attacks: Sequence[Attack]) -> tuple[str, ...]:
     """Return what nobody tried on this candidate."""
     word = unit_word(evidence.unit)
-    out = []
-    if "loss_membership" not in audits:
-        out.append(
-            "Membership from the generator's own scores: it handed over none. Somebody who holds the "
-            "generator could try it; somebody who holds only the samples could not."
-        )
+    out = [
+        f"{attack.description} ({attack.audit.replace('_', ' ')}): {attack.reason}."
+        for attack in attacks
+        if not attack.ran
+    ]
+    held = {attack.knowledge for attack in attacks if attack.ran}
+    if "gradients" not in held and not any(a.knowledge == "gradients" for a in attacks):
+        out.append("Membership from gradients or weights.")
     out += [
-        "Membership from gradients or weights, and attacks with reference or shadow models.",
+        "Attacks that train many reference or shadow models, unless listed among the attacks above.",
         "Copies that are rotated strongly, cropped, recoloured or stitched from several records.",
-        f"A {word} recognised by a human expert, or linked with data held elsewhere.",
+        f"{'An image' if word == 'image' else 'A person'} recognised by a human expert, or linked with data held elsewhere.",
         "Inference of attributes: what the label of a real record is, given the release.",
     ]
     excluded = int(evidence.excluded.sum())
@@ -38,10 +64,12 @@ def not_tested(evidence: Evidence, audits: Sequence[str]) -> tuple[str, ...]:
     return tuple(out)
 
 
-def disclaimers(unit: UnitOfPrivacy) -> tuple[str, ...]:
+def disclaimers(evidence: Evidence) -> tuple[str, ...]:
     """Return what a reader must know before using a number of this report."""
-    word = unit_word(unit)
+    word = unit_word(evidence.unit)
+    origin = _WITHOUT_COINS.get(evidence.split)
     return (
+        *([origin.format(unit=word)] if origin else []),
         "This report is computed from private records and is not differentially private: it stays inside.",
         f"Every number is per {word}, and about the attacks named here; a stronger one may exist.",
         "Lower bounds on epsilon from one run are loose: compare them with the most that could be certified.",

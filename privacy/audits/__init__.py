@@ -13,7 +13,7 @@ import numpy as np
 
 from privacy import battery, discovery
 from privacy.evidence import Evidence
-from privacy.policy import Policy
+from privacy.policy import Depth, Policy
 from privacy.report import AuditReport
 
 REQUIRED = ("THREAT_MODEL", "NEEDS", "Config", "run")
@@ -29,7 +29,7 @@ def load(name: str) -> ModuleType:
     return discovery.load(sys.modules[__name__], name, required=REQUIRED)
 
 
-def run_battery(
+def run_battery(  # noqa: PLR0913 - everything that may be asked for
     evidence: Evidence,
     *,
     policy: Policy,
@@ -39,15 +39,17 @@ def run_battery(
     progress: Callable[[str, int, int], None] | None = None,
     provenance: Mapping[str, str] | None = None,
     problems: tuple[str, ...] = (),
+    depth: Depth = Depth.QUICK,
 ) -> AuditReport:
     """Run every audit that the evidence allows, and the self-test, on one candidate.
 
     `attempt` counts audits of the same candidate data from 1; `progress` gets a sentence, work
     done and total (always 1000). `provenance` names digests that the report is about. `problems`
     are sentences about broken provenance found by the caller; any makes the verdict INVALID.
+    `depth` leaves out what takes long, or not.
 
     Raises: EvidenceMissing where arrays disagree; InvalidParameter for an unknown tier.
     """
-    order = battery.Order(policy, tier, attempt, provenance or {}, problems)
+    order = battery.Order(policy, tier, attempt, provenance or {}, problems, depth)
     modules = {name: load(name) for name in available()}
     return battery.run(modules, evidence, order=order, rng=rng, progress=progress)

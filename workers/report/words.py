@@ -32,6 +32,7 @@ STATUS_WORDS = {
     GateStatus.INCONCLUSIVE: ("undecided", "wait"),
     GateStatus.FAIL: ("failed", "bad"),
     GateStatus.NOT_APPLICABLE: ("not asked", "calm"),
+    GateStatus.NOTHING_SEEN: ("nothing seen", "calm"),
 }
 AUDIT_TITLES = {
     "near_copies": "Near-copies",

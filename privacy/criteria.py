@@ -1,0 +1,68 @@
+"""The three criteria of European guidance on anonymisation, and which attack bears on which.
+
+Source: Article 29 Working Party, Opinion 05/2014 (WP216), section 2.2; recital 26 of the GDPR. The
+mapping is ours: a record that is copied singles out its person; attacks that tell who was trained on
+link a person's own record to the release, and infer that they were a patient. Nothing here makes
+a legal claim: whether data are anonymous also depends on means and context.
+"""
+
+from collections.abc import Sequence
+
+from privacy.mechanisms import UnitOfPrivacy
+from privacy.report import Attack, Criterion, Gate, GateStatus
+
+_BELOW = (GateStatus.PASS, GateStatus.PROVEN)
+_QUESTIONS = {
+    "singling out": "Can one {unit}'s record be isolated in the release?",
+    "linkability": "Can a record that somebody holds of a {unit} be linked to the release?",
+    "inference": "Can something be learnt about a {unit} because they are in the data?",
+}
+_GOALS = {
+    "singling out": ("memorization",),
+    "linkability": ("memorization", "membership"),
+    "inference": ("membership",),
+}
+_OPEN = {
+    "singling out": "Copies beyond the changes that were planted, and a human expert who looks.",
+    "linkability": "Linking with other data sets about the same {unit}s, which nobody here holds.",
+    "inference": (
+        "Values of attributes other than having been trained on, and whatever follows from the "
+        "statistics of everybody alike."
+    ),
+}
+
+
+def criteria(
+    attacks: Sequence[Attack], gates: Sequence[Gate], *, unit: UnitOfPrivacy
+) -> tuple[Criterion, ...]:
+    """Return what the gates of this report say about each of the three criteria."""
+    word = "image" if unit is UnitOfPrivacy.RECORD else "person"
+    return tuple(_criterion(name, attacks, gates, word) for name in _QUESTIONS)
+
+
+def _criterion(name: str, attacks: Sequence[Attack], gates: Sequence[Gate], word: str) -> Criterion:
+    bearing = [attack for attack in attacks if attack.goal in _GOALS[name]]
+    ran = tuple(attack.audit for attack in bearing if attack.ran)
+    mine = [gate for gate in gates if gate.audit in ran]
+    failed = [gate.title for gate in mine if gate.status is GateStatus.FAIL]
+    doubted = [gate.title for gate in mine if gate.status is GateStatus.INCONCLUSIVE]
+    if failed:
+        answer, sentence = "violated", "Failed: " + "; ".join(dict.fromkeys(failed)) + "."
+    elif doubted or not any(gate.status in _BELOW for gate in mine):
+        what = "; ".join(dict.fromkeys(doubted)) or "no attack that bears on it could be judged"
+        answer, sentence = "not shown", f"Undecided: {what}."
+    else:
+        answer = "below tolerance"
+        sentence = "Every attack that bears on it and was tried stayed below tolerance."
+    left_out = [attack.audit for attack in bearing if not attack.ran]
+    more = f" Not run: {', '.join(left_out)}." if left_out else ""
+    return Criterion.model_validate(
+        {
+            "name": name,
+            "question": _QUESTIONS[name].format(unit=word),
+            "audits": ran,
+            "answer": answer,
+            "sentence": sentence,
+            "open_points": _OPEN[name].format(unit=word) + more,
+        }
+    )
