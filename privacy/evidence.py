@@ -67,6 +67,8 @@ class Evidence:
     samples like records; sample_labels (samples,). `record_scores` maps an attack's name to
     (records,) floats, higher = more likely trained on, NaN where it was not computed.
     `excluded` persons have a duplicate under another person; they are never scored.
+    `gradient_features` (records, features) are numbers about the gradient at each record, the first
+    one its size, NaN rows where none was computed; empty where the generator hands over none.
     """
 
     modality: Literal["image", "table"]
@@ -83,6 +85,7 @@ class Evidence:
     mechanisms: tuple[Mechanism, ...] = ()
     record_scores: dict[str, NDArray[np.floating]] = field(default_factory=dict)
     split: SplitOrigin = SplitOrigin.COINS
+    gradient_features: NDArray[np.floating] = field(default_factory=lambda: np.empty((0, 0)))
 
 
 class Metric(BaseModel):

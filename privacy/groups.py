@@ -1,0 +1,127 @@
+"""Membership within groups: each label by itself, and the most unusual tenth, beside everybody.
+
+An average over everybody hides a small group whose members are recognised. Intervals are Bonferroni
+over the groups; one further max-statistic permutation test runs over attacks times groups.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.evidence import Finding, Metric
+from privacy.membership import Pool, Settings
+from privacy.neighbourhoods import Population
+from privacy.statistics import cross_selected_auc, max_statistic_test
+
+Floats = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+
+MIN_PER_ARM = 100
+"""Members and non-members that a label needs, for an interval that says something."""
+_MIN_PER_CELL = 20
+P_VALUE = "group_leak_p_value"
+
+
+def with_groups(
+    finding: Finding,
+    scores: Mapping[str, Floats],
+    pool: Pool,
+    *,
+    population: Population,
+    settings: Settings,
+    rng: np.random.Generator,
+    unusual: Mask | None = None,
+) -> Finding:
+    """Return the finding with `auc_label_N` for each label and `group_leak_p_value` added.
+
+    A person belongs to every label that one of their records has. Nothing is added where nothing was
+    measured at all. Labels with too few persons are named with a reason instead of a number.
+    """
+    complete = {name: v for name, v in scores.items() if np.isfinite(v).all()}
+    if not complete or pool.too_small():
+        return finding
+    labels = {f"label_{label}": mask for label, mask in _labels(population, pool).items()}
+    if len(labels) < 2:  # noqa: PLR2004 - one label is everybody
+        labels = {}
+    judged = {name: mask for name, mask in labels.items() if not _too_few(pool, mask)}
+    metrics = [
+        _area(name, mask, complete, pool, error=settings.bound_error / len(judged))
+        if name in judged
+        else Metric(name=f"auc_{name}", value=None, direction="context", reason=_too_few(pool, mask))
+        for name, mask in labels.items()
+    ]
+    groups = judged | ({} if unusual is None or not unusual.any() else {"unusual": unusual})
+    if groups:
+        metrics.append(_joint_test(complete, pool, groups, settings=settings, rng=rng))
+    return finding.model_copy(update={"metrics": (*finding.metrics, *metrics)})
+
+
+def _labels(population: Population, pool: Pool) -> dict[int, Mask]:
+    """Return which persons of the pool have each label."""
+    masks: dict[int, Mask] = {}
+    for label in np.unique(population.labels):
+        owners = population.persons[population.labels == label]
+        masks[int(label)] = np.isin(pool.persons, owners)
+    return masks
+
+
+def _too_few(pool: Pool, mask: Mask) -> str | None:
+    arms = [int((mask & (pool.coins == coin)).sum()) for coin in (0, 1)]
+    cells = [
+        int((mask & (pool.coins == coin) & (pool.folds == fold)).sum())
+        for coin in (0, 1)
+        for fold in (1, 2)
+    ]
+    if min(arms) >= MIN_PER_ARM and min(cells) >= _MIN_PER_CELL:
+        return None
+    return f"{arms[1]} members and {arms[0]} non-members; {MIN_PER_ARM} of each are needed"
+
+
+def _area(
+    name: str, mask: Mask, scores: Mapping[str, Floats], pool: Pool, *, error: float
+) -> Metric:
+    """Return the group's AUC, by the attack that did best on the group's other fold."""
+    interval, _ = cross_selected_auc(
+        {k: v[mask] for k, v in scores.items()}, pool.coins[mask], pool.folds[mask], error=error
+    )
+    return Metric(
+        name=f"auc_{name}",
+        value=interval.value,
+        ci_low=interval.low,
+        ci_high=interval.high,
+        confidence=1 - error,
+        direction="context",
+        n=interval.n,
+        baseline=0.5,
+    )
+
+
+def _joint_test(
+    scores: Mapping[str, Floats],
+    pool: Pool,
+    groups: Mapping[str, Mask],
+    *,
+    settings: Settings,
+    rng: np.random.Generator,
+) -> Metric:
+    """Return one p-value for "no attack tells anybody in any group, nor everybody, from others".
+
+    Whoever is outside a group shares one lowest score there, so that ranks and top lists within the
+    group decide. Strata are label sets, split by `unusual`: shuffles then keep every group's number
+    of members, as the statistic within a group needs.
+    """
+    tossed = pool.tossed
+    family = {name: values[tossed] for name, values in scores.items()}
+    for group, mask in groups.items():
+        family |= {
+            f"{name} in {group}": np.where(mask, values, values.min() - 1.0)[tossed]
+            for name, values in scores.items()
+        }
+    strata = 2 * pool.strata + groups.get("unusual", np.zeros(len(pool.strata), dtype=bool))
+    p_value = max_statistic_test(
+        family, pool.coins[tossed], strata[tossed], repeats=settings.permutations, rng=rng
+    )
+    return Metric(
+        name=P_VALUE, value=p_value, direction="lower_is_riskier", n=int(tossed.sum())
+    )
