@@ -42,13 +42,15 @@ def with_groups(
     if not complete or pool.too_small():
         return finding
     labels = {f"label_{label}": mask for label, mask in _labels(population, pool).items()}
-    if len(labels) < 2:  # noqa: PLR2004 - one label is everybody
+    if len(labels) < 2:
         labels = {}
     judged = {name: mask for name, mask in labels.items() if not _too_few(pool, mask)}
     metrics = [
         _area(name, mask, complete, pool, error=settings.bound_error / len(judged))
         if name in judged
-        else Metric(name=f"auc_{name}", value=None, direction="context", reason=_too_few(pool, mask))
+        else Metric(
+            name=f"auc_{name}", value=None, direction="context", reason=_too_few(pool, mask)
+        )
         for name, mask in labels.items()
     ]
     groups = judged | ({} if unusual is None or not unusual.any() else {"unusual": unusual})
@@ -122,6 +124,4 @@ def _joint_test(
     p_value = max_statistic_test(
         family, pool.coins[tossed], strata[tossed], repeats=settings.permutations, rng=rng
     )
-    return Metric(
-        name=P_VALUE, value=p_value, direction="lower_is_riskier", n=int(tossed.sum())
-    )
+    return Metric(name=P_VALUE, value=p_value, direction="lower_is_riskier", n=int(tossed.sum()))

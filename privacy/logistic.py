@@ -31,14 +31,16 @@ class Logistic:
         return np.asarray((features - self.centre) / self.spread @ self.weights + self.intercept)
 
 
-def fit_logistic(features: Floats, targets: NDArray[np.integer], *, ridge: float = RIDGE) -> Logistic:
+def fit_logistic(
+    features: Floats, targets: NDArray[np.integer], *, ridge: float = RIDGE
+) -> Logistic:
     """Fit targets 0 or 1 (rows,) to features (rows, features).
 
     Minimises the summed log-loss plus `ridge`/2 times the squared weights (standardised features;
     the intercept is free), which is convex: Hastie, Tibshirani and Friedman 2009, section 4.4.
     Raises: InvalidParameter where a target is missing or a feature is not finite.
     """
-    if len(np.unique(targets)) < 2 or not np.isfinite(features).all():  # noqa: PLR2004 - both targets
+    if len(np.unique(targets)) < 2 or not np.isfinite(features).all():
         raise InvalidParameter(
             f"A regression on {len(targets)} rows was refused: it needs finite features and rows of "
             "both targets."
@@ -56,6 +58,10 @@ def fit_logistic(features: Floats, targets: NDArray[np.integer], *, ridge: float
         return value, np.append(rows.T @ slope + ridge * weights, slope.sum())
 
     found = optimize.minimize(
-        objective, np.zeros(rows.shape[1] + 1), jac=True, method="L-BFGS-B", options={"maxiter": 500}
+        objective,
+        np.zeros(rows.shape[1] + 1),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": 500},
     )
     return Logistic(centre, spread, found.x[:-1], float(found.x[-1]))

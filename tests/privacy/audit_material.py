@@ -61,6 +61,7 @@ def innocent(
         target=PrivacyTarget(epsilon=5.0, delta=1e-5),
         mechanisms=(GaussianMechanism(stage="statistics", noise_multiplier=1.2),),
         record_scores={"noise": rng.normal(size=len(owner))} if scores else {},
+        gradient_features=rng.normal(size=(len(owner), 5)) if scores else np.empty((0, 0)),
     )
 
 
