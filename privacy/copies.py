@@ -20,7 +20,7 @@ Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 Bools = NDArray[np.bool_]
 
-_RATIO_SPACES = ("pixels", "tiles", "columns")
+_RATIO_SPACES = ("pixels", "tiles", "moved", "columns", "embedding")
 _QUANTILES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 _CALIBRATED = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _DETECTORS = 3

@@ -6,15 +6,18 @@ records and over small flips and shifts of the query. Nothing here sees an arm o
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
 from privacy.errors import InvalidParameter
+from privacy.tangents import ZOOMS, smoothed, tangent_parts, zoomed
 
 Floats = NDArray[np.float32]
 CELLS = 16  # images are averaged down to CELLS x CELLS
+MOVED_CELLS = 24  # derivatives need more of them
 MIN_CONTENT = 16  # pixels
 TILES = 4  # tiles per side of the tiled distance
 _BLOCK_FLOATS = 4_000_000  # one block of the similarity matrix
@@ -25,14 +28,16 @@ class Space:
     """A named distance. `views` yields transformed copies of queries, each as parts.
 
     A part is a (records, features) float32 matrix whose dot product with the same part of a record
-    is minus half the squared distance; the largest distance over parts counts (Carlini et al.
-    2023, arXiv:2301.13188, for tiles), then the smallest over views. The first view is
-    the identity, and describes records.
+    is minus half the squared distance; the largest distance over parts counts (`worst`, Carlini et
+    al. 2023, arXiv:2301.13188, for tiles), or parts after the first are how far the record lies along
+    directions that count for nothing (`tangent`). Then the smallest distance over views counts. The
+    first view is the identity, and describes records.
     """
 
     name: str
     title: str
     views: Callable[[NDArray[np.generic]], Iterator[list[Floats]]]
+    parts: Literal["worst", "tangent"] = "worst"
 
     def describe(self, records: NDArray[np.generic]) -> list[Floats]:
         """Return the parts of untransformed records."""
@@ -53,11 +58,17 @@ def shows_nobody(record: NDArray[np.generic]) -> bool:
 
 
 def image_spaces() -> tuple[Space, ...]:
-    """Return the spaces for images: whole picture, worst tile, and perceptual hash."""
+    """Return the spaces for images: whole picture, worst tile, perceptual hash, moved picture."""
     return (
         Space("pixels", "pixels at 16x16 after flips and shifts", _pixel_views),
         Space("tiles", "the least similar of 16 tiles", _tile_views),
         Space("hash", "perceptual hash of 255 bits", _hash_views),
+        Space(
+            "moved",
+            "pixels at 24x24, whatever small turn, zoom, shift or contrast",
+            _moved_views,
+            parts="tangent",
+        ),
     )
 
 
@@ -154,6 +165,17 @@ def _tile_views(images: NDArray[np.generic]) -> Iterator[list[Floats]]:
         ]
 
 
+def _moved_views(images: NDArray[np.generic]) -> Iterator[list[Floats]]:
+    shape = (min(MOVED_CELLS, images.shape[1]), min(MOVED_CELLS, images.shape[2]))
+    plain = _pooled(images, down=0, right=0, flip=False, cells=MOVED_CELLS)
+    yield [_unit(smoothed(plain, shape), as_query=False)]
+    for factor in ZOOMS:
+        shrunk = zoomed(images, factor)
+        for flip in (False, True):
+            pooled = _pooled(shrunk, down=0, right=0, flip=flip, cells=MOVED_CELLS)
+            yield list(tangent_parts(smoothed(pooled, shape), shape))
+
+
 def _hash_views(images: NDArray[np.generic]) -> Iterator[list[Floats]]:
     for flip, as_query in ((False, False), (False, True), (True, True)):
         pooled = _pooled(images, down=0, right=0, flip=flip, cells=32)
@@ -203,8 +225,12 @@ class Gallery:
         best = np.full((len(queries), len(self._parts[0])), -np.inf, dtype=np.float32)
         for parts in views:
             closeness = parts[0] @ self._parts[0].T
-            for mine, theirs in zip(parts[1:], self._parts[1:], strict=True):
-                np.minimum(closeness, mine @ theirs.T, out=closeness)
+            if self.space.parts == "tangent":
+                for along in parts[1:]:
+                    closeness += 0.5 * (along @ self._parts[0].T) ** 2
+            else:
+                for mine, theirs in zip(parts[1:], self._parts[1:], strict=True):
+                    np.minimum(closeness, mine @ theirs.T, out=closeness)
             np.maximum(best, closeness, out=best)
         by_person = np.maximum.reduceat(best, self._starts, axis=1)
         distances: Floats = np.sqrt(np.maximum(-2.0 * by_person, 0.0))

@@ -130,6 +130,10 @@ def load_policy(path: Path | None = None) -> Policy:
         ) from error
 
 
+# Other planted leaks are reported: copies of the most unusual, and heavily changed ones.
+GATING_LEAKS = ("verbatim", "jittered")
+
+
 def judge_near_copies(
     finding: Finding, limits: Sequence[DetectionLimit] | None, *, policy: Policy, tier: Tier
 ) -> tuple[Gate, ...]:
@@ -158,7 +162,9 @@ def judge_near_copies(
         copies = copies.model_copy(update={"reason": why})
     if limits is None:
         return test, copies
-    reach = (_detection_gate(limit, finding, tier) for limit in limits)
+    reach = (
+        _detection_gate(limit, finding, tier) for limit in limits if limit.leak in GATING_LEAKS
+    )
     return test, copies, *reach, _shared_gate(finding, tier)
 
 

@@ -88,7 +88,7 @@ class DetectionLimit(BaseModel):
     """
 
     model_config = _FROZEN
-    leak: Literal["verbatim", "jittered"]
+    leak: Literal["verbatim", "jittered", "outlier", "augmented"]
     fraction: float | None
     fractions: tuple[float, ...] = ()
     rates: tuple[float, ...] = ()

@@ -1,14 +1,18 @@
 """Distances agree with slow references, are blind to arms, and know pictures of nobody."""
 
+import itertools
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from privacy import distances
 from privacy.distances import Gallery, image_spaces, pooling_matrix, table_spaces
 from privacy.errors import InvalidParameter
+from privacy.tangents import directions
 from tests.privacy.audit_material import pictures
 
-PIXELS, TILES, HASH = image_spaces()
+PIXELS, TILES, HASH, MOVED = image_spaces()
 
 
 def searched(space, queries, records, persons):
@@ -35,7 +39,7 @@ def test_a_flipped_pooling_sees_the_mirror_image():
     assert pooling_matrix(28, 14, shift=0, flip=True) @ row == pytest.approx(plain, abs=1e-5)
 
 
-@pytest.mark.parametrize("space", [PIXELS, TILES, HASH], ids=lambda s: s.name)
+@pytest.mark.parametrize("space", [PIXELS, TILES, HASH, MOVED], ids=lambda s: s.name)
 def test_a_record_is_at_distance_zero_of_its_copy_and_its_mirror_image(space):
     records = pictures(6, np.random.default_rng(2))
     persons = np.arange(6)
@@ -105,3 +109,40 @@ def test_table_distance_is_euclid_of_scaled_columns():
 def test_a_gallery_refuses_persons_with_gaps():
     with pytest.raises(InvalidParameter, match="without gaps"):
         Gallery(PIXELS, pictures(2, np.random.default_rng(9)), np.array([0, 2]), count=3)
+
+
+def turned_and_cropped(record, *, degrees, share):
+    """Return the middle `share` of a picture turned by `degrees`, at its old size."""
+    angle = np.deg2rad(degrees)
+    matrix = share * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    middle = (np.array(record.shape) - 1) / 2
+    return ndimage.affine_transform(
+        record.astype(float), matrix, offset=middle - matrix @ middle, order=1, mode="nearest"
+    )
+
+
+@pytest.mark.parametrize(("degrees", "share"), [(5, 1.0), (-5, 1.0), (0, 0.9), (3, 0.93)])
+def test_the_moved_space_knows_turned_and_cropped_pictures_that_plain_pixels_do_not(degrees, share):
+    records = pictures(60, np.random.default_rng(10))
+    changed = np.stack([turned_and_cropped(r, degrees=degrees, share=share) for r in records[:20]])
+    persons = np.arange(60)
+    moved = searched(MOVED, changed, records, persons)
+    plain = searched(PIXELS, changed, records, persons)
+    assert (moved.argmin(axis=1) == np.arange(20)).all()
+    own = np.arange(20), np.arange(20)
+    assert moved[own].mean() < 0.6 * plain[own].mean()
+
+
+def test_tangent_distance_is_the_slow_distance_to_the_tangent_plane():
+    one, other = pictures(2, np.random.default_rng(11))
+    shape = (24, 24)
+    x, y = (part[:, :-1] for part in (MOVED.describe(p[None])[0] for p in (one, other)))
+    basis = directions(x, shape)[0]
+    assert basis @ basis.T == pytest.approx(np.eye(5), abs=1e-4)
+    gap = (y - x)[0]
+    slow = np.linalg.norm(gap - basis.T @ (basis @ gap))
+    parts = next(itertools.islice(MOVED.views(one[None]), 1, None))
+    record = np.append(y[0], 1.0)
+    along = [float(part[0] @ record) for part in parts[1:]]
+    fast = np.sqrt(-2 * (float(parts[0][0] @ record) + 0.5 * sum(a**2 for a in along)))
+    assert fast == pytest.approx(slow, rel=1e-3)
