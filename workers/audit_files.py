@@ -1,22 +1,18 @@
 """`python -m workers.audit_files`: audit files that were never in the service (`kaima audit`).
 
 Three sets are given: records a generator was trained on, records it never saw, and what it made.
-The same battery, self-test and policy run as for a release. Members are spread by fair coins over
-AUDIT_IN and TRAIN, the holdout over AUDIT_OUT and REFERENCE_B, so that supervised attacks learn on
-other persons than they are judged on. The report shows real records: it is written with mode 0600.
+The same battery, self-test and policy run as for a release (`privacy.given_sets` says how the sets
+become evidence). The report shows real records: it is written with mode 0600.
 
 Exit code: 0 PASS-PROVEN or PASS-EMPIRICAL, 1 FAIL, 3 INCONCLUSIVE, 4 INVALID, 2 wrong usage, 5 an
 error inside. Whatever happens, no other way of ending looks like a verdict.
 """
 
-import hashlib
 import os
 import sys
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 import numpy as np
@@ -27,9 +23,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from privacy.audits import run_battery
 from privacy.errors import InvalidParameter, PrivacyError
-from privacy.evidence import Arm, Evidence
-from privacy.mechanisms import UnitOfPrivacy
-from privacy.policy import load_policy
+from privacy.evidence import Evidence, SplitOrigin
+from privacy.given_sets import RecordSet, evidence_of_sets, record_set, same_ids
+from privacy.mechanisms import PrivacyTarget
+from privacy.policy import Depth, load_policy
 from privacy.report import AuditReport
 from privacy.statements import unit_word
 from workers.report.render import render_report
@@ -41,34 +38,23 @@ EXIT_CODES = {"FAIL": 1, "INCONCLUSIVE": 3, "INVALID": 4}
 USAGE = 2
 INSIDE = 5
 INTERRUPTED = 130
-LARGEST_VALUE = 1e100
-"""Squared distances of larger values overflow."""
-_HALF = 0.5
+SCORES = "score_"
+"""An npz entry `score_NAME` holds the generator's own scores of its records."""
+NUMBERED_APART = (
+    "{count} person ids stand in more than one set. They were read as numbered set by set, so as "
+    "different persons; if they are the same persons, --shared-ids leaves them out."
+)
 
 
-@dataclass(frozen=True, eq=False)
-class FileSet:
-    """Records (records, height, width) or (records, columns); persons (records,), counted from 0."""
-
-    records: NDArray[np.generic]
-    persons: NDArray[np.integer]
-    labels: NDArray[np.integer]
-
-    @property
-    def person_count(self) -> int:
-        """Return how many persons there are."""
-        return int(self.persons.max()) + 1 if len(self.persons) else 0
-
-
-def read_set(path: Path) -> FileSet:
+def read_set(path: Path) -> RecordSet:
     """Read a folder of images or an npz with `images` or a 2-D `table`.
 
-    An npz may hold `person_ids` and `labels`; without them every record is a person of its own,
-    and all labels are the same.
+    An npz may hold `person_ids`, `labels` and `score_NAME`, the generator's own scores. Without
+    ids every record is a unit of its own; without labels all are the same.
     Raises: InvalidParameter naming the file and what is wrong with it.
     """
     if path.is_dir():
-        return _without_persons(_read_folder(path))
+        return record_set(_read_folder(path), name=str(path))
     if path.suffix == ".npz" and path.is_file():
         return _read_npz(path)
     raise InvalidParameter(
@@ -114,7 +100,7 @@ def _read_image(file: Path) -> NDArray[np.generic]:
         raise InvalidParameter(f"{file} was refused: it cannot be read as an image.") from error
 
 
-def _read_npz(path: Path) -> FileSet:
+def _read_npz(path: Path) -> RecordSet:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
@@ -126,151 +112,17 @@ def _read_npz(path: Path) -> FileSet:
             f"{path} was refused: it needs `images` of shape (records, height, width) or `table` "
             f"of shape (records, columns); it holds {', '.join(sorted(found)) or 'nothing'}."
         )
-    records = _numbers(path, records)
-    plain = _without_persons(records)
-    return FileSet(
-        records=records,
-        persons=_codes(path, "person_ids", found.get("person_ids"), plain.persons),
-        labels=_codes(path, "labels", found.get("labels"), plain.labels, keep_integers=True),
+    return record_set(
+        records,
+        persons=found.get("person_ids"),
+        labels=found.get("labels"),
+        scores={
+            name.removeprefix(SCORES): values
+            for name, values in found.items()
+            if name.startswith(SCORES)
+        },
+        name=str(path),
     )
-
-
-def _numbers(path: Path, records: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Return the records as numbers that distances are defined for.
-
-    Raises: InvalidParameter naming the first value that is none.
-    """
-    if records.dtype == np.bool_:
-        return records.astype(np.uint8)
-    if records.dtype.kind not in "iuf":
-        raise InvalidParameter(
-            f"{path} was refused: its values are of type {records.dtype}. Give whole or real "
-            "numbers; code categories as numbers."
-        )
-    if not records[0].size:
-        raise InvalidParameter(f"{path} was refused: its records hold no values.")
-    fits = np.isfinite(records) & (np.abs(records) <= LARGEST_VALUE)
-    if not fits.all():
-        first = tuple(int(place) for place in np.argwhere(~fits)[0])
-        names = ("row", "column") if records.ndim == 2 else ("image", "row", "column")
-        where = ", ".join(f"{name} {place}" for name, place in zip(names, first, strict=True))
-        raise InvalidParameter(
-            f"{path} was refused: the value at {where} (counted from 0) is {records[first]}. "
-            f"Values must be finite and at most {LARGEST_VALUE:g}; fill in or leave out what is "
-            "missing, in every set alike."
-        )
-    return records
-
-
-def _without_persons(records: NDArray[np.generic]) -> FileSet:
-    count = len(records)
-    return FileSet(records, np.arange(count), np.zeros(count, dtype=np.int64))
-
-
-def _codes(
-    path: Path,
-    name: str,
-    values: NDArray[np.generic] | None,
-    default: NDArray[np.integer],
-    *,
-    keep_integers: bool = False,
-) -> NDArray[np.integer]:
-    if values is None:
-        return default
-    values = values.reshape(-1)
-    if len(values) != len(default):
-        raise InvalidParameter(
-            f"{path} was refused: {name} has {len(values)} entries for {len(default)} records."
-        )
-    if values.dtype.kind not in "biufSU" or (values.dtype.kind == "f" and np.isnan(values).any()):
-        raise InvalidParameter(
-            f"{path} was refused: {name} must be numbers or text without gaps, and is of type "
-            f"{values.dtype}. Give every record one."
-        )
-    if keep_integers and np.issubdtype(values.dtype, np.integer):
-        return values.astype(np.int64)
-    codes: NDArray[np.int64] = np.unique(values, return_inverse=True)[1].astype(np.int64)
-    return codes
-
-
-def gather_evidence(
-    members: FileSet,
-    holdout: FileSet,
-    synthetic: FileSet,
-    *,
-    reference: FileSet | None,
-    rng: np.random.Generator,
-) -> Evidence:
-    """Join the sets into the evidence that the service's audit gathers.
-
-    With `reference`, its persons are REFERENCE_A; without, a quarter of the holdout is.
-    Raises: InvalidParameter if the sets hold records of different shape, or the same records.
-    """
-    given = [members, holdout] + ([reference] if reference else [])
-    _check_shapes([*given, synthetic])
-    arms = [
-        _draw(rng, members.person_count, Arm.AUDIT_IN, Arm.TRAIN),
-        _draw(rng, holdout.person_count, Arm.AUDIT_OUT, Arm.REFERENCE_B),
-    ]
-    if reference is not None:
-        arms.append(np.full(reference.person_count, Arm.REFERENCE_A, dtype=np.int8))
-    else:
-        clean = np.flatnonzero(arms[1] == Arm.REFERENCE_B)
-        arms[1][clean[rng.random(len(clean)) < _HALF]] = Arm.REFERENCE_A
-    offsets = np.cumsum([0, *(item.person_count for item in given)])
-    people = int(offsets[-1])
-    persons = [item.persons + start for item, start in zip(given, offsets, strict=False)]
-    has_people = any(len(item.persons) != item.person_count for item in given)
-    return Evidence(
-        modality="image" if members.records.ndim == 3 else "table",
-        unit=UnitOfPrivacy.PERSON if has_people else UnitOfPrivacy.RECORD,
-        records=np.concatenate([item.records for item in given]),
-        labels=np.concatenate([item.labels for item in given]),
-        persons=np.concatenate(persons),
-        arms=np.concatenate(arms),
-        folds=_draw(rng, people, 1, 2),
-        excluded=_with_a_double(given, offsets),
-        samples=synthetic.records,
-        sample_labels=synthetic.labels,
-    )
-
-
-def _draw(rng: np.random.Generator, count: int, heads: int, tails: int) -> NDArray[np.int8]:
-    return np.where(rng.random(count) < _HALF, heads, tails).astype(np.int8)
-
-
-def _check_shapes(sets: Sequence[FileSet]) -> None:
-    first = sets[0].records
-    for other in sets[1:]:
-        if other.records.shape[1:] != first.shape[1:]:
-            raise InvalidParameter(
-                f"The sets were refused: one holds records of shape {first.shape[1:]}, another of "
-                f"{other.records.shape[1:]}. Bring all to one shape."
-            )
-
-
-def _with_a_double(sets: Sequence[FileSet], offsets: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Return which persons have a record that another person has too: they are never scored.
-
-    Raises: InvalidParameter if the whole holdout is among the members.
-    """
-    owner: dict[bytes, int] = {}
-    doubled = np.zeros(int(offsets[-1]), dtype=np.bool_)
-    for item, start in zip(sets, offsets, strict=False):
-        for record, person in zip(item.records, item.persons + start, strict=True):
-            first = owner.setdefault(_record_digest(record), int(person))
-            if first != person:
-                doubled[[first, int(person)]] = True
-    if doubled[offsets[1] : offsets[2]].all():
-        raise InvalidParameter(
-            "The holdout was refused: every person in it has a record that somebody else has too. "
-            "Give records that the generator never saw."
-        )
-    return doubled
-
-
-def _record_digest(record: NDArray[np.generic]) -> bytes:
-    return hashlib.sha256(np.ascontiguousarray(record).tobytes()).digest()
 
 
 def write_private(path: Path, text: str) -> None:
@@ -289,34 +141,40 @@ def write_private(path: Path, text: str) -> None:
 @click.option("--reference", type=click.Path(path_type=Path, exists=True))
 @click.option("--tier", default="registered", show_default=True)
 @click.option(
+    "--depth", type=click.Choice([d.value for d in Depth]), default="quick", show_default=True
+)
+@click.option(
+    "--split",
+    type=click.Choice([origin.value for origin in SplitOrigin]),
+    default="unknown",
+    show_default=True,
+)
+@click.option("--epsilon", type=click.FloatRange(min=0, min_open=True))
+@click.option(
+    "--delta",
+    type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
+    default=1e-5,
+    show_default=True,
+)
+@click.option("--shared-ids", is_flag=True)
+@click.option(
     "--report", "report_path", type=click.Path(dir_okay=False, path_type=Path), required=True
 )
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 def main(
-    *,
-    members: Path,
-    holdout: Path,
-    synthetic: Path,
-    reference: Path | None,
-    tier: str,
-    report_path: Path,
-    json_path: Path | None,
-    seed: int,
+    *, report_path: Path, json_path: Path | None, tier: str, depth: str, seed: int, **given: Any
 ) -> None:
     """Audit SYNTHETIC against records that it was made from and records that it was not."""
     rng = np.random.default_rng(seed)
-    evidence = gather_evidence(
-        read_set(members),
-        read_set(holdout),
-        read_set(synthetic),
-        reference=None if reference is None else read_set(reference),
-        rng=rng,
-    )
+    load_policy(None).tier(tier)  # refused now, not after reading
+    evidence, notes = gather_evidence(rng=rng, **given)
     for path in (report_path, json_path):
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)  # refused now, not after the audit
-    report = run_with_bar(evidence, tier=tier, rng=rng)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            check_writable(path)
+    report = run_with_bar(evidence, tier=tier, depth=Depth(depth), rng=rng)
+    report = report.model_copy(update={"disclaimers": (*notes, *report.disclaimers)})
     context: dict[str, object] = {"title": "Audit of files", "tier": tier}
     write_private(report_path, render_report(report, evidence=evidence, context=context))
     if json_path is not None:
@@ -324,6 +182,47 @@ def main(
     explain(report)
     click.echo(f"Report, with real records in it and not for release: {report_path}")
     sys.exit(EXIT_CODES.get(report.verdict.value, 0))
+
+
+def gather_evidence(  # noqa: PLR0913 - the options of the command
+    *,
+    members: Path,
+    holdout: Path,
+    synthetic: Path,
+    reference: Path | None,
+    split: str,
+    epsilon: float | None,
+    delta: float,
+    shared_ids: bool,
+    rng: np.random.Generator,
+) -> tuple[Evidence, tuple[str, ...]]:
+    """Read the sets and join them; return what a reader must know of how they were read as well."""
+    inside, outside = read_set(members), read_set(holdout)
+    known = None if reference is None else read_set(reference)
+    evidence = evidence_of_sets(
+        inside,
+        outside,
+        read_set(synthetic),
+        reference=known,
+        rng=rng,
+        split=SplitOrigin(split),
+        target=None if epsilon is None else PrivacyTarget(epsilon=epsilon, delta=delta),
+        ids_are_shared=shared_ids,
+    )
+    count = same_ids([inside, outside, *([known] if known is not None else [])])
+    notes = (NUMBERED_APART.format(count=count),) if count and not shared_ids else ()
+    for note in notes:
+        click.echo(note, err=True)
+    return evidence, notes
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that could not be written after the audit.  Raises: OSError naming it."""
+    existed = path.exists()
+    with path.open("ab"):
+        pass
+    if not existed:
+        path.unlink()
 
 
 def explain(report: AuditReport) -> None:
@@ -359,7 +258,9 @@ def _end(sentence: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def run_with_bar(evidence: Evidence, *, tier: str, rng: np.random.Generator) -> AuditReport:
+def run_with_bar(
+    evidence: Evidence, *, tier: str, depth: Depth, rng: np.random.Generator
+) -> AuditReport:
     """Run the battery and show how far it is."""
     policy = load_policy(None)
     with Progress(
@@ -374,7 +275,9 @@ def run_with_bar(evidence: Evidence, *, tier: str, rng: np.random.Generator) -> 
         def show(stage: str, step: int, total: int) -> None:
             bar.update(task, description=stage, completed=step, total=total)
 
-        return run_battery(evidence, policy=policy, tier=tier, attempt=1, rng=rng, progress=show)
+        return run_battery(
+            evidence, policy=policy, tier=tier, attempt=1, rng=rng, progress=show, depth=depth
+        )
 
 
 if __name__ == "__main__":

@@ -10,11 +10,16 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from privacy import battery, discovery
-from privacy.evidence import Evidence
-from privacy.policy import Depth, Policy
+from privacy.evidence import Evidence, SplitOrigin
+from privacy.given_sets import RecordSet, evidence_of_sets, record_set
+from privacy.mechanisms import PrivacyTarget
+from privacy.policy import Depth, Policy, load_policy
 from privacy.report import AuditReport
+
+Records = RecordSet | ArrayLike
 
 REQUIRED = ("THREAT_MODEL", "NEEDS", "Config", "run")
 
@@ -53,3 +58,53 @@ def run_battery(  # noqa: PLR0913 - everything that may be asked for
     order = battery.Order(policy, tier, attempt, provenance or {}, problems, depth)
     modules = {name: load(name) for name in available()}
     return battery.run(modules, evidence, order=order, rng=rng, progress=progress)
+
+
+def audit(  # noqa: PLR0913 - everything that may be said of a release
+    *,
+    members: Records,
+    non_members: Records,
+    samples: Records,
+    reference: Records | None = None,
+    split: SplitOrigin | str = SplitOrigin.UNKNOWN,
+    target: PrivacyTarget | None = None,
+    tier: str = "registered",
+    depth: Depth | str = Depth.QUICK,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> AuditReport:
+    """Audit what any generator made, from arrays: the same battery and policy as for our releases.
+
+    `members` were trained on, `non_members` and `reference` were not, `samples` is what was made:
+    arrays of images (records, height, width) or rows (records, columns), or `record_set(...)`, which
+    also holds persons, labels and the generator's own scores. `split` says how members were told
+    from non-members ("coins", "random" or "unknown"): what the report can claim depends on it.
+    `target` is the guarantee that the release claims, if it claims one. `depth` is "quick" or "full".
+    `seed` draws folds, specimens and permutations.
+
+    Raises: InvalidParameter or EvidenceMissing, naming what was refused.
+    """
+    rng = np.random.default_rng(seed)
+    origin, how_much = SplitOrigin(split), Depth(depth)
+    evidence = evidence_of_sets(
+        _as_set(members, "members"),
+        _as_set(non_members, "non_members"),
+        _as_set(samples, "samples"),
+        reference=None if reference is None else _as_set(reference, "reference"),
+        rng=rng,
+        split=origin,
+        target=target,
+    )
+    return run_battery(
+        evidence,
+        policy=load_policy(),
+        tier=tier,
+        attempt=1,
+        rng=rng,
+        progress=progress,
+        depth=how_much,
+    )
+
+
+def _as_set(records: Records, name: str) -> RecordSet:
+    return records if isinstance(records, RecordSet) else record_set(records, name=name)

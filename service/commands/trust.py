@@ -69,12 +69,25 @@ def trust(session: Session, fingerprint: str) -> None:
 @click.option("--synthetic", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--reference", type=click.Path(exists=True, path_type=Path))
 @click.option("--tier", type=click.Choice(["public", "registered", "enclave"]))
+@click.option(
+    "--depth", type=click.Choice(["quick", "full"]), help="full: what takes long as well."
+)
+@click.option(
+    "--split",
+    type=click.Choice(["coins", "random", "unknown"]),
+    help="How members were told from the holdout; unknown by default.",
+)
+@click.option("--epsilon", type=float, help="What the release claims, if it claims anything.")
+@click.option("--delta", type=float, help="Of that claim; 1e-5 by default.")
+@click.option("--shared-ids", is_flag=True, help="One id in two sets is one person.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), required=True)
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path))
-def audit(out: Path | None, **paths: Path | str | None) -> None:
+@click.option("--seed", type=click.IntRange(min=0), help="Of folds, specimens and permutations.")
+def audit(out: Path | None, *, shared_ids: bool, **given: Path | str | float | None) -> None:
     """Audit synthetic records against members and a holdout, on this machine.
 
-    Folders of images, or .npz with `images` or a 2-D `table`, and optionally `person_ids`.
+    Folders of images, or .npz with `images` or a 2-D `table`, and optionally `person_ids`, `labels`
+    and `score_NAME` (the generator's own scores of its records).
     Exit code: 0 PASS, 1 FAIL, 3 INCONCLUSIVE, 4 INVALID, 2 wrong usage, 5 an error inside.
     """
     absent = [name for name in _AUDIT_NEEDS if importlib.util.find_spec(name) is None]
@@ -83,9 +96,11 @@ def audit(out: Path | None, **paths: Path | str | None) -> None:
             f"The audit needs {', '.join(absent)}, which is not installed: install kaima[worker]."
         )
     command = [sys.executable, "-m", "workers.audit_files"]
-    for name, value in {**paths, "json": out}.items():
+    for name, value in {**given, "json": out}.items():
         if value is not None:
             command += [f"--{name}", str(value)]
+    if shared_ids:
+        command.append("--shared-ids")
     try:
         done = subprocess.run(command, check=False)  # noqa: S603 - our own module
     except KeyboardInterrupt:  # 1, as elsewhere, would read as FAIL

@@ -13,8 +13,9 @@ from scipy.ndimage import gaussian_filter
 
 from privacy.errors import InvalidParameter
 from privacy.evidence import Arm
+from privacy.given_sets import RecordSet, evidence_of_sets
 from privacy.mechanisms import UnitOfPrivacy
-from workers.audit_files import FileSet, gather_evidence, read_set
+from workers.audit_files import read_set
 
 
 def pictures(count: int, *, seed: int) -> np.ndarray:
@@ -23,14 +24,15 @@ def pictures(count: int, *, seed: int) -> np.ndarray:
     return np.clip(128 + 200 * smooth, 0, 255).astype(np.uint8)
 
 
-def file_set(count: int, *, seed: int, images_per_person: int = 1) -> FileSet:
+def file_set(count: int, *, seed: int, images_per_person: int = 1) -> RecordSet:
     persons = np.arange(count) // images_per_person
-    return FileSet(pictures(count, seed=seed), persons, np.zeros(count, dtype=np.int64))
+    ids = np.unique(persons) + 10_000 * seed if images_per_person > 1 else np.empty(0, dtype=int)
+    return RecordSet(pictures(count, seed=seed), persons, np.zeros(count, dtype=np.int64), ids)
 
 
-def gather(members: FileSet, holdout: FileSet, **more):
+def gather(members: RecordSet, holdout: RecordSet, **more):
     synthetic = more.pop("synthetic", file_set(20, seed=99))
-    return gather_evidence(
+    return evidence_of_sets(
         members, holdout, synthetic, reference=None, rng=np.random.default_rng(0), **more
     )
 
@@ -159,7 +161,7 @@ def test_a_holdout_that_is_the_member_set_is_refused():
 
 
 def test_sets_of_different_shape_are_refused():
-    other = FileSet(np.zeros((5, 8, 8), np.uint8), np.arange(5), np.zeros(5, dtype=np.int64))
+    other = RecordSet(np.zeros((5, 8, 8), np.uint8), np.arange(5), np.zeros(5, dtype=np.int64))
     with pytest.raises(InvalidParameter, match="another of"):
         gather(file_set(50, seed=1), other)
 
