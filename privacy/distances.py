@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from privacy.errors import InvalidParameter
-from privacy.tangents import ZOOMS, smoothed, tangent_parts, zoomed
+from privacy.tangents import ZOOMS, smoothed, tangent_parts, waves, zoomed
 
 Floats = NDArray[np.float32]
 CELLS = 16  # images are averaged down to CELLS x CELLS
@@ -65,7 +65,7 @@ def image_spaces() -> tuple[Space, ...]:
         Space("hash", "perceptual hash of 255 bits", _hash_views),
         Space(
             "moved",
-            "pixels at 24x24, whatever small turn, zoom, shift or contrast",
+            "waves of the picture, whatever small turn, zoom, shift or contrast",
             _moved_views,
             parts="tangent",
         ),
@@ -168,12 +168,12 @@ def _tile_views(images: NDArray[np.generic]) -> Iterator[list[Floats]]:
 def _moved_views(images: NDArray[np.generic]) -> Iterator[list[Floats]]:
     shape = (min(MOVED_CELLS, images.shape[1]), min(MOVED_CELLS, images.shape[2]))
     plain = _pooled(images, down=0, right=0, flip=False, cells=MOVED_CELLS)
-    yield [_unit(smoothed(plain, shape), as_query=False)]
+    yield [_unit(waves(smoothed(plain, shape)), as_query=False)]
     for factor in ZOOMS:
         shrunk = zoomed(images, factor)
         for flip in (False, True):
             pooled = _pooled(shrunk, down=0, right=0, flip=flip, cells=MOVED_CELLS)
-            yield list(tangent_parts(smoothed(pooled, shape), shape))
+            yield list(tangent_parts(smoothed(pooled, shape)))
 
 
 def _hash_views(images: NDArray[np.generic]) -> Iterator[list[Floats]]:

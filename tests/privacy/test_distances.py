@@ -9,7 +9,7 @@ from scipy import ndimage
 from privacy import distances
 from privacy.distances import Gallery, image_spaces, pooling_matrix, table_spaces
 from privacy.errors import InvalidParameter
-from privacy.tangents import directions
+from privacy.tangents import directions, smoothed
 from tests.privacy.audit_material import pictures
 
 PIXELS, TILES, HASH, MOVED = image_spaces()
@@ -135,9 +135,10 @@ def test_the_moved_space_knows_turned_and_cropped_pictures_that_plain_pixels_do_
 
 def test_tangent_distance_is_the_slow_distance_to_the_tangent_plane():
     one, other = pictures(2, np.random.default_rng(11))
-    shape = (24, 24)
     x, y = (part[:, :-1] for part in (MOVED.describe(p[None])[0] for p in (one, other)))
-    basis = directions(x, shape)[0]
+    pooled = distances._pooled(one[None], down=0, right=0, flip=False, cells=24)
+    fields = smoothed(pooled, (24, 24))
+    basis = directions(fields)[0]
     assert basis @ basis.T == pytest.approx(np.eye(5), abs=1e-4)
     gap = (y - x)[0]
     slow = np.linalg.norm(gap - basis.T @ (basis @ gap))
