@@ -37,6 +37,7 @@ _STAGE = "teacher"
 _IMAGES_AT_ONCE = 2048
 _MOST_IMAGES_PER_PERSON = 64
 _PARTS = 20
+_LEAST_CHANCE = 1e-9
 _AVERAGE_DECAY = 0.9  # of the weights' moving average, per step
 # Features have norm 1; a larger scale makes the bias a smaller part of what is clipped, and lets
 # Adam's steps count for more.
@@ -144,6 +145,20 @@ class Teacher:
                 if parameter.requires_grad:
                     parameter.zero_()
         return cls(network=network, schema=schema, is_ordinal=is_ordinal)
+
+
+def confidence(
+    teacher: Teacher | None, images: NDArray[np.integer], labels: NDArray[np.integer]
+) -> dict[str, NDArray[np.float64]]:
+    """Return {"teacher_confidence": log-probability of each record's own label (N,)}, or nothing.
+
+    An attack score: a classifier is surer of what it has learnt from (Yeom et al. 2018).
+    """
+    if teacher is None:
+        return {}
+    own = np.asarray(labels, dtype=np.int64)
+    chance = teacher.probabilities(images)[np.arange(len(own)), own]
+    return {"teacher_confidence": np.log(chance + _LEAST_CHANCE)}
 
 
 def fit_teacher(

@@ -365,3 +365,16 @@ def test_records_outside_the_schema_are_refused_before_anything_is_charged(name)
     with pytest.raises(InvalidParameter, match="labels were refused"):
         _fit(name, run=run, records=records)
     assert not any(run.charges)
+
+
+@every_generator
+def test_gradient_features_are_one_finite_row_per_record_and_repeat(name):
+    fitted, _ = _fit(name)
+    records = _records(_schema(), seed=9)
+    found = generators.gradient_features(fitted, records.images, records.labels, seed=2)
+    assert len(found) == len(records)
+    assert np.isfinite(found).all()
+    again = generators.gradient_features(fitted, records.images[:7], records.labels[:7], seed=2)
+    np.testing.assert_allclose(again, found[:7], atol=2e-3)
+    if found.shape[1]:
+        assert found[:, 0].std() > 0

@@ -6,14 +6,15 @@ A module `NAME.py` has a docstring (its documentation), `Config`, `STAGES`, `fit
 Three more names are optional: `PRESETS`, what "quick", "balanced" and "best" set (`privacy.presets`);
 `SUITS_FROM`, the units × epsilon from which this is the generator to recommend; `FREE_STEPS`, the
 Config fields that count steps of no mechanism, each with the stage of progress that those steps
-report, so that a dry run can cut them short.
+report, so that a dry run can cut them short. A `Fitted` may have `gradients` (`WithGradients`), which
+audits of somebody who holds the weights look at.
 """
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, Protocol, Self, cast
+from typing import Any, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,33 @@ class Fitted(Protocol):
 
     def with_mechanisms(self, mechanisms: tuple[Mechanism, ...]) -> Self:
         """Return the same generator with the mechanisms that its manifest records."""
+
+
+@runtime_checkable
+class WithGradients(Protocol):
+    """A fitted generator that can also say how its training loss pulls at a record."""
+
+    def gradients(
+        self, images: NDArray[np.integer], labels: NDArray[np.integer], *, seed: int
+    ) -> NDArray[np.float64]:
+        """Return numbers about the gradient at each record (N, F), the first one its size."""
+
+
+def gradient_features(
+    fitted: Fitted, images: NDArray[np.integer], labels: NDArray[np.integer], *, seed: int
+) -> NDArray[np.float64]:
+    """Return what gradient attacks look at (N, F); F is 0 where a generator has no gradients."""
+    if isinstance(fitted, WithGradients):
+        return fitted.gradients(images, labels, seed=seed)
+    return np.zeros((len(images), 0))
+
+
+def joined(
+    parts: Sequence[Mapping[str, NDArray[np.float64]]],
+) -> dict[str, NDArray[np.float64]]:
+    """Return scores of blocks of records as scores of all of them, by name."""
+    names = parts[0] if parts else ()
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
 class GeneratorModule(Protocol):

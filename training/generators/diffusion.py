@@ -26,6 +26,7 @@ arXiv:2210.09929 (several noise draws per record, DP diffusion); Li et al. 2025,
 first); Abadi et al. 2016, arXiv:1607.00133 (DP-SGD).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -42,8 +43,9 @@ from training.checkpoints import Arrays, Progress
 from training.class_gaussian import ClassGaussian
 from training.dealing import dealt
 from training.devices import compute_device
+from training.diffusion_attacks import Questions
 from training.diffusion_options import FREE_STEPS, PRESETS, STAGES, SUITS_FROM, Config
-from training.generators import SampleProgress
+from training.generators import SampleProgress, joined
 from training.moments import MomentSettings, fit_moments
 from training.networks import ConditionalUnet
 from training.randomness import reproducible, reproducible_torch
@@ -51,7 +53,7 @@ from training.records import TrainingRecords, decode, encode
 from training.refinement import Denoising, warm_up
 from training.run import Run
 from training.spectrum import to_coefficients, to_images
-from training.teacher import Teacher, fit_teacher
+from training.teacher import Teacher, confidence, fit_teacher
 from training.upsampling import Scale, Upsampler, train_upsampler
 
 __all__ = [
@@ -67,8 +69,7 @@ __all__ = [
 
 _IMAGES_AT_ONCE = 200
 _DP_SGD_INDEX = 3
-_SCORE_LEVELS = (0.1, 0.3, 0.8)
-_SCORE_DRAWS = 2
+_GRADIENTS_AT_ONCE = 32
 _GRID_PER_LABEL = 6
 
 
@@ -145,44 +146,45 @@ class Fitted:
     ) -> dict[str, NDArray[np.float64]]:
         """Return attack scores per record (N,); higher = more likely a member.
 
-        `diffusion_loss` is minus the loss on a bank of noise that depends on the seed alone and is
-        the same for every record; `log_density` is the Gaussian's.
+        `diffusion_loss`, `pia`, `secmi` and `score_norm` ask the network (`diffusion_attacks.py`);
+        `log_density` is the Gaussian's, `teacher_confidence` the teacher's.
         """
-        generator = reproducible_torch(seed)
-        base = self.scale.base
-        shape = (len(_SCORE_LEVELS) * _SCORE_DRAWS, base.height, base.width)
-        bank = torch.randn(shape, generator=generator)
-        levels = np.repeat(_SCORE_LEVELS, _SCORE_DRAWS)
-        losses: list[NDArray[np.float64]] = [np.zeros(0)]
-        densities: list[NDArray[np.float64]] = [np.zeros(0)]
-        for start in range(0, len(images), _IMAGES_AT_ONCE):
-            small = self.scale.shrink(images[start : start + _IMAGES_AT_ONCE])
-            values = encode(small, self.scale.base)
-            index = np.asarray(labels[start : start + _IMAGES_AT_ONCE], dtype=np.int64)
-            densities.append(self.model.log_density(to_coefficients(values), index))
-            losses.append(self._bank_loss(values, torch.from_numpy(index), bank, levels))
-        return {"diffusion_loss": -np.concatenate(losses), "log_density": np.concatenate(densities)}
+        asked = Questions.of(self.network, self.gaussian, seed=seed)
+        parts: list[dict[str, NDArray[np.float64]]] = []
+        for values, index in self._blocks(images, labels):
+            density = self.model.log_density(to_coefficients(values), index)
+            parts.append({**asked.scores(*self._scaled(values, index)), "log_density": density})
+        return joined(parts) | confidence(self.teacher, images, labels)
 
-    @torch.no_grad()
-    def _bank_loss(
-        self,
-        values: NDArray[np.float32],
-        labels: Tensor,
-        bank: Tensor,
-        levels: NDArray[np.float64],
+    def gradients(
+        self, images: NDArray[np.integer], labels: NDArray[np.integer], *, seed: int
     ) -> NDArray[np.float64]:
+        """Return log gradient norms of the diffusion loss per record (N, F), the whole one first."""
+        asked = Questions.of(self.network, self.gaussian, seed=seed)
+        parts = [
+            asked.gradients(*self._scaled(values, index))
+            for values, index in self._blocks(images, labels, size=_GRADIENTS_AT_ONCE)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, 1))
+
+    def _blocks(
+        self,
+        images: NDArray[np.integer],
+        labels: NDArray[np.integer],
+        *,
+        size: int = _IMAGES_AT_ONCE,
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        """Yield encoded images at the base's size with their labels."""
+        for start in range(0, len(images), size):
+            small = self.scale.shrink(images[start : start + size])
+            index = np.asarray(labels[start : start + size], dtype=np.int64)
+            yield encode(small, self.scale.base), index
+
+    def _scaled(
+        self, values: NDArray[np.float32], labels: NDArray[np.int64]
+    ) -> tuple[Tensor, Tensor]:
         scaled = torch.from_numpy(values / np.float32(self.gaussian.scale))
-        total = np.zeros(len(values))
-        for noise, level in zip(bank, levels, strict=True):
-            drawn = equations.examples(
-                scaled,
-                labels,
-                gaussian=self.gaussian,
-                sigma=torch.full((len(scaled),), float(level)),
-                noise=noise.expand(len(scaled), -1, -1),
-            )
-            total += equations.loss(self.network, drawn).double().cpu().numpy()
-        return total / len(levels)
+        return scaled, torch.from_numpy(labels)
 
     def state(self) -> Arrays:
         """Return the Gaussian's arrays and the network's weights."""

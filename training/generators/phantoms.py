@@ -60,7 +60,7 @@ from training.records import TrainingRecords, encode
 from training.releases import release_sum
 from training.run import Run
 from training.teacher import STAGE as TEACHER_STAGE
-from training.teacher import Teacher, TeacherOptions, fit_teacher
+from training.teacher import Teacher, TeacherOptions, confidence, fit_teacher
 
 _ROUNDS = 4
 _TEACHER = "teacher/"
@@ -196,7 +196,10 @@ class Fitted:
     def score(
         self, images: NDArray[np.integer], labels: NDArray[np.integer], *, seed: int
     ) -> dict[str, NDArray[np.float64]]:
-        """Return minus the distance to the nearest survivor; higher = more likely a member (N,)."""
+        """Return attack scores per record (N,); higher = more likely a member.
+
+        `nearest_survivor` is minus the distance to the nearest survivor.
+        """
         del seed  # survivors are always shown in the same grain
         portraits = _features_of(
             self.survivors, self.embedding, schema=self.schema, rng=reproducible(_PORTRAIT_SEED)
@@ -208,7 +211,7 @@ class Fitted:
             for row, label in enumerate(np.asarray(labels[block], dtype=np.int64)):
                 alive = portraits[label][self.weights[label] > 0]
                 nearest[start + row] = squared_distances(features[row : row + 1], alive).min()
-        return {"nearest_survivor": -np.sqrt(nearest)}
+        return {"nearest_survivor": -np.sqrt(nearest)} | confidence(self.teacher, images, labels)
 
     def state(self) -> Arrays:
         """Return parameters, weights, the embedding's arrays and the teacher's."""

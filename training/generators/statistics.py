@@ -35,7 +35,7 @@ from training.records import TrainingRecords, decode, encode
 from training.run import Run
 from training.spectrum import to_coefficients, to_images
 from training.teacher import STAGE as TEACHER_STAGE
-from training.teacher import Teacher, TeacherOptions, fit_teacher
+from training.teacher import Teacher, TeacherOptions, confidence, fit_teacher
 from training.tones import Tones, curves, release_histograms
 
 _IMAGES_AT_ONCE = 500
@@ -182,11 +182,12 @@ class Fitted:
     def score(
         self, images: NDArray[np.integer], labels: NDArray[np.integer], *, seed: int
     ) -> dict[str, NDArray[np.float64]]:
-        """Return the log-density of each record; higher = more likely a member. Shapes: (N,)."""
+        """Return log-densities and the teacher's confidence; higher = more likely a member (N,)."""
         del seed  # the density is exact, nothing is drawn
         coefficients = to_coefficients(encode(images, self.schema))
         label_index = np.asarray(labels, dtype=np.int64)
-        return {"log_density": self.model.log_density(coefficients, label_index)}
+        density = self.model.log_density(coefficients, label_index)
+        return {"log_density": density} | confidence(self.teacher, images, labels)
 
     def state(self) -> Arrays:
         """Return the arrays of the model, the teacher and the tones."""

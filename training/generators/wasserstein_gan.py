@@ -43,18 +43,20 @@ from training.dealing import dealt
 from training.devices import compute_device
 from training.generator_turns import GeneratorTurns, TurnSettings
 from training.generators import SampleProgress
+from training.gradient_sizes import GradientSizes
 from training.moments import MomentSettings, fit_moments
 from training.networks import ConditionalUnet
 from training.randomness import reproducible, reproducible_torch
 from training.records import TrainingRecords, decode, encode
 from training.run import Run
 from training.spectrum import to_coefficients
-from training.teacher import Teacher, fit_teacher
+from training.teacher import Teacher, confidence, fit_teacher
 from training.wasserstein_options import FREE_STEPS, PRESETS, STAGES, Config
 
 __all__ = ["FREE_STEPS", "PRESETS", "STAGES", "Config", "Fitted", "fit", "from_state"]
 
 _IMAGES_AT_ONCE = 200
+_GRADIENTS_AT_ONCE = 32
 _DP_SGD_INDEX = 3
 _TURNS = "generator"
 _GRID_PER_LABEL = 6
@@ -114,7 +116,7 @@ class Fitted:
         """Return attack scores per record (N,); higher = more likely a member.
 
         `critic` is the critic's score, which training raised on members; `log_density` is the
-        Gaussian's.
+        Gaussian's, `teacher_confidence` the teacher's.
         """
         del seed  # both are exact, nothing is drawn
         scores, densities = [np.zeros(0)], [np.zeros(0)]
@@ -125,7 +127,22 @@ class Fitted:
                 seen, hot = self.corrector.scaled(values, block), self.corrector.hot(block)
                 scores.append(self.critic(seen, hot).cpu().double().numpy())
             densities.append(self.model.log_density(to_coefficients(values), block))
-        return {"critic": np.concatenate(scores), "log_density": np.concatenate(densities)}
+        own = {"critic": np.concatenate(scores), "log_density": np.concatenate(densities)}
+        return own | confidence(self.teacher, images, labels)
+
+    def gradients(
+        self, images: NDArray[np.integer], labels: NDArray[np.integer], *, seed: int
+    ) -> NDArray[np.float64]:
+        """Return log norms of the critic's gradient at each record (N, F), the whole one first."""
+        del seed  # exact, nothing is drawn
+        sizes = GradientSizes(self.critic, lambda critic, examples: -critic(*examples))
+        parts = []
+        for start in range(0, len(images), _GRADIENTS_AT_ONCE):
+            values = encode(images[start : start + _GRADIENTS_AT_ONCE], self.schema)
+            block = np.asarray(labels[start : start + _GRADIENTS_AT_ONCE], dtype=np.int64)
+            examples = (self.corrector.scaled(values, block), self.corrector.hot(block))
+            parts.append(sizes(examples, draws=1))
+        return np.concatenate(parts) if parts else np.zeros((0, 1))
 
     def state(self) -> Arrays:
         """Return the Gaussian's arrays, both networks' weights and the teacher's."""
