@@ -10,27 +10,27 @@ import json
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from privacy.audits import run_battery
 from privacy.errors import DigestMismatch
-from privacy.evidence import Arm, Evidence
+from privacy.evidence import Evidence
 from privacy.manifests import GeneratorManifest
+from privacy.policy import Depth
 from privacy.report import AuditReport
-from service.domain.jobs import Job
+from service.domain.jobs import Job, JobKind
 from service.store.objects import Bucket
 from training.generators import Fitted
 from workers.context import JobContext
-from workers.dataset_files import StoredDataset, copy_records, fetch_dataset
+from workers.dataset_files import StoredDataset, fetch_dataset
 from workers.generator_files import StoredSamples, fetch_generator, fetch_samples
 from workers.ledger_run import Pace
 from workers.owner_utility import measure_utility
+from workers.pool_scores import score_pool
 from workers.provenance import check_chain, check_plan, load_job, seed_of
 from workers.report.render import render_report
-from workers.split import Split, draw_split
+from workers.split import draw_split
 
 STAGE = "auditing"
-SCORED_ARMS = (Arm.AUDIT_IN, Arm.AUDIT_OUT, Arm.REFERENCE_B)
 
 
 def run(context: JobContext) -> dict[str, object]:
@@ -59,8 +59,10 @@ def run(context: JobContext) -> dict[str, object]:
             "generator": generator.digest(),
             "samples": samples.manifest.digest(),
             "plan_commitment": training.payload["commitment"],
+            "policy_at_training": training.payload["policy_digest"],
         },
         problems=problems,
+        depth=Depth(job.payload.get("depth", Depth.QUICK)),
     )
     useful = measure_utility(
         evidence,
@@ -83,7 +85,8 @@ def provenance_problems(
 ) -> tuple[str, ...]:
     """Return what departs from the commitment made before the run; anything makes it INVALID."""
     try:
-        check_plan(context, training, dataset)
+        is_again = context.job.kind is JobKind.REAUDIT
+        check_plan(context, training, dataset, policy_may_differ=is_again)
         check_chain(training, dataset, generator=generator, samples=samples.manifest)
     except DigestMismatch as error:
         return (str(error),)
@@ -119,6 +122,7 @@ def gather_evidence(
         cohort_id=dataset.cohort_id,
         person_digests=dataset.person_digests,
     )
+    asked = score_pool(context, dataset, split, fitted=fitted)
     return Evidence(
         modality="image",
         unit=dataset.schema.unit,
@@ -133,27 +137,9 @@ def gather_evidence(
         sample_labels=samples.labels,
         target=generator.target,
         mechanisms=generator.mechanisms,
-        record_scores=score_pool(context, dataset, split, fitted=fitted),
+        record_scores=asked.record_scores,
+        gradient_features=asked.gradient_features,
     )
-
-
-def score_pool(
-    context: JobContext, dataset: StoredDataset, split: Split, *, fitted: Fitted
-) -> dict[str, NDArray[np.floating]]:
-    """Return the generator's own scores of the records that attacks are judged on; NaN elsewhere.
-
-    Shapes: (records,) for each attack. Scoring is the dearest part of an audit, and the persons
-    outside the pool, most of those who were trained on, are never scored.
-    """
-    in_pool = np.isin(split.arms, SCORED_ARMS) & ~np.asarray(dataset.duplicated_persons)
-    rows = np.flatnonzero(in_pool[np.asarray(dataset.persons)])
-    images = copy_records(dataset.images, rows, to=context.scratch / "pool.npy")
-    scores = fitted.score(images, np.asarray(dataset.labels)[rows], seed=seed_of(context.job))
-    whole: dict[str, NDArray[np.floating]] = {}
-    for name, values in scores.items():
-        whole[name] = np.full(len(dataset.persons), np.nan)
-        whole[name][rows] = values
-    return whole
 
 
 def _store(

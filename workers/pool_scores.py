@@ -1,0 +1,68 @@
+"""What a generator itself says of the persons that attacks are judged on: scores and gradients.
+
+Asking the generator is the dearest part of an audit. Persons outside the pool, most of those who were
+trained on, are never asked about, and gradients are taken at few records of each person.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.evidence import Arm
+from training.generators import Fitted, gradient_features
+from workers.context import JobContext
+from workers.dataset_files import StoredDataset, copy_records
+from workers.provenance import seed_of
+from workers.split import Split
+
+SCORED_ARMS = (Arm.AUDIT_IN, Arm.AUDIT_OUT, Arm.REFERENCE_B)
+GRADIENTS_PER_PERSON = 2
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True, eq=False)
+class PoolScores:
+    """Attack -> (records,) scores, and gradient features (records, F); NaN where nobody was asked."""
+
+    record_scores: dict[str, Floats]
+    gradient_features: Floats
+
+
+def score_pool(
+    context: JobContext, dataset: StoredDataset, split: Split, *, fitted: Fitted
+) -> PoolScores:
+    """Ask the generator about the records of the pool and of reference half b."""
+    persons, seed = np.asarray(dataset.persons), seed_of(context.job)
+    in_pool = np.isin(split.arms, SCORED_ARMS) & ~np.asarray(dataset.duplicated_persons)
+    rows = np.flatnonzero(in_pool[persons])
+    images = copy_records(dataset.images, rows, to=context.scratch / "pool.npy")
+    labels = np.asarray(dataset.labels)[rows]
+    scores = fitted.score(images, labels, seed=seed)
+    few = first_of_each(persons[rows], GRADIENTS_PER_PERSON)
+    gradients = gradient_features(fitted, images[few], labels[few], seed=seed)
+    return PoolScores(
+        record_scores={name: _spread(v, rows, len(persons)) for name, v in scores.items()},
+        gradient_features=_spread(gradients, rows[few], len(persons))
+        if gradients.shape[1]
+        else np.empty((0, 0)),
+    )
+
+
+def first_of_each(persons: NDArray[np.integer], count: int) -> NDArray[np.integer]:
+    """Return the positions of at most `count` records of each person, in order."""
+    order = np.argsort(persons, kind="stable")
+    ranked = persons[order]
+    is_first = np.ones(len(ranked), dtype=bool)
+    is_first[1:] = ranked[1:] != ranked[:-1]
+    starts = np.flatnonzero(is_first)
+    place = np.arange(len(ranked)) - np.repeat(starts, np.diff([*starts, len(ranked)]))
+    return np.sort(order[place < count])
+
+
+def _spread(values: Floats, rows: NDArray[np.integer], count: int) -> Floats:
+    """Return values at their rows among `count` records, NaN elsewhere."""
+    whole = np.full((count, *values.shape[1:]), np.nan)
+    whole[rows] = values
+    return whole
