@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from privacy.evidence import Finding, Metric
 from privacy.membership import Pool, Settings
-from privacy.neighbourhoods import Population
+from privacy.neighbourhoods import Population, Survey
 from privacy.statistics import cross_selected_auc, max_statistic_test
 
 Floats = NDArray[np.floating]
@@ -57,6 +57,19 @@ def with_groups(
     if groups:
         metrics.append(_joint_test(complete, pool, groups, settings=settings, rng=rng))
     return finding.model_copy(update={"metrics": (*finding.metrics, *metrics)})
+
+
+def unusual_tenth(survey: Survey, pool: Pool) -> NDArray[np.bool_] | None:
+    """Return which tenth of the pool is farthest from the reference set, blind to coins.
+
+    None without a reference set, or where nothing was searched.
+    """
+    if not survey.spaces:
+        return None
+    distance = survey.calibration[survey.spaces[0].name].to_reference[pool.persons]
+    if not len(distance) or not np.isfinite(distance).all():
+        return None
+    return np.asarray(distance >= np.quantile(distance, 0.9))
 
 
 def _labels(population: Population, pool: Pool) -> dict[int, Mask]:

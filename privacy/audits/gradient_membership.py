@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from privacy.copies import Detector
 from privacy.errors import EvidenceMissing
 from privacy.evidence import Evidence, Finding, Goal, Knowledge, ThreatModel
-from privacy.groups import with_groups
+from privacy.groups import unusual_tenth, with_groups
 from privacy.logistic import RIDGE, fit_logistic
 from privacy.membership import MIN_PER_CELL, Pool, Settings, measure, per_person, pool_of
 from privacy.neighbourhoods import Population, Survey
@@ -68,8 +68,9 @@ def run(
     population, pool = survey.population, pool_of(survey.population)
     features = person_features(evidence, population, pool)
     judged = fold_two(pool, rng)
+    unusual = unusual_tenth(survey, judged)
     scores = learned_scores(features, pool, ridge=config.ridge)
-    finding = measure(AUDIT, scores, judged, settings=settings, rng=rng)
+    finding = measure(AUDIT, scores, judged, settings=settings, rng=rng, unusual=unusual)
     details = finding.details | {"features": features.shape[1], "learned_on": _learnt_from(pool)}
     return with_groups(
         finding.model_copy(update={"details": details}),
@@ -78,6 +79,7 @@ def run(
         population=population,
         settings=settings,
         rng=rng,
+        unusual=unusual,
     )
 
 

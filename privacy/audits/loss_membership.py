@@ -2,10 +2,12 @@
 
 What is attacked: membership, by somebody who holds the generator itself (an insider, or anybody
 if weights leak). The generator hands over one score per record and attack, higher where it knows
-the record better: a diffusion loss at fixed noise, a critic's output, a teacher's confidence.
+the record better: a diffusion loss at fixed noise, the errors that PIA and SecMI look at, a critic's
+output, a likelihood, a teacher's confidence. Where reference models were trained, their calibrated
+scores (`privacy/reference_attacks.py`) are further attacks of the same family.
 
 Source of the idea: Yeom et al. 2018 (arXiv:1709.01604), Carlini et al. 2022 (arXiv:2112.03570). A
-person's score is the mean over their records.
+person's score is the mean over their records. Metrics: as in sample_membership, groups included.
 
 What a pass does not mean: gradients and attacks with reference models may see more. A release hands
 out samples only, so this audit looks further than its recipients can.
@@ -16,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from privacy.copies import Detector
 from privacy.evidence import Evidence, Finding, Goal, Knowledge, ThreatModel
+from privacy.groups import unusual_tenth, with_groups
 from privacy.membership import Settings, measure, per_person, pool_of
 from privacy.neighbourhoods import Survey
 
@@ -52,4 +55,8 @@ def run(
         )
         for name, values in sorted(evidence.record_scores.items())
     }
-    return measure("loss_membership", scores, pool, settings=settings, rng=rng)
+    unusual = unusual_tenth(survey, pool)
+    finding = measure("loss_membership", scores, pool, settings=settings, rng=rng, unusual=unusual)
+    return with_groups(
+        finding, scores, pool, population=population, settings=settings, rng=rng, unusual=unusual
+    )
