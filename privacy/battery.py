@@ -17,6 +17,7 @@ from privacy.copies import Config as CopyConfig
 from privacy.copies import Detector
 from privacy.criteria import criteria
 from privacy.diagnostics import judge_diagnostic, judge_groups
+from privacy.epsilon_findings import NAMES as EPSILON_NAMES
 from privacy.errors import EvidenceMissing
 from privacy.evidence import Arm, Evidence, Finding, Goal, Metric, SplitOrigin
 from privacy.membership import Settings
@@ -304,6 +305,7 @@ def membership_settings(
         fpr=policy.grid.fpr,
         guesses=policy.grid.guesses,
         permutations=policy.grid.permutations,
+        claim=privacy_curve(evidence.target, evidence.mechanisms),
     )
 
 
@@ -316,9 +318,8 @@ def believable(finding: Finding, evidence: Evidence) -> Finding:
     """Return the finding without epsilon bounds where no coin decided who was trained on."""
     if evidence.split is SplitOrigin.COINS:
         return finding
-    names = ("epsilon_lower_bound", "epsilon_max_certifiable")
     metrics = (
-        Metric(name=m.name, value=None, reason=_NO_COINS) if m.name in names else m
+        Metric(name=m.name, value=None, reason=_NO_COINS) if m.name in EPSILON_NAMES else m
         for m in finding.metrics
     )
     return finding.model_copy(update={"metrics": tuple(metrics)})

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from privacy.epsilon_findings import epsilon_finding, not_bounded
 from privacy.evidence import Arm, Finding, Metric
 from privacy.neighbourhoods import Population, Survey
+from privacy.power import detectable_auc, detectable_rate
 from privacy.statistics import (
     Interval,
     auc,
@@ -19,7 +20,6 @@ from privacy.statistics import (
     cautious_threshold,
     clopper_pearson,
     cross_selected_auc,
-    epsilon_lower_bound,
     held_out_needed,
     max_statistic_test,
     tpr_at_fpr,
@@ -28,14 +28,17 @@ from privacy.statistics import (
 
 Floats = NDArray[np.floating]
 MIN_PER_CELL = 20
-UNFAIR = 1e-6  # arms this uneven were not made by fair coins
+DETECTABLE_AUC = "detectable_auc"
 SMALLEST = 1e-6  # keeps the logarithm of a distance of zero finite
 _ROC_POINTS = 200
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the policy fixed beforehand for every membership audit."""
+    """What the policy fixed beforehand for every membership audit.
+
+    `claim` is the claimed trade-off curve, pairs of (epsilon, delta); empty where nothing is claimed.
+    """
 
     bound_error: float
     epsilon_error: float
@@ -43,6 +46,7 @@ class Settings:
     fpr: tuple[float, ...]
     guesses: tuple[int, ...]
     permutations: int
+    claim: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,15 @@ def measure(
     p_value = max_statistic_test(
         in_pool, coin_pool.coins, coin_pool.strata, repeats=settings.permutations, rng=rng
     )
-    epsilon = _epsilon(in_pool, coin_pool, settings, rng)
+    epsilon = epsilon_finding(
+        in_pool,
+        coin_pool.coins,
+        delta=settings.delta,
+        grid=settings.guesses,
+        error=settings.epsilon_error,
+        claim=settings.claim,
+        rng=rng,
+    )
     metrics = [
         _metric("auc", area, settings.bound_error, baseline=0.5),
         *(_tpr_metric(ranked, pool, fpr, settings.bound_error) for fpr in settings.fpr),
@@ -159,6 +171,7 @@ def measure(
             name="leak_p_value", value=p_value, direction="lower_is_riskier", n=len(coin_pool.coins)
         ),
         *epsilon.metrics,
+        _detectable_auc(pool, settings.bound_error),
         *_unusual_metric(complete, chosen[0], pool, unusual, settings.bound_error),
         *(
             _metric(
@@ -178,62 +191,45 @@ def measure(
         **epsilon.details,
         "members": int(pool.coins.sum()),
         "non_members": int((1 - pool.coins).sum()),
+        "detectable_tpr": _detectable_tpr(pool, settings),
         "roc": {name: _roc(values, pool.coins) for name, values in complete.items()},
     }
     return Finding(audit=audit, metrics=tuple(metrics), details=details)
 
 
-def _epsilon(
-    scores: Mapping[str, Floats], pool: Pool, settings: Settings, rng: np.random.Generator
-) -> Finding:
-    """Return the one-run bound, or no number where the arms cannot be fair independent coins."""
-    coins = int(pool.coins.sum())
-    if stats.binomtest(coins, len(pool.coins), 0.5).pvalue < UNFAIR:
-        reason = (
-            f"{coins} of {len(pool.coins)} units of the pool were trained on: no fair coin was "
-            "tossed for them, and a bound from one run needs that"
-        )
-        names = ("epsilon_lower_bound", "epsilon_max_certifiable")
-        return Finding(
-            audit="epsilon", metrics=tuple(Metric(name=n, value=None, reason=reason) for n in names)
-        )
-    bound = epsilon_lower_bound(
-        scores,
-        pool.coins,
-        delta=settings.delta,
-        grid=settings.guesses,
-        error=settings.epsilon_error,
-        rng=rng,
-    )
-    return Finding(
-        audit="epsilon",
-        metrics=(
-            Metric(
-                name="epsilon_lower_bound",
-                value=bound.value,
-                confidence=1 - settings.epsilon_error,
-                n=bound.persons,
-            ),
-            Metric(
-                name="epsilon_max_certifiable", value=bound.max_certifiable, direction="context"
-            ),
-        ),
-        details={
-            "epsilon_attack": bound.attack,
-            "epsilon_guesses": bound.guesses,
-            "epsilon_correct": bound.correct,
-        },
-    )
-
-
 def _not_measured(audit: str, reason: str, settings: Settings, missing: list[str]) -> Finding:
     names = ["auc", *(f"tpr_at_{fpr:g}" for fpr in settings.fpr), "leak_p_value"]
-    names += ["epsilon_lower_bound", "epsilon_max_certifiable"]
+    metrics = [Metric(name=name, value=None, reason=reason) for name in names]
     return Finding(
         audit=audit,
-        metrics=tuple(Metric(name=name, value=None, reason=reason) for name in names),
+        metrics=(
+            *metrics,
+            *not_bounded(reason).metrics,
+            Metric(name=DETECTABLE_AUC, value=None, direction="context", reason=reason),
+        ),
         details={"attacks": [], "attacks_without_scores": missing},
     )
+
+
+def _detectable_auc(pool: Pool, error: float) -> Metric:
+    """Return the AUC that an attack fixed beforehand would have shown to be above 1/2 (power 80 %)."""
+    inside, outside = int(pool.coins.sum()), int((1 - pool.coins).sum())
+    return Metric(
+        name=DETECTABLE_AUC,
+        value=detectable_auc(inside, outside, error=error),
+        direction="context",
+        n=inside + outside,
+        baseline=0.5,
+    )
+
+
+def _detectable_tpr(pool: Pool, settings: Settings) -> dict[str, float]:
+    """Return the true-positive rates that would have been shown to exceed each declared FPR."""
+    members = int(pool.coins.sum())
+    return {
+        f"{fpr:g}": detectable_rate(members, chance=fpr, error=settings.bound_error)
+        for fpr in settings.fpr
+    }
 
 
 def _metric(

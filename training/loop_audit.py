@@ -9,7 +9,7 @@ Three probes. *Sensitivity*: the first update with and without one more person m
 *Sampling*: with next to no noise, who entered each step is visible; entries must be independent coins
 at the declared rate. *Noise*: canaries that were left out by a fair coin show pure noise, which must
 be as large as declared, Gaussian and fresh in every update; and guessing all coins from the sums of
-updates must not refute the accountant's epsilon (`privacy.statistics.epsilon_lower_bound`).
+updates must not refute the accountant's epsilon (`privacy.epsilon_bounds.epsilon_lower_bound`).
 
 Nasr et al. 2023, arXiv:2302.07956 (gradient canaries); Steinke et al. 2023, arXiv:2305.08846 (one run).
 What a sound result does not mean: the accountant itself and the objective's own use of records are
@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from privacy import accounting
+from privacy.epsilon_bounds import EpsilonBound, epsilon_lower_bound
 from privacy.mechanisms import PoissonSubsampledGaussianMechanism
-from privacy.statistics import EpsilonBound, epsilon_lower_bound
 from training import dp_sgd
 from training.checkpoints import Progress
 from training.records import PersonIndex

@@ -14,16 +14,11 @@ from privacy.statistics import (
     cautious_threshold,
     clopper_pearson,
     cross_selected_auc,
-    epsilon_lower_bound,
-    gaussian_dp_auc,
-    gaussian_dp_mu,
-    gaussian_dp_tpr,
     held_out_needed,
     max_statistic_test,
-    one_run_epsilon,
-    one_run_p_value,
     tpr_at_fpr,
 )
+from privacy.tradeoffs import gaussian_dp_auc, gaussian_dp_mu, gaussian_dp_tpr
 
 GRID = (10, 20, 50, 100, 200, 500)
 
@@ -169,87 +164,6 @@ def test_the_leak_test_finds_one_leaking_attack_among_noise():
     assert max_statistic_test(scores, coins, strata, repeats=999, rng=rng) == 0.001
 
 
-def slow_one_run_p_value(m, r, v, eps, delta):
-    """Steinke, Nasr and Jagielski 2023, appendix D, term by term."""
-    q = 1 / (1 + np.exp(-eps))
-    beta, alpha, total = stats.binom.sf(v - 1, r, q), 0.0, 0.0
-    for i in range(1, v + 1):
-        total += stats.binom.pmf(v - i, r, q)
-        alpha = max(alpha, total / i)
-    return min(1.0, beta + alpha * delta * 2 * m)
-
-
-@pytest.mark.parametrize("correct", [0, 1, 40, 60, 100])
-@pytest.mark.parametrize("epsilon", [0.0, 0.7, 3.0])
-def test_one_run_p_value_agrees_with_the_paper_term_by_term(correct, epsilon):
-    mine = one_run_p_value(persons=500, guesses=100, correct=correct, epsilon=epsilon, delta=1e-4)
-    assert mine == pytest.approx(slow_one_run_p_value(500, 100, correct, epsilon, 1e-4), rel=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("guesses", "expected"), [(10, 1.0), (20, 1.8), (50, 2.8), (100, 3.5), (500, 5.1)]
-)
-def test_all_guesses_right_certify_the_known_ceiling(guesses, expected):
-    found = one_run_epsilon(
-        persons=guesses, guesses=guesses, correct=guesses, delta=1e-5, error=0.05
-    )
-    assert found == pytest.approx(expected, abs=0.06)
-
-
-@pytest.mark.parametrize(("epsilon", "reference"), [(1.0, 0.84), (2.0, 1.78), (4.0, 3.48)])
-def test_randomised_response_is_never_overclaimed_and_rarely_underclaimed(epsilon, reference):
-    rng = np.random.default_rng(8)
-    chance = np.exp(epsilon) / (1 + np.exp(epsilon))
-    bounds = np.array(
-        [
-            one_run_epsilon(
-                persons=1000,
-                guesses=1000,
-                correct=int(rng.binomial(1000, chance)),
-                delta=0.0,
-                error=0.05,
-            )
-            for _ in range(200)
-        ]
-    )
-    # 21 is the 99.9 % quantile of Bin(200, .05).
-    assert (bounds > epsilon).sum() <= 21
-    assert bounds.mean() >= 0.9 * reference
-
-
-def test_pure_noise_claims_epsilon_no_more_often_than_declared():
-    rng = np.random.default_rng(9)
-    claims = 0
-    for _ in range(200):
-        coins, noise = coins_and_noise(300, rng)
-        scores = {"a": noise, "b": rng.normal(size=300), "c": rng.normal(size=300)}
-        bound = epsilon_lower_bound(scores, coins, delta=1e-5, grid=GRID, error=0.05, rng=rng)
-        claims += bound.value > 0
-    assert claims <= 21
-
-
-def test_a_perfect_attack_certifies_all_that_can_be_certified():
-    rng = np.random.default_rng(10)
-    coins, noise = coins_and_noise(1000, rng)
-    bound = epsilon_lower_bound(
-        {"perfect": coins + 0.01 * noise, "noise": noise},
-        coins,
-        delta=1e-5,
-        grid=GRID,
-        error=0.05,
-        rng=rng,
-    )
-    assert bound.attack == "perfect"
-    assert bound.value == bound.max_certifiable > 3.5
-
-
-def test_an_epsilon_bound_needs_enough_persons():
-    rng = np.random.default_rng(11)
-    coins, noise = coins_and_noise(6, rng)
-    with pytest.raises(InvalidParameter, match="6 persons"):
-        epsilon_lower_bound({"a": noise}, coins, delta=1e-5, grid=GRID, error=0.05, rng=rng)
-
-
 @pytest.mark.parametrize(
     ("epsilon", "area", "tpr"), [(1, 0.575, 0.020), (2, 0.639, 0.034), (4, 0.743, 0.081)]
 )
@@ -274,3 +188,17 @@ def test_no_claim_has_no_ceiling_and_a_bare_claim_has_a_loose_one():
     loose = ceilings(privacy_curve(PrivacyTarget(epsilon=1.0, delta=1e-5), ()), (0.1,))
     assert loose["tpr_at_0.1"] == pytest.approx(np.e * 0.1 + 1e-5)
     assert loose["auc"] > gaussian_dp_auc(gaussian_dp_mu(1.0, 1e-5))
+
+
+def test_the_highest_auc_of_a_single_pair_is_its_closed_form():
+    epsilon = 1.3  # without delta, the ROC is two straight pieces that meet at 1 / (1 + e^epsilon)
+    corner = 1 / (1 + np.exp(epsilon))
+    exact = 1 - corner
+    assert ceilings([(epsilon, 0.0)], ())["auc"] == pytest.approx(exact, abs=1e-12)
+
+
+def test_the_highest_auc_of_many_pairs_is_not_below_a_fine_sum_over_the_curve():
+    curve = privacy_curve(None, (GaussianMechanism(stage="s", noise_multiplier=1.5),))
+    grid = np.linspace(0, 1, 200_001)
+    fine = np.trapezoid(highest_tpr(curve, grid), grid)
+    assert fine <= ceilings(curve, ())["auc"] <= fine + 1e-6
