@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import httpx
 
@@ -425,6 +425,25 @@ class KaimaClient:
     ) -> r.Release:
         """Take a release back before it is published."""
         return self._act(release_id, "withdraw", r.Reason(reason=reason), revision=revision)
+
+    def reaudit_releases(
+        self,
+        release_ids: Sequence[str] = (),
+        *,
+        depth: Literal["quick", "full"] = "quick",
+        idempotency_key: str | None = None,
+    ) -> r.Reaudits:
+        """Have releases audited again; without ids, all that are published or suspended."""
+        return self._connection.post(
+            r.Reaudits,
+            "/v1/releases/re-audits",
+            r.NewReaudits(release_ids=list(release_ids), depth=depth),
+            idempotency_key=idempotency_key or _new_key(),
+        )
+
+    def downloaders(self, release_id: str) -> list[r.Downloader]:
+        """Return everybody to whom a link to the bundle was handed out, the last one first."""
+        return self._connection.get(r.Downloaders, f"/v1/releases/{release_id}/downloaders").items
 
     def accept_terms(self, release_id: str) -> r.Acceptance:
         """Accept the terms of a release (collaborator)."""

@@ -475,6 +475,55 @@ class Download(Resource):
     file_name: str
 
 
+class NewReaudits(Body):
+    """Which releases are audited again; none named means all that are published or suspended."""
+
+    release_ids: list[Identifier] = Field(default=[], max_length=1000)
+    depth: Literal["quick", "full"] = "quick"
+
+
+class Reaudit(Resource):
+    """A release that is audited again, and the job that does it."""
+
+    release_id: str
+    job_id: str
+    verdict: str | None = None
+    state: str | None = None
+
+
+class SkippedRelease(Resource):
+    """A release that is not audited again, and why."""
+
+    release_id: str
+    reason: str
+
+
+class Reaudits(Resource):
+    """What was queued. A release that fails is suspended by itself."""
+
+    policy_version: str
+    policy_digest: str
+    queued: list[Reaudit]
+    skipped: list[SkippedRelease]
+
+
+class Downloader(Resource):
+    """Somebody to whom a link to a release was handed out."""
+
+    user_id: str
+    name: str
+    tenant: str
+    downloads: int
+    first_at: datetime
+    last_at: datetime
+
+
+class Downloaders(Resource):
+    """Everybody who holds a release, or could; the last one first."""
+
+    items: list[Downloader]
+
+
 class TrailEvent(Resource):
     """Who did what to which thing, when."""
 

@@ -46,17 +46,22 @@ def seed_of(job: Job) -> int:
     return int.from_bytes(hashlib.sha256(job.id.encode()).digest()[:4], "big")
 
 
-def check_plan(context: JobContext, training: Job, dataset: StoredDataset) -> None:
+def check_plan(
+    context: JobContext, training: Job, dataset: StoredDataset, *, policy_may_differ: bool = False
+) -> None:
     """Refuse a training or an audit that departs from what was committed to before it.
 
     The commitment is taken from the trail, which cannot be rewritten; the plan must open it; and
-    the plan must be what is used here: the same records, keys, rates, mechanisms and policy.
+    the plan must be what is used here: the same records, keys, rates, mechanisms and policy, unless
+    a release is audited again because the policy has changed.
     Raises: DigestMismatch naming what differs.
     """
     plan: dict[str, Any] = training.payload["plan"]
     salt = context.application.keys.commitment_salt(training.id)
     inclusion.check_commitment(plan, salt=salt, commitment=_committed(context, training))
     used = _what_is_used(context, training, dataset)
+    if policy_may_differ:
+        used["policy"] = plan.get("policy")
     for name in sorted(plan.keys() | used.keys()):
         if name not in plan or name not in used or plan[name] != used[name]:
             raise _departs(training, name)

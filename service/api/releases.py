@@ -24,7 +24,7 @@ from service.api.idempotency import answer_once
 from service.api.problems import documented
 from service.domain.accounts import Scope
 from service.domain.releases import Decision
-from service.operations import downloads, releases
+from service.operations import downloads, reaudits, releases
 from service.store.unit_of_work import UnitOfWork
 from service.web import application
 
@@ -227,6 +227,40 @@ def list_trail(path: ReleasePath, query: TrailQuery) -> Response:
             uow, actor(), release_id=path.release_id, after=query.cursor, limit=query.limit
         )
     return answer(views.trail_page(rows, limit=query.limit))
+
+
+@blueprint.post("/releases/re-audits", summary="Audit releases again", responses={202: r.Reaudits})
+def request_reaudits(body: r.NewReaudits, header: IdempotencyHeader) -> Response:
+    """Queue an audit of each release under the policy in force; one that fails is suspended."""
+    with application().uow() as uow:
+
+        def request() -> Response:
+            queued, skipped = reaudits.request_reaudits(
+                uow, actor(), release_ids=body.release_ids, depth=body.depth
+            )
+            view = r.Reaudits(
+                policy_version=uow.policy.version,
+                policy_digest=uow.policy.digest,
+                queued=[r.Reaudit(release_id=str(j.release_id), job_id=j.id) for j in queued],
+                skipped=[
+                    r.SkippedRelease(release_id=s.release_id, reason=s.reason) for s in skipped
+                ],
+            )
+            return answer(view, status=202)
+
+        return answer_once(uow, header.idempotency_key, request, scope=Scope.JOBS)
+
+
+@blueprint.get(
+    "/releases/<string:release_id>/downloaders",
+    summary="Who holds a release",
+    responses={200: r.Downloaders},
+)
+def list_downloaders(path: ReleasePath) -> Response:
+    """List everybody to whom a link to the bundle was handed out, to tell them what happened."""
+    with application().uow(read_only=True) as uow:
+        found = reaudits.list_downloaders(uow, actor(), release_id=path.release_id)
+    return answer(r.Downloaders(items=[r.Downloader(**vars(person)) for person in found]))
 
 
 def _move(

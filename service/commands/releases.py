@@ -1,7 +1,7 @@
 """`kaima release …` and `kaima download`: from a candidate to a bundle on a collaborator's disk."""
 
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import click
 
@@ -171,6 +171,48 @@ def revoke(session: Session, client: KaimaClient, release_id: str, reason: str) 
 def withdraw(session: Session, client: KaimaClient, release_id: str, reason: str) -> None:
     """Take a release back before it is published."""
     session.show(client.withdraw_release(release_id, reason=reason), *_SHOWN)
+
+
+@release.command("audit-again")
+@click.argument("release_ids", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Every published or suspended release.")
+@click.option("--depth", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
+@click.option("--wait", is_flag=True, help="Wait for the audits and show their verdicts.")
+@with_client
+def audit_again(
+    session: Session,
+    client: KaimaClient,
+    release_ids: tuple[str, ...],
+    *,
+    every: bool,
+    depth: Literal["quick", "full"],
+    wait: bool,
+) -> None:
+    """Audit releases again under the policy in force; one that fails is suspended."""
+    if bool(release_ids) == every:
+        raise click.UsageError("Name releases, or give --all.")
+    asked = client.reaudit_releases(release_ids, depth=depth)
+    if not wait:
+        session.show(asked, "policy_version", "queued", "skipped")
+        return
+    done = []
+    for item in asked.queued:
+        with job_bar() as show_job:
+            job = client.wait(item.job_id, progress=show_job, check=False)
+        state = client.release(item.release_id).state
+        verdict = job.result.get("verdict") or job.status
+        done.append(item.model_copy(update={"verdict": verdict, "state": state}))
+    session.show_table(done, "release_id", "job_id", "verdict", "state")
+
+
+@release.command()
+@click.argument("release_id")
+@with_client
+def downloaders(session: Session, client: KaimaClient, release_id: str) -> None:
+    """List who holds a release: everybody to whom a link to its bundle was handed out."""
+    session.show_table(
+        client.downloaders(release_id), "user_id", "name", "tenant", "downloads", "last_at"
+    )
 
 
 @click.command()

@@ -15,9 +15,14 @@ class JobKind(StrEnum):
     TRAIN = "train"
     SAMPLE = "sample"
     AUDIT = "audit"
+    REAUDIT = "reaudit"  # a published release, when an attack or the policy has changed
     PACKAGE = "package"
     ESTIMATE = "estimate"  # a dry run on random images: what a training would take
     ERASE = "erase"  # a person is withdrawn: a new version without them
+
+
+AUDITS = frozenset({JobKind.AUDIT, JobKind.REAUDIT})
+"""Kinds that look at private records and write a report; each is one more attempt at passing."""
 
 
 class JobState(StrEnum):

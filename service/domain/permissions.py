@@ -161,6 +161,50 @@ def check_may_withhold_release(actor: Actor, release: Release | None, *, asked: 
     return check_may_change_release(actor, release, asked=asked)
 
 
+def check_may_audit_again(actor: Actor) -> None:
+    """Data owners and auditors audit their tenant's releases again, operators everybody's.
+
+    An operator sees no more by it than which releases there are, and what failed.
+    """
+    _check(
+        actor,
+        "Auditing releases again",
+        Scope.JOBS,
+        Role.DATA_OWNER,
+        Role.AUDITOR,
+        Role.OPERATOR,
+    )
+
+
+def audits_everywhere(actor: Actor) -> bool:
+    """Tell whether the actor's bulk audits reach every tenant: whoever changes the policy."""
+    return actor.has(Role.OPERATOR)
+
+
+def check_may_audit_release_again(actor: Actor, release: Release | None, *, asked: str) -> Release:
+    """Return the release if the actor may have it audited again."""
+    is_everybodys = release is not None and (
+        audits_everywhere(actor) and release.state in IN_CATALOGUE
+    )
+    if release is None or not (is_insider(actor, release) or is_everybodys):
+        raise _not_found("release", asked)
+    check_may_audit_again(actor)
+    return release
+
+
+def check_may_see_downloaders(actor: Actor, release: Release | None, *, asked: str) -> Release:
+    """Return the release if the actor may know who holds it: insiders, and operators."""
+    if release is None or not is_visible(actor, release):
+        raise _not_found("release", asked)
+    if not (is_insider(actor, release) or actor.has(Role.OPERATOR)):
+        raise PermissionDenied(
+            "Listing downloaders was refused: only data owners and auditors of the release's own "
+            "tenant may, and operators."
+        )
+    check_scope(actor, "Listing downloaders", Scope.READ)
+    return release
+
+
 def check_may_review(actor: Actor, release: Release | None, *, asked: str) -> Release:
     """Return the release if the actor is an auditor of its tenant and not its author."""
     if release is None or release.tenant_id != actor.tenant_id:

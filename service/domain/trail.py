@@ -39,6 +39,7 @@ class TrailEvent(StrEnum):
     RELEASE_REQUEST_PUBLICATION = "release:request_publication"
     RELEASE_PUBLISH = "release:publish"
     RELEASE_SUSPEND = "release:suspend"
+    RELEASE_AUDIT_AGAIN = "release:audit_again"
     RELEASE_REINSTATE = "release:reinstate"
     RELEASE_REVOKE = "release:revoke"
     RELEASE_WITHDRAW = "release:withdraw"

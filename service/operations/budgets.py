@@ -17,7 +17,7 @@ from privacy.errors import BudgetExceeded
 from privacy.mechanisms import Mechanism, mechanisms_from_json, mechanisms_to_json
 from service.domain.datasets import Cohort, StoredReservation
 from service.domain.errors import BudgetRefused, NotFound
-from service.domain.jobs import Job, JobKind
+from service.domain.jobs import AUDITS, Job
 from service.domain.trail import LedgerEvent
 from service.store import tables
 from service.store.journal import check_not_behind
@@ -224,7 +224,7 @@ def count_audits(uow: UnitOfWork, cohort_id: str) -> int:
     statement = (
         sa.select(sa.func.count())
         .select_from(tables.jobs.join(tables.datasets))
-        .where(tables.datasets.c.cohort_id == cohort_id, tables.jobs.c.kind == JobKind.AUDIT)
+        .where(tables.datasets.c.cohort_id == cohort_id, tables.jobs.c.kind.in_(AUDITS))
     )
     return int(uow.session.execute(statement).scalar_one())
 

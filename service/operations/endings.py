@@ -15,7 +15,9 @@ from service.operations import budgets, fencing
 from service.operations.checkpoints import delete_checkpoints
 from service.operations.ingests import mark_refused
 from service.operations.pipeline import queue_next
+from service.operations.reaudits import apply_verdict
 from service.operations.withdrawals import sweep_erasures, sweep_version
+from service.operations.withholding import settle_bundle
 from service.store.unit_of_work import UnitOfWork
 
 ATTEMPTS_USED_UP = (
@@ -32,6 +34,8 @@ def succeed_job(uow: UnitOfWork, job_id: str, *, token: str, result: dict[str, A
     end(uow, job, JobState.SUCCEEDED)
     uow.trail(SYSTEM, TrailEvent.JOB_SUCCEED, job.id, digest=result.get("digest"))
     queue_next(uow, job)
+    if job.kind is JobKind.REAUDIT:
+        apply_verdict(uow, job)
     _commit_and_sweep(uow, job)
     return job
 
@@ -117,7 +121,7 @@ def _refuse_version(uow: UnitOfWork, job: Job) -> None:
 
 
 def _commit_and_sweep(uow: UnitOfWork, job: Job) -> None:
-    """Commit, then delete raw bytes or checkpoints; if that is interrupted, the reaper does it."""
+    """Commit, then delete raw bytes or checkpoints, or move a bundle; else the reaper does it."""
     uow.commit()
     if job.state is JobState.QUEUED or job.version_id is None:
         return
@@ -125,5 +129,7 @@ def _commit_and_sweep(uow: UnitOfWork, job: Job) -> None:
         delete_checkpoints(uow, job.id)
     elif job.kind is JobKind.INGEST:
         sweep_version(uow, job.version_id)
+    elif job.kind is JobKind.REAUDIT and job.release_id is not None:
+        settle_bundle(uow, job.release_id)
     elif job.kind is JobKind.ERASE:
         sweep_erasures(uow, dataset_id=job.dataset_id)

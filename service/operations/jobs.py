@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from service.domain import permissions
 from service.domain.accounts import Actor
 from service.domain.errors import IllegalTransition, NotFound
-from service.domain.jobs import TERMINAL, Job, JobKind, JobState
+from service.domain.jobs import AUDITS, TERMINAL, Job, JobKind, JobState
 from service.domain.trail import TrailEvent
 from service.operations import endings
 from service.operations.endings import cancel_finished, fail_job, requeue_job, succeed_job
@@ -107,7 +107,7 @@ def get_report(uow: UnitOfWork, actor: Actor, *, audit_job_id: str) -> Job:
     Reports are computed from private records, so who looked is recorded.
     """
     job = uow.get(Job, audit_job_id)
-    if job is not None and job.kind is not JobKind.AUDIT:
+    if job is not None and job.kind not in AUDITS:
         job = None
     job = permissions.check_may_read_report(actor, job, asked=audit_job_id)
     if job.state is not JobState.SUCCEEDED:

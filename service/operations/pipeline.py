@@ -30,7 +30,7 @@ def queue_next(uow: UnitOfWork, job: Job) -> Job | None:
                 "train_job_id": job.payload["train_job_id"],
                 "sample_job_id": job.id,
                 "tier": job.payload["tier"],
-                "attempt": _attempt(uow, job),
+                "attempt": attempt_number(uow, job.dataset_id),
             },
         )
     return None
@@ -50,9 +50,9 @@ def _queue(uow: UnitOfWork, job: Job, kind: JobKind, payload: dict[str, object])
     )
 
 
-def _attempt(uow: UnitOfWork, job: Job) -> int:
+def attempt_number(uow: UnitOfWork, dataset_id: str) -> int:
     """Count audits over the whole cohort: every look at the data is an attempt at passing."""
-    dataset = uow.get(Dataset, job.dataset_id)
+    dataset = uow.get(Dataset, dataset_id)
     if dataset is not None:
         uow.get(Cohort, dataset.cohort_id, lock=True)  # or two would get the same number
     return 1 + (count_audits(uow, dataset.cohort_id) if dataset else 0)

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 from service.domain import permissions
 from service.domain.accounts import SYSTEM, Actor
-from service.domain.errors import IllegalTransition, InputRefused
+from service.domain.errors import Conflict, IllegalTransition, InputRefused
+from service.domain.jobs import Job, JobKind, JobState
 from service.domain.releases import Location, Release, ReleaseState
 from service.domain.trail import TrailEvent
 from service.operations.reviewing import check_revision
@@ -57,7 +58,11 @@ def revoke_release(
 def reinstate_release(
     uow: UnitOfWork, actor: Actor, *, release_id: str, reason: str, if_match: str | None
 ) -> Release:
-    """Bring a suspended release back.  Raises: IllegalTransition; PreconditionFailed."""
+    """Bring a suspended release back.
+
+    Raises: IllegalTransition; PreconditionFailed; Conflict if it failed an audit under the policy
+    in force.
+    """
     release = permissions.check_may_change_release(
         actor, uow.get(Release, release_id, lock=True), asked=release_id
     )
@@ -68,12 +73,29 @@ def reinstate_release(
             "not suspended.",
             state=release.state.value,
         )
+    check_not_failed_again(uow, release)
     release.move_to(ReleaseState.PUBLISHED)
     release.tombstone = None
     uow.trail(actor, TrailEvent.RELEASE_REINSTATE, release.id, reason=_checked(reason))
     uow.commit()
     settle_bundle(uow, release.id)
     return release
+
+
+def check_not_failed_again(uow: UnitOfWork, release: Release) -> None:
+    """Refuse what failed an audit under the policy in force.  Raises: Conflict."""
+    statement = sa.select(Job).where(
+        tables.jobs.c.release_id == release.id,
+        tables.jobs.c.kind == JobKind.REAUDIT,
+        tables.jobs.c.state == JobState.SUCCEEDED,
+    )
+    for job in uow.session.execute(statement).scalars():
+        is_current = job.payload["policy_digest"] == uow.policy.digest
+        if is_current and job.result.get("verdict") == "FAIL":
+            raise Conflict(
+                f"Reinstating was refused: release {release.id} failed when it was audited again "
+                f"(job {job.id}). Revoke it; a failed audit cannot be overruled."
+            )
 
 
 def withdraw_release(
@@ -131,7 +153,22 @@ def _withhold(
         actor, uow.get(Release, release_id, lock=True), asked=release_id
     )
     check_revision(release, if_match)
-    reason = _checked(reason)
+    withhold(uow, actor, release, reason=_checked(reason), state=state, event=event)
+    uow.commit()
+    settle_bundle(uow, release.id)
+    return release
+
+
+def withhold(
+    uow: UnitOfWork,
+    actor: Actor,
+    release: Release,
+    *,
+    reason: str,
+    state: ReleaseState,
+    event: TrailEvent,
+) -> None:
+    """Put a tombstone on a release; the caller commits, then settles the bundle."""
     release.move_to(state)
     release.tombstone = {
         "state": state.value,
@@ -142,9 +179,6 @@ def _withhold(
         "bundle_sha256": release.bundle_sha256,
     }
     uow.trail(actor, event, release.id, reason=reason)
-    uow.commit()
-    settle_bundle(uow, release.id)
-    return release
 
 
 def _checked(reason: str) -> str:

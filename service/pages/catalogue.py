@@ -7,7 +7,7 @@ from service.domain.accounts import Role
 from service.domain.datasets import Dataset
 from service.domain.errors import DomainError, NotFound
 from service.domain.releases import Release
-from service.operations import releases
+from service.operations import reaudits, releases
 from service.pages.session import actor, blueprint
 from service.refusals import HTTP_STATUSES, PRIVACY_ERRORS, title_of
 from service.store.unit_of_work import UnitOfWork
@@ -46,6 +46,7 @@ def show_release(release_id: str) -> str:
     """Show a release: its guarantee first."""
     with application().uow(read_only=True) as uow:
         view = releases.get_release(uow, actor(), release_id=release_id)
+        inside = view.is_insider
         return render_template(
             "release.html",
             nav="releases",
@@ -53,6 +54,10 @@ def show_release(release_id: str) -> str:
             view=view,
             certificate=view.release.certificate,
             unit=_unit(uow, view.release),
+            reaudits=reaudits.list_reaudits(uow, view.release) if inside else [],
+            downloaders=(
+                reaudits.list_downloaders(uow, actor(), release_id=release_id) if inside else []
+            ),
             trail=releases.list_trail(uow, actor(), release_id=release_id, limit=200),
         )
 

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import zipfile
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -20,13 +21,15 @@ from privacy.manifests import (
 )
 from privacy.report import AuditReport
 from service import documents
+from service.config import Settings
 from service.domain.accounts import Actor
 from service.domain.datasets import DatasetVersion, VersionState
 from service.domain.jobs import Job, JobKind, JobState
 from service.domain.releases import Release, ReleaseState
-from service.operations import datasets, journal, releases
+from service.operations import datasets, journal, reaudits, releases
 from service.store.objects import Bucket
-from tests.workers.service_stack import Service, phantom_schema, running_service
+from service.wiring import build
+from tests.workers.service_stack import Service, phantom_schema, running_service, variables
 
 pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(300)]
 
@@ -434,3 +437,33 @@ def test_the_journal_is_whole_after_all_of_it(service, published):
     assert published.state is ReleaseState.PUBLISHED
     with service.application.uow(read_only=True) as uow:
         assert journal.verify(uow) == []
+
+
+@pytest.mark.slow
+def test_a_release_audited_again_under_a_stricter_policy_is_suspended(
+    service, published, bundle_path, tmp_path
+):
+    """Last in this module: it takes the release away."""
+    strict = tmp_path / "policy.toml"
+    text = (resources.files("privacy") / "policy.toml").read_text(encoding="utf-8")
+    strict.write_text(text.replace("epsilon = 5.0", "epsilon = 0.5"), encoding="utf-8")
+    with variables({"KAIMA_POLICY_FILE": str(strict)}):
+        stricter = build(Settings.from_environment(), dispatcher=service.dispatcher)
+        try:
+            with stricter.uow() as uow:
+                (job,), _ = reaudits.request_reaudits(uow, service.owner)
+            service.work()
+        finally:
+            stricter.close()
+    done = service.job(job.id)
+    assert done.state is JobState.SUCCEEDED, done.problem
+    assert done.result["verdict"] == "FAIL"
+    report = AuditReport.model_validate_json(document(service, done, "report"))
+    assert report.policy_digest == done.payload["policy_digest"]
+    assert report.provenance["policy_at_training"] == service.application.policy.digest
+    assert report.attempt == 2
+    with service.application.uow(read_only=True) as uow:
+        found = releases.get_release(uow, service.owner, release_id=published.id).release
+    assert found.state is ReleaseState.SUSPENDED
+    assert not service.application.objects.exists(Bucket.RELEASED, found.bundle_key)
+    assert bundle_path.exists()

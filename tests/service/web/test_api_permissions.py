@@ -75,6 +75,11 @@ ENDPOINTS: dict[tuple[str, str], tuple[set[str], dict[str, Any] | None]] = {
     ("POST", "/v1/releases/{release_id}/acceptances"): (INSIDE, None),
     ("POST", "/v1/releases/{release_id}/downloads"): (INSIDE, None),
     ("GET", "/v1/releases/{release_id}/trail"): (INSIDE, None),
+    ("POST", "/v1/releases/re-audits"): (
+        {OWNER, AUDITOR, OPERATOR},
+        {},
+    ),
+    ("GET", "/v1/releases/{release_id}/downloaders"): (INSIDE, None),
     ("GET", "/v1/journal"): ({OPERATOR}, None),
 }
 WITHOUT_KEY = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/v1/instance")}
