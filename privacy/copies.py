@@ -23,7 +23,7 @@ Bools = NDArray[np.bool_]
 _RATIO_SPACES = ("pixels", "tiles", "moved", "columns", "embedding")
 _QUANTILES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 _CALIBRATED = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-_DETECTORS = 3
+DETECTORS = 3
 _NATURAL_PAIRS = 5
 MIN_ARM = 20
 NO_MATCH, BLANK = -1, -2  # in place of a person: equals no record; shows nobody
@@ -216,13 +216,13 @@ class Detector:
         """
         copied, controls, flagged, p_ratio = self._ratio(near, verbatim)
         twins, control_twins, p_verbatim = self._verbatim(verbatim)
-        settled = _DETECTORS * min(p_ratio, p_verbatim) < enough
+        settled = DETECTORS * min(p_ratio, p_verbatim) < enough
         p_arms = self._arms(near) if exact and not settled else None
         trained = self.population.trained
         is_twin = (verbatim.person >= 0) & trained[verbatim.person]
         parts = [p for p in (p_arms, p_ratio, p_verbatim) if p is not None]
         return Copies(
-            p_value=min(1.0, _DETECTORS * min(parts)),
+            p_value=min(1.0, DETECTORS * min(parts)),
             p_arms=p_arms,
             p_ratio=p_ratio,
             p_verbatim=p_verbatim,

@@ -2,31 +2,36 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from privacy.copies import (
+    DETECTORS,
+    Copies,
     Detector,
     copy_metrics,
     match_verbatim,
     natural_match_rate,
     unique_records,
 )
+from privacy.detection_limits import LEAKS, detection_limit
 from privacy.evidence import Evidence, Finding
 from privacy.membership import Settings, distance_scores, measure, pool_of
 from privacy.neighbourhoods import Survey
 from privacy.policy import Policy, Tier, judge_membership, judge_near_copies, verdict_of
 from privacy.report import DetectionLimit, Gate, GateStatus, SpecimenResult, Verdict
-from privacy.specimens import Bench, Materials, Specimen, detection_limit
+from privacy.specimens import Bench, Materials, Specimen
 
 # An innocent specimen counts as accused only below this: at the alarm level of candidates, one sound
 # report in a few hundred would be called broken by chance.
 INNOCENT_LEVEL = 0.002
-LEAKS: tuple[Literal["verbatim", "jittered"], ...] = ("verbatim", "jittered")
 # The arms detector alone needs about this many copied units.
 ARMS_ALONE = 16
-_SPECIMENS = 6
+# The ratio detector must see grain that hardly shows wherever it calls anything this near a copy.
+NEAR_ENOUGH = 0.1
+MOST_TWINS = 0.5  # expected among the samples
+_SPECIMENS = 9
 
 
 @dataclass(frozen=True)
@@ -99,27 +104,52 @@ def examine(
                 progress=progress,
             )
         )
-    judged = tuple(excused(result, found, has_ratio_law=bool(detector.laws)) for result in results)
+    trained = int(detector.population.trained.sum())
+    judged = tuple(
+        excused(
+            result,
+            found,
+            sharp=_is_sharp(detector),
+            share=(result.copied_count or 0) / max(1, trained),
+        )
+        for result in results
+    )
     return Examination(judged, tuple(found), None)
 
 
-def excused(
-    result: SpecimenResult, limits: Sequence[DetectionLimit], *, has_ratio_law: bool
-) -> SpecimenResult:
-    """Return the result, with an excuse if a few copies were missed where power was lacking.
+def _is_sharp(detector: Detector) -> bool:
+    """Return whether some space calls near records copies, and no natural twins stand in its way."""
+    return any(
+        threshold >= NEAR_ENOUGH
+        and detector.sample_count * detector.laws[name].natural_rate(threshold) < MOST_TWINS
+        for name, threshold in detector.thresholds.items()
+    )
 
-    Missing the whole training set or accusing an innocent has none.
+
+def excused(
+    result: SpecimenResult, limits: Sequence[DetectionLimit], *, sharp: bool, share: float
+) -> SpecimenResult:
+    """Return the result, with an excuse if copies were missed where power was lacking.
+
+    Power is lacking below twice the limit of detection of that leak: at the limit itself one leak in
+    twenty is missed by chance. Missing the whole training set or accusing an innocent has no
+    excuse, nor has a detector that is `sharp` (see NEAR_ENOUGH) and misses copies all but equal.
     """
-    limit = {f"copies_{limit.leak}": limit for limit in limits}.get(result.name)
-    if result.passed or limit is None:
+    if result.passed or not result.name.startswith("copies_"):
         return result
+    leak = result.name.removeprefix("copies_")
+    limit = next((limit for limit in limits if limit.leak == leak), None)
     excuse = None
-    if not has_ratio_law and (result.copied_count or 0) <= ARMS_ALONE:
+    if not sharp and (result.copied_count or 0) <= ARMS_ALONE:
         excuse = (
             f"with too few units for the ratio detector, more than {ARMS_ALONE} copies are needed"
         )
-    elif limit.fraction is None:
-        excuse = f"no limit of detection: {limit.reason}"
+    elif leak == "faint":
+        excuse = None if sharp else "records here come too near each other to call any a copy"
+    elif limit is None or limit.fraction is None:
+        excuse = f"no limit of detection: {limit.reason if limit else 'it was not looked for'}"
+    elif 2 * limit.fraction > share:
+        excuse = f"the limit of detection is {limit.fraction:.1%} of units, near what was planted"
     return result.model_copy(update={"excuse": excuse})
 
 
@@ -140,28 +170,46 @@ class _Judge:
 
     def result(self, specimen: Specimen) -> SpecimenResult:
         """Return the verdict on a specimen, and whether it is the right one."""
-        gates = [*self._copies(specimen), *self._membership(specimen)]
+        copies = self._detector.inspect(specimen.survey.samples, specimen.verbatim)
+        gates = list(self._copies(specimen, copies))
+        audits = {"near_copies"}
+        if not specimen.leaky or specimen.audits:
+            membership = self._membership(specimen)
+            gates += membership
+            audits |= set(specimen.audits) if membership else set()
         verdict = verdict_of(gates)
-        named = sorted({gate.audit for gate in gates if gate.status is GateStatus.FAIL})
-        right = "near_copies" in named if specimen.leaky else verdict is not Verdict.FAIL
+        named = {gate.audit for gate in gates if gate.status is GateStatus.FAIL}
+        by = self._demanded(specimen)
+        seen = {name for name in by if self._sees(name, copies)}
+        right = (audits <= named and seen == by) if specimen.leaky else verdict is not Verdict.FAIL
         return SpecimenResult(
             name=specimen.name,
             title=specimen.title,
             kind="leaky" if specimen.leaky else "innocent",
             verdict=verdict,
-            named_audits=tuple(named),
-            expected="FAIL, naming near_copies" if specimen.leaky else "anything but FAIL",
+            named_audits=tuple(sorted(named)),
+            expected=_expected(audits, by) if specimen.leaky else "anything but FAIL",
             passed=right,
             sample_count=specimen.sample_count,
             copied_count=specimen.copied_count,
         )
 
-    def _copies(self, specimen: Specimen) -> Sequence[Gate]:
+    def _demanded(self, specimen: Specimen) -> set[str]:
+        """Return the detectors that must see a leak alone, as far as shuffles can show it."""
+        finest = 1 / (self._detector.config.permutations + 1)
+        level = self._terms.policy.errors.near_copies / DETECTORS
+        return {name for name in specimen.by if name != "arms" or finest < level}
+
+    def _sees(self, detector: str, copies: Copies) -> bool:
+        value = {"arms": copies.p_arms, "ratio": copies.p_ratio, "verbatim": copies.p_verbatim}
+        found = value[detector]
+        return found is not None and found < self._terms.policy.errors.near_copies / DETECTORS
+
+    def _copies(self, specimen: Specimen, copies: Copies) -> Sequence[Gate]:
         policy = self._terms.policy
         if not specimen.leaky:
             errors = policy.errors.model_copy(update={"near_copies": INNOCENT_LEVEL})
             policy = policy.model_copy(update={"errors": errors})
-        copies = self._detector.inspect(specimen.survey.samples, specimen.verbatim)
         error = self._terms.settings.bound_error
         metrics = copy_metrics(copies, detector=self._detector, error=error, unit="units")
         finding = Finding(audit="near_copies", metrics=metrics)
@@ -178,3 +226,8 @@ class _Judge:
         return judge_membership(
             finding, policy=self._terms.policy, tier=self._terms.tier, ceiling={}
         )
+
+
+def _expected(audits: set[str], by: set[str]) -> str:
+    alone = f", seen by {' and '.join(sorted(by))} each alone" if by else ""
+    return f"FAIL, naming {' and '.join(sorted(audits))}{alone}"

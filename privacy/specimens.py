@@ -5,15 +5,15 @@ records of held-out persons, their class prototypes, and a shifted population. F
 persons they are made of are absent from the population, as if they had never been collected.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from privacy.copies import Detector, Verbatim, match_verbatim
+from privacy.changes import WORDS, augment, faint, jitter, shift
+from privacy.copies import MIN_ARM, Verbatim, match_verbatim
 from privacy.evidence import Arm, Evidence
 from privacy.neighbourhoods import (
     Calibration,
@@ -23,26 +23,22 @@ from privacy.neighbourhoods import (
     joined,
     nearest_of_rows,
 )
-from privacy.report import DetectionLimit
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
 LEAKY_SHARE = 0.03
-# What `jitter` does, in words.
-CHANGES = {
-    "image": "flipped or not, shifted by up to 1/32 of the side, gamma 0.9 to 1.1, noise of 5 % of "
-    "the range",
-    "table": "noise of 5 % of each column's standard deviation",
-}
-FRACTIONS = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03)
 MIN_PERSONS = 20
+_LARGEST_SHARE = 0.1
 _MAX_PLANTED = 400
+_MAX_UNUSUAL = 100
+_MAX_FAINT = 20
 _MAX_BASE = 1500
 _MAX_SHIFTED = 300
 _MAX_LABELS = 10
-# Half of the persons held out, 2 ** -8 is above the exact detector's share of any alarm level here.
-_TOO_FEW_FOR_ARMS = 8
+
+Distances = Mapping[str, Floats]
+Planted = tuple[Distances, Verbatim]
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,7 @@ def choose_materials(population: Population, *, rng: np.random.Generator) -> Mat
     base = np.flatnonzero(base_persons[population.persons])
     if len(base) > _MAX_BASE:
         base = np.sort(rng.choice(base, _MAX_BASE, replace=False))
-    count = min(len(trained), _MAX_PLANTED, max(60, int(np.ceil(LEAKY_SHARE * len(trained)))))
+    count = min(len(trained), _MAX_PLANTED, max(60, int(np.ceil(_LARGEST_SHARE * len(trained)))))
     chosen = rng.choice(trained, count, replace=False)
     order = rng.permutation(len(population.persons))  # one random record per chosen person
     _, first = np.unique(population.persons[order], return_index=True)
@@ -88,7 +84,11 @@ def choose_materials(population: Population, *, rng: np.random.Generator) -> Mat
 
 @dataclass(frozen=True)
 class Specimen:
-    """One set of samples with a known truth, measured: near what `survey` says of a candidate."""
+    """One set of samples with a known truth, measured: near what `survey` says of a candidate.
+
+    `by` names copy detectors that must see the leak without the others' help, and `audits` the audits
+    that must: so no detector can be idle and go unnoticed.
+    """
 
     name: str
     title: str
@@ -97,6 +97,8 @@ class Specimen:
     verbatim: Verbatim
     sample_count: int
     copied_count: int | None = None
+    by: tuple[str, ...] = ()
+    audits: tuple[str, ...] = ()
 
 
 class Bench:
@@ -119,14 +121,8 @@ class Bench:
         self._natural_rate = natural_rate
         self._rng = rng
         self.population = survey.population.without(materials.base_persons)
-        records = survey.population.records
-        jittered = jitter(records[materials.planted], evidence.modality, rng=rng)
         self._base = self._near(self._kept(materials.base))
-        # leak -> (space -> (planted, persons) distances), and pixel-by-pixel matches
-        self._planted = {
-            "verbatim": (self._kept(materials.planted), self.matches(records[materials.planted])),
-            "jittered": (self._searched(jittered), self.matches(jittered)),
-        }
+        self._built: dict[str, Planted] = {}
 
     def matches(self, samples: NDArray[np.generic]) -> Verbatim:
         """Look samples up among the unique records."""
@@ -152,9 +148,18 @@ class Bench:
     def specimens(self) -> Iterator[Specimen]:
         """Yield every specimen, leaks first."""
         yield self._everybody()
-        for leak, how in (("verbatim", "copied verbatim"), ("jittered", "copied with changes")):
-            share = max(3, round(LEAKY_SHARE * int(self.population.trained.sum())))
-            picked = np.arange(min(share, len(self._materials.planted)))
+        trained = int(self.population.trained.sum())
+        share = max(3, round(LEAKY_SHARE * trained))
+        for leak, how, by in (
+            ("verbatim", "copied verbatim", ()),
+            ("faint", "copied with grain that hardly shows", ("ratio",)),
+            ("jittered", "copied with changes", ()),
+            ("augmented", "turned, cut, recontrasted and noised", ()),
+            ("outlier", "copied verbatim, the most unusual ones", ()),
+        ):
+            picked = np.arange(min(share, self.planted_count(leak)))
+            if not len(picked):
+                continue
             near, verbatim = self._mixed(leak, picked)
             yield self._specimen(
                 f"copies_{leak}",
@@ -162,6 +167,7 @@ class Bench:
                 near,
                 verbatim,
                 copied=len(picked),
+                by=by,
             )
         records = self._survey.population.records
         base = records[self._materials.base]
@@ -187,6 +193,8 @@ class Bench:
         verbatim: Verbatim,
         *,
         copied: int | None = None,
+        by: tuple[str, ...] = (),
+        audits: tuple[str, ...] = (),
     ) -> Specimen:
         seen = Survey(
             self.population,
@@ -197,7 +205,15 @@ class Bench:
             {},
         )
         return Specimen(
-            name, title, copied is not None, seen, verbatim, len(verbatim.person), copied
+            name=name,
+            title=title,
+            leaky=copied is not None,
+            survey=seen,
+            verbatim=verbatim,
+            sample_count=len(verbatim.person),
+            copied_count=copied,
+            by=by,
+            audits=audits,
         )
 
     def _everybody(self) -> Specimen:
@@ -217,12 +233,20 @@ class Bench:
             )
             for name, calibration in self._survey.calibration.items()
         }
+        verbatim = self.matches(population.records[rows])
+        clean = int((population.trained & ~population.excluded).sum())
+        by = ["arms"] if min(clean, int(population.held_out.sum())) >= MIN_ARM else []
+        is_image = self._evidence.modality == "image"  # rows of a small table may all have twins
+        if is_image or len(np.unique(verbatim.person[verbatim.person >= 0])) >= MIN_PERSONS:
+            by.append("verbatim")
         return self._specimen(
             "everything",
             "the whole training set, verbatim",
             near,
-            self.matches(population.records[rows]),
+            verbatim,
             copied=int(population.trained.sum()),
+            by=tuple(by),
+            audits=("sample_membership",),
         )
 
     def _mixed(self, leak: str, picked: Ints) -> tuple[dict[str, Nearest], Verbatim]:
@@ -237,11 +261,51 @@ class Bench:
         self, leak: str, picked: Ints, *, population: Population
     ) -> tuple[dict[str, Nearest], Verbatim]:
         """Return the neighbourhood, in `population`, of the `picked` ones of the planted copies."""
-        distances, verbatim = self._planted[leak]
+        distances, verbatim = self._copies(leak)
         return (
             {name: nearest_of_rows(d[picked], population) for name, d in distances.items()},
             Verbatim(verbatim.person[picked], verbatim.natural_rate),
         )
+
+    def planted_count(self, leak: str) -> int:
+        """Return how many copies could be planted at most."""
+        if leak == "outlier":
+            return len(self._unusual)
+        planted = len(self._materials.planted)
+        return min(planted, _MAX_FAINT) if leak == "faint" else planted
+
+    def _copies(self, leak: str) -> Planted:
+        """Return (space -> (planted, persons) distances) and pixel-by-pixel matches of a leak."""
+        if leak not in self._built:
+            self._built[leak] = self._build(leak)
+        return self._built[leak]
+
+    def _build(self, leak: str) -> Planted:
+        records, planted = self._survey.population.records, self._materials.planted
+        if leak == "verbatim":
+            return self._kept(planted), self.matches(records[planted])
+        if leak == "outlier":
+            samples = records[self._unusual]
+        else:
+            change = {"faint": faint, "jittered": jitter, "augmented": augment}[leak]
+            rows = planted[: self.planted_count(leak)]
+            samples = change(records[rows], self._evidence.modality, self._rng)
+        return self._searched(samples), self.matches(samples)
+
+    @cached_property
+    def _unusual(self) -> Ints:
+        """Return one record of each of the most unusual tenth of trained-on persons, shuffled.
+
+        Unusual is who is far from every reference person; nobody, without such persons.
+        """
+        survey = self._survey
+        population = survey.population
+        gap = survey.calibration[survey.spaces[0].name].to_reference
+        trained = np.flatnonzero(population.trained & ~population.excluded & np.isfinite(gap))
+        count = min(_MAX_UNUSUAL, int(np.ceil(0.1 * len(trained))))
+        chosen = self._rng.permutation(trained[np.argsort(-gap[trained], kind="stable")][:count])
+        _, first = np.unique(population.persons, return_index=True)
+        return np.asarray(first[chosen])
 
     @property
     def calibration(self) -> Mapping[str, Calibration]:
@@ -250,12 +314,7 @@ class Bench:
 
     def changes(self, leak: str) -> str:
         """Return what is done to planted copies, in words."""
-        return CHANGES[self._evidence.modality] if leak == "jittered" else "unchanged"
-
-    @property
-    def planted_count(self) -> int:
-        """Return how many copies could be planted at most."""
-        return len(self._materials.planted)
+        return WORDS[leak][self._evidence.modality]
 
     def _prototypes(self) -> NDArray[np.generic]:
         """Return the mean record, and one record, of each of the first labels."""
@@ -268,108 +327,3 @@ class Bench:
             whole = np.issubdtype(mine.dtype, np.integer)
             out += [(np.rint(mean) if whole else mean).astype(mine.dtype), mine[0]]
         return np.stack(out)
-
-
-def detection_limit(
-    leak: Literal["verbatim", "jittered"],
-    bench: Bench,
-    detector: Detector,
-    *,
-    candidate: tuple[Mapping[str, Nearest], Verbatim],
-    level: float,
-    repeats: int,
-    rng: np.random.Generator,
-    progress: Callable[[int, int], None],
-) -> DetectionLimit:
-    """Plant copies among the candidate's own samples, and see how few are still found.
-
-    A share counts as found where at least 95 % of `repeats` were flagged below `level`.
-    """
-    found_near, verbatim = candidate
-    if detector.inspect(found_near, verbatim).p_value < level:
-        return DetectionLimit(
-            leak=leak,
-            fraction=None,
-            changes=bench.changes(leak),
-            reason="the candidate is flagged without any planted copy",
-        )
-    trained = int(detector.population.trained.sum())
-    changes = bench.changes(leak)
-    counts: list[int] = []
-    rates: list[float] = []
-    for fraction in FRACTIONS:
-        count = max(1, int(fraction * trained + 1e-9))  # never more than the share aimed at
-        if count > bench.planted_count:
-            break
-        if count in counts:
-            continue
-        found = 0
-        for _ in range(repeats):
-            picked = rng.choice(bench.planted_count, count, replace=False)
-            near, matches = bench.planted(leak, picked, population=detector.population)
-            both = {name: joined(found_near[name], near[name]) for name in near}
-            person = np.concatenate([verbatim.person, matches.person])
-            copies = detector.inspect(
-                both,
-                Verbatim(person, verbatim.natural_rate),
-                enough=level,
-                exact=count > _TOO_FEW_FOR_ARMS,
-            )
-            found += copies.p_value < level
-        counts.append(count)
-        rates.append(found / repeats)
-        progress(len(counts), len(FRACTIONS))
-    tried = [count / trained for count in counts]  # what was planted, not what was aimed at
-    good = [i for i in range(len(rates)) if min(rates[i:]) >= 0.95]
-    return DetectionLimit(
-        leak=leak,
-        fraction=tried[good[0]] if good else None,
-        fractions=tuple(tried),
-        rates=tuple(rates),
-        repeats=repeats,
-        changes=changes,
-        reason=None if good else "no tried share was flagged in 95 % of repeats",
-    )
-
-
-def jitter(
-    records: NDArray[np.generic], modality: str, *, rng: np.random.Generator
-) -> NDArray[np.generic]:
-    """Return lightly changed copies: images flipped, moved, recontrasted and noised; rows noised.
-
-    Images: a coin per flip, up to 1/32 of the side per shift, gamma 0.9 to 1.1, noise of 5 % of
-    the range. Tables: noise of 5 % of a column's standard deviation.
-    """
-    values = records.astype(np.float64)
-    if modality == "table":
-        return np.asarray(values + 0.05 * values.std(axis=0) * rng.normal(size=values.shape))
-    reach = max(1, round(min(records.shape[1:]) / 32))
-    out = np.empty_like(values)
-    for i, image in enumerate(values):
-        moved = image[:, ::-1] if rng.random() < 0.5 else image
-        down, right = rng.integers(-reach, reach + 1, size=2)
-        moved = ndimage.shift(moved, (down, right), order=0, mode="nearest")
-        low, high = moved.min(), max(moved.max(), moved.min() + 1)
-        gamma = ((moved - low) / (high - low)) ** rng.uniform(0.9, 1.1)
-        out[i] = low + (high - low) * (gamma + 0.05 * rng.normal(size=image.shape))
-    return _like(out, records)
-
-
-def shift(records: NDArray[np.generic], modality: str) -> NDArray[np.generic]:
-    """Return records as another machine might take them: blurred and of another contrast."""
-    values = records.astype(np.float64)
-    if modality == "table":
-        return np.asarray(values + 0.5 * values.std(axis=0))
-    blurred = ndimage.gaussian_filter(values, (0, 0.8, 0.8))
-    low = blurred.min(axis=(1, 2), keepdims=True)
-    span = np.maximum(blurred.max(axis=(1, 2), keepdims=True) - low, 1)
-    return _like(low + span * ((blurred - low) / span) ** 1.4, records)
-
-
-def _like(values: Floats, records: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Return values in the number type of `records`, rounded and clipped where it is whole."""
-    if not np.issubdtype(records.dtype, np.integer):
-        return values.astype(records.dtype)
-    limits = np.iinfo(str(records.dtype))
-    whole: NDArray[np.generic] = np.clip(np.rint(values), limits.min, limits.max)
-    return whole.astype(records.dtype)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from privacy.changes import jitter
 from privacy.copies import (
     Config,
     Detector,
@@ -18,7 +19,6 @@ from privacy.distances import shows_nobody
 from privacy.evidence import Arm
 from privacy.membership import pool_of
 from privacy.neighbourhoods import population_of, survey
-from privacy.specimens import jitter
 from tests.privacy.audit_material import (
     draw_arms,
     innocent,
@@ -118,7 +118,7 @@ def test_a_handful_of_lightly_changed_copies_is_found_and_named():
     rng = np.random.default_rng(7)
     evidence = innocent(rng)
     rows = one_record_each(evidence, 8, rng)
-    changed = jitter(evidence.records[rows], "image", rng=rng)
+    changed = jitter(evidence.records[rows], "image", rng)
     copies, *_, population = inspected(with_samples(evidence, changed), rng)
     assert copies.p_value < 0.01
     assert copies.p_verbatim == 1.0
@@ -160,12 +160,12 @@ def test_natural_near_twins_in_the_data_are_not_called_copies():
     twins = pictures(60, rng)
     # Sixty pictures occur twice under different persons, wherever these stand, with other noise.
     for i, twin in enumerate(twins):
-        records[2 * (2 * i)] = jitter(twin[None], "image", rng=rng)[0]
-        records[2 * (2 * i + 1)] = jitter(twin[None], "image", rng=rng)[0]
+        records[2 * (2 * i)] = jitter(twin[None], "image", rng)[0]
+        records[2 * (2 * i + 1)] = jitter(twin[None], "image", rng)[0]
     natural = replace(evidence, records=records)
     fresh = natural.samples.copy()
     # A fresh sample has the same chance of being such a twin as a record has.
-    fresh[:40] = jitter(twins[:40], "image", rng=rng)
+    fresh[:40] = jitter(twins[:40], "image", rng)
     copies, *_ = inspected(replace(natural, samples=fresh), rng)
     assert copies.p_value > 0.01
 
@@ -223,7 +223,7 @@ def test_copies_of_a_record_that_excluded_persons_do_not_share_are_found(changed
     rows = one_record_each(evidence, 30, rng)
     shared = with_a_shared_record(evidence, evidence.persons[rows])
     copied = evidence.records[rows]
-    copied = jitter(copied, "image", rng=rng) if changed else copied
+    copied = jitter(copied, "image", rng) if changed else copied
     copies, *_, population = inspected(with_samples(shared, copied), rng)
     assert copies.p_value < 0.01
     named = set(population.original[copies.copied])
