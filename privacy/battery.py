@@ -192,7 +192,7 @@ def _audit_gates(
             gates += judge_membership(finding, policy=policy, tier=tier, ceiling=ceiling)
             gates += judge_groups(finding, tier=tier)
         elif name in policy.audits.diagnostics:
-            gates.append(judge_diagnostic(finding, policy=policy))
+            gates += judge_diagnostic(finding, policy=policy, tier=tier)
     return gates
 
 

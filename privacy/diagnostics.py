@@ -6,15 +6,34 @@ counts; that they see nothing is no evidence, so that no pass rests on them.
 """
 
 from privacy.evidence import Finding, Metric
-from privacy.policy import Policy, Tier
+from privacy.policy import Policy, Tier, judge_membership
 from privacy.report import Gate, GateStatus
 
 GROUP_PREFIXES = ("auc_unusual", "auc_label_")
 _SILENT = "it may accuse and never clear: seeing nothing is no evidence"
 
 
-def judge_diagnostic(finding: Finding, *, policy: Policy) -> Gate:
-    """Return the gate of a diagnostic: its p-value against a share of the level for all of them."""
+def judge_diagnostic(finding: Finding, *, policy: Policy, tier: Tier) -> tuple[Gate, ...]:
+    """Return the gates of a diagnostic.
+
+    One that reports a p-value is held against its share of the level for all diagnostics. One that
+    measures membership fails where a gate would, and says nothing where a gate would pass.
+    """
+    if any(metric.name == "p_value" for metric in finding.metrics):
+        return (_test_gate(finding, policy),)
+    gates = judge_membership(finding, policy=policy, tier=tier, ceiling={})
+    return tuple(_silenced(gate) for gate in gates)
+
+
+def _silenced(gate: Gate) -> Gate:
+    if gate.status is GateStatus.FAIL:
+        return gate
+    status = GateStatus.NOT_APPLICABLE if gate.value is None else GateStatus.NOTHING_SEEN
+    reason = gate.reason if gate.value is None else _SILENT
+    return gate.model_copy(update={"status": status, "reason": reason})
+
+
+def _test_gate(finding: Finding, policy: Policy) -> Gate:
     metric = finding.metric("p_value")
     level = policy.errors.diagnostics / max(1, len(policy.audits.diagnostics))
     seen = metric.value is not None and metric.value < level

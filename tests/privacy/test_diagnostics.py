@@ -32,7 +32,9 @@ def with_audits(**changes):
 
 def diagnosed(p_value, *names):
     finding = Finding(audit="d", metrics=(Metric(name="p_value", value=p_value, reason="few"),))
-    return judge_diagnostic(finding, policy=with_audits(diagnostics=names or ("d",)))
+    policy = with_audits(diagnostics=names or ("d",))
+    (gate,) = judge_diagnostic(finding, policy=policy, tier=policy.tier("registered"))
+    return gate
 
 
 def invented(needs):
@@ -46,6 +48,17 @@ def test_a_diagnostic_accuses_and_never_clears():
     assert diagnosed(None).status is GateStatus.NOT_APPLICABLE
     assert verdict_of([diagnosed(0.5)]) is Verdict.INCONCLUSIVE
     assert decide([diagnosed(0.5), diagnosed(0.001)], [])[0] is Verdict.FAIL
+
+
+def test_a_diagnostic_of_membership_fails_where_a_gate_would_and_clears_nobody():
+    def judged(low, high):
+        metric = Metric(name="auc", value=(low + high) / 2, ci_low=low, ci_high=high)
+        finding = Finding(audit="d", metrics=(metric,))
+        return judge_diagnostic(finding, policy=POLICY, tier=POLICY.tier("registered"))
+
+    area, recognised = judged(0.61, 0.7)
+    assert (area.status, recognised.status) == (GateStatus.FAIL, GateStatus.NOT_APPLICABLE)
+    assert judged(0.45, 0.55)[0].status is GateStatus.NOTHING_SEEN
 
 
 def test_diagnostics_share_their_level():
