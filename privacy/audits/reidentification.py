@@ -12,8 +12,8 @@ of their pictures, relative to the nearest reference person; *two_pictures*, how
 two of their pictures at once; *retrieved*, how many samples have this person as the nearest of the pool,
 clearer ones counting more. Coins decide: who was trained on must be found no more often than who was not.
 
-Metrics: as every membership audit has them; p_value (the max-statistic permutation test over the three
-scores); verification_auc, how well the metric tells two pictures of one person from two of different
+Metrics: as every membership audit has them (leak_p_value is the max-statistic permutation test over the
+three scores); verification_auc, how well the metric tells two pictures of one person from two of different
 persons on reference half b (0.5: this audit is blind); retrieved_members and retrieved_non_members,
 persons that a clear sample leads to, and retrieved_p_value, the exact hypergeometric test of the two.
 Not computed where fewer persons than are needed have several pictures.
@@ -88,7 +88,6 @@ def run(
     look = _look(evidence, survey, identity, pool, rng=rng)
     finding = measure(AUDIT, look.scores, pool, settings=settings, rng=rng)
     extra = (
-        finding.metric("leak_p_value").model_copy(update={"name": "p_value"}),
         _verification(survey, identity, rng),
         *_retrieved(look, pool, config),
     )
@@ -124,7 +123,7 @@ def _too_few(population: Population, pool: Pool, config: Config) -> str | None:
 
 
 def _none(reason: str) -> tuple[Metric, ...]:
-    names = ("p_value", "verification_auc", "retrieved_members", "retrieved_non_members")
+    names = ("verification_auc", "retrieved_members", "retrieved_non_members")
     return tuple(
         Metric(name=n, value=None, direction="context", reason=reason)
         for n in (*names, "retrieved_p_value")
