@@ -135,7 +135,13 @@ def _report(
     gates = _audit_gates(findings, examined, terms, ceiling)
     judged = [n for n in findings if n in policy.audits.gating]
     by_audit = {n: verdict_of([g for g in gates if g.audit == n]) for n in judged}
-    gates += judge_epsilon(lower_bound=bound, claimed=claimed, tier=terms.tier, reason=why_none)
+    gates += judge_epsilon(
+        lower_bound=bound,
+        claimed=claimed,
+        tier=terms.tier,
+        reason=why_none,
+        claim_test=claim_test(findings, terms.settings),
+    )
     gates.append(judge_self_test(examined.results, examined.reason))
     verdict, sentence = decide(gates, order.problems)
     listed = attacks(audits, evidence, policy, ran=findings, depth=order.depth)
@@ -343,6 +349,13 @@ def epsilon_of(findings: Mapping[str, Finding]) -> tuple[float | None, float | N
     if not values:
         return None, None, bounds[0].reason if bounds else "no membership audit ran"
     return max(values), max(most) if most else None, None
+
+
+def claim_test(findings: Mapping[str, Finding], settings: Settings) -> tuple[float, float] | None:
+    """Return the smallest chance of the right guesses under the claim, and the level of one audit."""
+    found = [finding.metric("claim_p_value").value for finding in findings.values()]
+    values = [value for value in found if value is not None]
+    return (min(values), settings.epsilon_error) if values else None
 
 
 def _search_progress(meter: Meter) -> Progress:

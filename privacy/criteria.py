@@ -47,9 +47,9 @@ def _criterion(name: str, attacks: Sequence[Attack], gates: Sequence[Gate], word
     failed = [gate.title for gate in mine if gate.status is GateStatus.FAIL]
     doubted = [gate.title for gate in mine if gate.status is GateStatus.INCONCLUSIVE]
     if failed:
-        answer, sentence = "violated", "Failed: " + "; ".join(dict.fromkeys(failed)) + "."
+        answer, sentence = "violated", f"Failed the gate {_quoted(failed)}."
     elif doubted or not any(gate.status in _BELOW for gate in mine):
-        what = "; ".join(dict.fromkeys(doubted)) or "no attack that bears on it could be judged"
+        what = _quoted(doubted) or "no attack that bears on it could be judged"
         answer, sentence = "not shown", f"Undecided: {what}."
     else:
         answer = "below tolerance"
@@ -66,3 +66,7 @@ def _criterion(name: str, attacks: Sequence[Attack], gates: Sequence[Gate], word
             "open_points": _OPEN[name].format(unit=word) + more,
         }
     )
+
+
+def _quoted(titles: Sequence[str]) -> str:
+    return ", ".join(f"“{title}”" for title in dict.fromkeys(titles))

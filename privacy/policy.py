@@ -248,9 +248,17 @@ def judge_membership(
 
 
 def judge_epsilon(
-    *, lower_bound: float | None, claimed: float | None, tier: Tier, reason: str | None
+    *,
+    lower_bound: float | None,
+    claimed: float | None,
+    tier: Tier,
+    reason: str | None,
+    claim_test: tuple[float, float] | None = None,
 ) -> tuple[Gate, ...]:
-    """Return the gates on the claim: it fits the tier, and the evidence does not refute it."""
+    """Return the gates on the claim: it fits the tier, and the evidence does not refute it.
+
+    `claim_test` is the chance of so many right guesses under the claimed curve, and its level.
+    """
     if claimed is None:
         return (
             Gate(
@@ -265,10 +273,17 @@ def judge_epsilon(
             ),
         )
     fits = claimed <= tier.epsilon
+    why = reason or "fails where the measured lower bound exceeds the claim"
     if lower_bound is None:
         verdict = GateStatus.INCONCLUSIVE
     else:
         verdict = GateStatus.FAIL if lower_bound > claimed else GateStatus.PASS
+    if claim_test is not None and claim_test[0] < claim_test[1]:
+        verdict = GateStatus.FAIL
+        why = (
+            f"if the claim held, so many guesses would be right with probability {claim_test[0]:.2g}; "
+            f"below {claim_test[1]:.2g} refutes it"
+        )
     return (
         Gate(
             name="epsilon_claimed",
@@ -288,7 +303,7 @@ def judge_epsilon(
             value=lower_bound,
             bound=lower_bound,
             tolerance=claimed,
-            reason=reason or "fails where the measured lower bound exceeds the claim",
+            reason=why,
         ),
     )
 
@@ -346,7 +361,7 @@ def decide(gates: Sequence[Gate], problems: Sequence[str]) -> tuple[Verdict, str
     if verdict is Verdict.FAIL:
         return verdict, _because("Blocked", gates, GateStatus.FAIL)
     if verdict is Verdict.INCONCLUSIVE:
-        return verdict, _because("Not shown to be safe", gates, GateStatus.INCONCLUSIVE)
+        return verdict, _because("Left undecided", gates, GateStatus.INCONCLUSIVE)
     if verdict is Verdict.PASS_PROVEN:
         return (
             verdict,
@@ -359,8 +374,8 @@ def decide(gates: Sequence[Gate], problems: Sequence[str]) -> tuple[Verdict, str
 
 
 def _because(word: str, gates: Sequence[Gate], status: GateStatus) -> str:
-    named = [f"{g.title} ({g.audit})" for g in gates if g.status is status]
-    return f"{word}. Gates that decided: " + "; ".join(named) + "."
+    named = [f"“{g.title}” ({g.audit})" for g in gates if g.status is status]
+    return f"{word} by the gates " + ", ".join(named) + "."
 
 
 def _when(metric: Metric, *, fails: bool) -> GateStatus:

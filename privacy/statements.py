@@ -48,7 +48,7 @@ def not_tested(evidence: Evidence, attacks: Sequence[Attack]) -> tuple[str, ...]
         out.append("Membership from gradients or weights.")
     out += [
         "Attacks that train many reference or shadow models, unless listed among the attacks above.",
-        "Copies that are rotated strongly, cropped, recoloured or stitched from several records.",
+        "Copies changed more than the planted ones: turned far, cut small, recoloured or stitched.",
         f"{'An image' if word == 'image' else 'A person'} recognised by a human expert, or linked with data held elsewhere.",
         "Inference of attributes: what the label of a real record is, given the release.",
     ]

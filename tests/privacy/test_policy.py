@@ -180,6 +180,13 @@ def test_a_leak_that_is_seen_and_tolerated_is_told():
 
 
 def test_a_claim_above_the_tier_or_below_the_evidence_fails():
+    within, refuted = judge_epsilon(lower_bound=0.2, claimed=4.0, tier=TIER, reason=None)
+    assert (within.status, refuted.status) == (GateStatus.PASS, GateStatus.PASS)
+    _, unlikely = judge_epsilon(
+        lower_bound=0.2, claimed=4.0, tier=TIER, reason=None, claim_test=(0.001, 0.01)
+    )
+    assert unlikely.status is GateStatus.FAIL
+    assert "with probability 0.001" in unlikely.reason
     within, refuted = judge_epsilon(lower_bound=4.2, claimed=4.0, tier=TIER, reason=None)
     assert (within.status, refuted.status) == (GateStatus.PASS, GateStatus.FAIL)
     within, _ = judge_epsilon(lower_bound=0.0, claimed=5.5, tier=TIER, reason=None)
@@ -215,8 +222,9 @@ def test_a_broken_self_test_makes_everything_invalid():
 def test_a_missed_leak_that_is_too_small_for_the_data_is_undecided_and_not_void():
     missed = specimen(False).model_copy(update={"name": "copies_jittered", "copied_count": 6})
     limits = [DetectionLimit(leak="jittered", fraction=None, reason="not reached")]
-    few = excused(missed, limits, has_ratio_law=False)
-    unseen = excused(missed.model_copy(update={"copied_count": 60}), limits, has_ratio_law=True)
+    few = excused(missed, limits, sharp=False, share=0.03)
+    many = missed.model_copy(update={"copied_count": 60})
+    unseen = excused(many, limits, sharp=True, share=0.03)
     for result in (few, unseen):
         verdict, sentence = decide([gate(GateStatus.PASS), judge_self_test([result], None)], [])
         assert verdict is Verdict.INCONCLUSIVE
@@ -231,7 +239,7 @@ def test_nothing_excuses_a_miss_within_the_limit_the_whole_set_or_an_accused_inn
     everything = specimen(False).model_copy(update={"name": "everything", "copied_count": 6})
     innocent_one = specimen(False).model_copy(update={"name": "fresh_real", "kind": "innocent"})
     for result, limits in ((missed, reached), (everything, absent), (innocent_one, absent)):
-        judged_ = excused(result, limits, has_ratio_law=limits is reached)
+        judged_ = excused(result, limits, sharp=limits is reached, share=0.03)
         assert judged_.judged_wrongly
         assert decide([judge_self_test([judged_], None)], [])[0] is Verdict.INVALID
         assert passed_self_test([judged_]) is False

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from html import escape
 
 import numpy as np
 import pytest
@@ -57,7 +58,15 @@ def test_the_page_runs_no_script_and_asks_nobody_for_anything(leak):
 def test_the_page_shows_every_gate_finding_specimen_and_limit(leak):
     report, page = leak
     for gate in report.gates:
-        assert gate.title.replace("units", "persons").replace("unit", "person") in page
+        title = gate.title.replace("units", "persons").replace("unit", "person")
+        for number, name in enumerate(LABELS):
+            title = title.replace(f"label {number}", f"“{name}”")
+        assert escape(title, quote=False) in page
+    for criterion in report.criteria:
+        assert escape(criterion.question).replace("&#x27;", "&#39;") in page
+        assert criterion.open_points in page
+    for attack in report.attacks:
+        assert escape(attack.description).replace("&#x27;", "&#39;") in page
     for specimen in report.self_test:
         assert specimen.title.replace("units", "persons") in page
     for line in (*report.not_tested, *report.disclaimers):

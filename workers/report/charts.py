@@ -48,27 +48,26 @@ class Roc:
 
 
 @dataclass(frozen=True)
-class Mark:
-    """A value on a horizontal bar, `at` 0-100."""
+class Bar:
+    """A value as a horizontal bar, `length` 0-100."""
 
-    at: float
+    length: float
+    value: float
     text: str
     css: str
 
 
-def epsilon_marks(report: AuditReport) -> tuple[Mark, ...]:
+def epsilon_bars(report: AuditReport) -> tuple[Bar, ...]:
     """Return lower bound, most certifiable and claimed epsilon on one scale."""
     values = (
-        (report.epsilon_lower_bound, "shown by evidence, at least", "low"),
-        (report.epsilon_max_certifiable, "most this audit could have shown", "most"),
-        (report.epsilon_claimed, "claimed", "claim"),
+        (report.epsilon_lower_bound, "Evidence shows at least", "low"),
+        (report.epsilon_max_certifiable, "The most this audit could have shown", "most"),
+        (report.epsilon_claimed, "Claimed to be at most", "claim"),
     )
     present = [value for value, _, _ in values if value is not None]
-    top = 1.15 * max([*present, 1.0])
+    top = max([*present, 1.0])
     return tuple(
-        Mark(100 * value / top, f"{value:.2f} {text}", css)
-        for value, text, css in values
-        if value is not None
+        Bar(100 * value / top, value, text, css) for value, text, css in values if value is not None
     )
 
 
@@ -100,14 +99,14 @@ def roc_of(finding: Finding, report: AuditReport) -> Roc | None:
         )
     for i, name in enumerate(sorted(curves)):
         fpr, tpr = curves[name]["fpr"], curves[name]["tpr"]
-        lines.append(Line(name, f"attack a{i % 4}", _path(fpr, tpr)))
+        lines.append(Line(name.replace("_", " "), f"attack a{i % 6}", _path(fpr, tpr)))
     members, others = (int(str(finding.details[key])) for key in ("members", "non_members"))
     ticks = tuple(Tick(float(_axis(rate)), f"{rate:g}") for rate in (0.01, 0.03, 0.1, 0.3, 1.0))
     return Roc(
         title=f"{members} trained on, {others} held out",
         lines=tuple(lines),
         band=_band(curves[best], members),
-        band_name=best,
+        band_name=best.replace("_", " "),
         ticks=ticks,
     )
 

@@ -1,16 +1,18 @@
 """Fill the page of an audit report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
 
 from privacy.evidence import Evidence
-from privacy.report import AuditReport
+from privacy.policy import NEVER_A_PASS
+from privacy.report import Attack, AuditReport, Criterion, Gate
 from privacy.statements import unit_word
 from workers.report import charts, pictures, words
 
 _HERE = Path(__file__).parent
+_NOT_FACTS = frozenset({"title", "labels", "pairs_are_apart"})
 
 
 def render_report(
@@ -19,7 +21,9 @@ def render_report(
     """Return a self-contained HTML page without scripts or outside requests.
 
     `evidence` None (or a table) leaves pictures out. `context` may hold `title`, `labels` (names in
-    label order), `utility` (`workers.owner_utility`), and other entries, whose plain values are listed under "This run" by their key.
+    label order), `utility` (`workers.owner_utility`), `pairs_are_apart` (suspicious pairs are looked
+    at one by one elsewhere, where each look is recorded), and other entries, whose plain values are
+    listed under "This run" by their key.
     """
     shown = evidence if evidence is not None and evidence.modality == "image" else None
     names = context.get("labels")
@@ -31,26 +35,25 @@ def render_report(
         unit=unit_word(report.unit),
         headline=words.headline(report),
         tone=words.TONES[report.verdict],
-        gates=[
-            {
-                "title": words.gate_title(gate, unit_word(report.unit)),
-                "audit": words.AUDIT_TITLES.get(gate.audit, gate.audit),
-                "sentence": words.gate_sentence(gate, unit_word(report.unit)),
-                "word": words.STATUS_WORDS[gate.status][0],
-                "tone": words.STATUS_WORDS[gate.status][1],
-            }
-            for gate in report.gates
+        deciding=[
+            _row(g, report, label_names) for g in report.gates if g.status not in NEVER_A_PASS
         ],
+        silent=[_row(g, report, label_names) for g in report.gates if g.status in NEVER_A_PASS],
+        criteria=[_criterion(criterion) for criterion in report.criteria],
+        attacks=[_attack(attack) for attack in report.attacks],
         findings=[
             {
-                "title": words.AUDIT_TITLES.get(finding.audit, finding.audit),
-                "metrics": finding.metrics,
+                "title": words.audit_title(finding.audit),
+                "metrics": [m for m in finding.metrics if not words.is_context(m)],
+                "context": [m for m in finding.metrics if words.is_context(m)],
                 "roc": charts.roc_of(finding, report),
             }
             for finding in report.findings
         ],
-        marks=charts.epsilon_marks(report),
+        bars=charts.epsilon_bars(report),
         pairs=pictures.suspicious_pairs(report, shown) if shown else (),
+        pairs_are_apart=bool(context.get("pairs_are_apart")),
+        label_names=label_names,
         rows=pictures.rows_by_label(shown, label_names) if shown else (),
         utility=context.get("utility"),
         facts=_facts(context),
@@ -58,12 +61,49 @@ def render_report(
     )
 
 
+def _row(gate: Gate, report: AuditReport, labels: Sequence[str]) -> dict[str, str]:
+    unit = unit_word(report.unit)
+    word, tone = words.STATUS_WORDS[gate.status]
+    return {
+        "title": words.with_labels(words.gate_title(gate, unit), labels),
+        "audit": words.audit_title(gate.audit),
+        "sentence": words.gate_sentence(gate, unit),
+        "word": word,
+        "tone": tone,
+    }
+
+
+def _criterion(criterion: Criterion) -> dict[str, str]:
+    word, tone = words.ANSWERS[criterion.answer]
+    return {
+        "name": criterion.name,
+        "question": criterion.question,
+        "audits": ", ".join(words.audit_title(name) for name in criterion.audits) or "none",
+        "sentence": criterion.sentence,
+        "open_points": criterion.open_points,
+        "word": word,
+        "tone": tone,
+    }
+
+
+def _attack(attack: Attack) -> dict[str, str]:
+    return {
+        "title": words.audit_title(attack.audit),
+        "who": attack.description,
+        "holds": words.KNOWLEDGE_WORDS.get(attack.knowledge, attack.knowledge),
+        "role": words.ROLE_WORDS[attack.role],
+        "word": "tried" if attack.ran else "not tried",
+        "tone": "calm" if attack.ran else "wait",
+        "reason": attack.reason,
+    }
+
+
 def _facts(context: Mapping[str, object]) -> dict[str, str]:
     """Return the plain entries of the context, by a readable key."""
     return {
         key.replace("_", " "): str(value)
         for key, value in context.items()
-        if key not in {"title", "labels"} and isinstance(value, str | int | float)
+        if key not in _NOT_FACTS and isinstance(value, str | int | float)
     }
 
 
@@ -77,4 +117,7 @@ def _template() -> jinja2.Template:
     )
     environment.filters["number"] = words.number
     environment.filters["metric_title"] = words.metric_title
+    environment.filters["in_units"] = words.in_units
+    environment.filters["spoken"] = words.spoken
+    environment.filters["with_labels"] = words.with_labels
     return environment.get_template("report.html")

@@ -1,5 +1,8 @@
 """Say verdicts, gates and metrics in words for somebody who is not a statistician."""
 
+import re
+from collections.abc import Sequence
+
 from privacy.evidence import Metric
 from privacy.report import AuditReport, Gate, GateStatus, Verdict
 from privacy.statements import unit_word
@@ -38,6 +41,9 @@ AUDIT_TITLES = {
     "near_copies": "Near-copies",
     "sample_membership": "Membership, from the samples alone",
     "loss_membership": "Membership, from the generator itself",
+    "gradient_membership": "Membership, from the generator's gradients",
+    "reidentification": "Re-identification across several records",
+    "data_copying": "Data copying, in regions of the data",
     "claim": "The claimed epsilon",
     "self_test": "The audit itself",
 }
@@ -54,10 +60,58 @@ METRIC_TITLES = {
     "epsilon_lower_bound": "Epsilon is at least",
     "epsilon_max_certifiable": "Most that this test could have shown",
     "auc_unusual": "AUC among the most unusual tenth",
+    "epsilon_lower_bound_gaussian": "Epsilon is at least, supposing Gaussian noise",
+    "epsilon_max_certifiable_gaussian": "Most that could have been shown, supposing so",
+    "claim_p_value": "Chance of so many right guesses if the claim holds",
+    "detectable_auc": "Smallest AUC that this audit would have noticed",
+    "verification_auc": "How well this attack tells whether two pictures are of one {unit} (AUC)",
+    "retrieved_members": "Trained-on {units} whom a clear sample leads to",
+    "retrieved_non_members": "Held-out {units} whom a clear sample leads to",
+    "retrieved_p_value": "Chance of it: more trained-on {units} retrieved than held-out ones",
+    "c_t": "Nearness to trained-on against held-out records (C_T, below 0 is nearer)",
+    "c_t_worst_cell": "The same, in the region where it is worst",
+    "authenticity_gap": "Samples that stand apart, among trained-on minus held-out records",
+    "group_leak_p_value": "Chance of this if nothing leaks, all groups together",
+}
+KNOWLEDGE_WORDS = {
+    "samples": "only what is released",
+    "scores": "the generator",
+    "gradients": "the generator and its weights",
+}
+ROLE_WORDS = {
+    "gates": "a pass needs it",
+    "diagnostic": "may accuse, never clears",
+    "reported": "for information",
+}
+ANSWERS = {
+    "violated": ("violated", "bad"),
+    "not shown": ("not shown", "wait"),
+    "below tolerance": ("below tolerance", "good"),
 }
 
 
 _SHARES = ("tpr_at_", "copy_rate", "limit_of_detection", "shared_units")
+_COUNTS = frozenset({"copied_units", "self_test", "retrieved_members", "retrieved_non_members"})
+_CONTEXT = ("auc_", "epsilon_lower_bound_g", "epsilon_max_certifiable_g", "group_", "detectable_")
+
+
+def audit_title(name: str) -> str:
+    """Return the title of an audit; one without a title here by its name."""
+    return AUDIT_TITLES.get(name, name.replace("_", " ").capitalize())
+
+
+def is_context(metric: Metric) -> bool:
+    """Tell whether a metric is one for the curious, behind the ones that gates look at."""
+    return metric.name.startswith(_CONTEXT)
+
+
+def with_labels(text: str, labels: Sequence[str]) -> str:
+    """Return text that names labels as their owner does, instead of by number."""
+    return re.sub(
+        r"\blabel (\d+)\b",
+        lambda found: f"“{labels[int(found[1])]}”" if int(found[1]) < len(labels) else found[0],
+        text,
+    )
 
 
 def headline(report: AuditReport) -> str:
@@ -78,9 +132,16 @@ def metric_title(metric: Metric, unit: str) -> str:
     if metric.name.startswith("tpr_at_"):
         share = float(metric.name.removeprefix("tpr_at_"))
         return f"Trained-on {unit}s recognised while accusing {share:.0%} of others"
+    if metric.name.startswith("auc_label_"):
+        return f"AUC among {unit}s of label {metric.name.removeprefix('auc_label_')}"
     if metric.name.startswith("auc_"):
-        return f"AUC of the attack “{metric.name.removeprefix('auc_')}” alone"
-    return metric.name.replace("_", " ")
+        return f"AUC of the attack “{spoken(metric.name.removeprefix('auc_'))}” alone"
+    return spoken(metric.name)
+
+
+def spoken(name: str) -> str:
+    """Return a name without underscores."""
+    return name.replace("_", " ")
 
 
 def number(value: float | None, *, name: str = "") -> str:
@@ -89,9 +150,9 @@ def number(value: float | None, *, name: str = "") -> str:
         return "not computed"
     if name.startswith(_SHARES) or name.endswith("_tpr"):
         return f"{value:.2%}" if value < 0.0995 else f"{value:.1%}"
-    if name.startswith(("p_", "leak_p")) or name in {"p_value", "near_copy_test"}:
+    if name.startswith("p_") or (name.endswith(("p_value", "_test")) and name != "self_test"):
         return "below 0.0001" if value < 1e-4 else f"{value:.2g}"
-    if value == int(value) and name in {"copied_units", "self_test"}:
+    if value == int(value) and name in _COUNTS:
         return f"{int(value):,}"
     return f"{value:.3f}" if "auc" in name else f"{value:.2f}"
 
@@ -131,22 +192,46 @@ def gate_sentence(gate: Gate, unit: str) -> str:
     reason = in_units(gate.reason, unit)
     if gate.value is None:
         return f"Not computed: {reason}."
-    value, bound = number(gate.value, name=gate.name), number(gate.bound, name=gate.name)
-    allowed = number(gate.tolerance, name=gate.name)
     if gate.audit == "near_copies":
         return _copy_sentence(gate, unit)
-    if gate.name.endswith("_auc"):
-        leak = f" {reason.capitalize()}." if "leak was detected" in reason else ""
-        return (
-            f"Guesses are right in {gate.value:.1%} of pairs, coin tossing in 50 %; with confidence "
-            f"at most {gate.bound or 0:.1%}. Allowed: {gate.tolerance or 0:.0%}.{leak}"
-        )
-    if gate.name.endswith("_tpr"):
-        return f"{value} recognised; with confidence at most {bound}. Allowed: {allowed}."
+    if gate.audit in {"claim", "self_test"}:
+        return _own_sentence(gate, reason)
+    return _attack_sentence(gate, reason)
+
+
+def _own_sentence(gate: Gate, reason: str) -> str:
+    """Return the sentence of a gate on the claim, or on the audit itself."""
+    value, allowed = (number(each, name=gate.name) for each in (gate.value, gate.tolerance))
     if gate.name == "epsilon_claimed":
         return f"Epsilon {value} is claimed. This tier allows {allowed}."
     if gate.name == "epsilon_refuted":
-        return f"Evidence shows at least {value}; claimed is {allowed}."
-    if gate.name == "self_test":
-        return f"{value} of {allowed} specimens judged rightly: {reason}."
-    return reason
+        limit = f"claimed is {allowed}" if gate.tolerance is not None else reason
+        refuted = f" {reason.capitalize()}." if "probability" in reason else ""
+        return f"Evidence shows at least {value}; {limit}.{refuted}"
+    return f"{value} of {allowed} specimens judged rightly: {reason}."
+
+
+def _attack_sentence(gate: Gate, reason: str) -> str:
+    """Return the sentence of a gate on membership, of a group, or of a diagnostic."""
+    value, bound = number(gate.value, name=gate.name), number(gate.bound, name=gate.name)
+    allowed = number(gate.tolerance, name=gate.name)
+    if gate.name.endswith("_test"):
+        return (
+            f"Chance alone would do this with probability {value}. Below {allowed} is a finding; "
+            "a larger value clears nobody."
+        )
+    if "_auc_" in gate.name:
+        return (
+            f"Guesses are right in {gate.value or 0:.1%} of pairs of this group, in at least "
+            f"{gate.bound or 0:.1%} with confidence. Accused above {gate.tolerance or 0:.0%}; "
+            "nobody is cleared by less."
+        )
+    if gate.status is GateStatus.NOTHING_SEEN:
+        return f"{value} was measured; {reason}."
+    if gate.name.endswith("_auc"):
+        leak = f" {reason.capitalize()}." if "leak was detected" in reason else ""
+        return (
+            f"Guesses are right in {gate.value or 0:.1%} of pairs, coin tossing in 50 %; with "
+            f"confidence at most {gate.bound or 0:.1%}. Allowed: {gate.tolerance or 0:.0%}.{leak}"
+        )
+    return f"{value} recognised; with confidence at most {bound}. Allowed: {allowed}."
