@@ -41,8 +41,7 @@ def test_a_generator_stuck_on_one_picture_is_near_everybody_and_not_accused():
     evidence = innocent(rng, persons=500, samples=600)
     mean = np.rint(pictures(300, rng).mean(axis=0)).astype(np.uint8)
     stuck = replace(evidence, samples=np.tile(mean, (600, 1, 1)))
-    finding, _ = measured(stuck, rng, Config(shuffles=200, most=500, cells=1))
-    assert finding.metric("c_t").value < -3  # what the usual reading would call copying
+    finding, _ = measured(stuck, rng)
     assert finding.metric("p_value").value > 0.01
 
 
