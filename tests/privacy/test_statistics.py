@@ -1,10 +1,13 @@
 """Oracles for the audit statistics: closed forms, slow references, known truths, pure noise."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from privacy.ceilings import ceilings, highest_tpr, privacy_curve
+from privacy.epsilon_findings import NAMES
 from privacy.errors import InvalidParameter
 from privacy.mechanisms import GaussianMechanism, PrivacyTarget
 from privacy.membership import Pool, Settings, _tpr_metric, measure
@@ -202,3 +205,61 @@ def test_the_highest_auc_of_many_pairs_is_not_below_a_fine_sum_over_the_curve():
     grid = np.linspace(0, 1, 200_001)
     fine = np.trapezoid(highest_tpr(curve, grid), grid)
     assert fine <= ceilings(curve, ())["auc"] <= fine + 1e-6
+
+
+def sham_finding(rng, claim=()):
+    """Return what a membership audit measures where coins are shuffled after the fact."""
+    pool = pool_of_scores(200, 200, rng)
+    coins = rng.integers(0, 2, 400)
+    pool = replace(pool, coins=coins)
+    signal = rng.normal(size=400)
+    scores = {"near": signal, "calibrated": signal + rng.normal(size=400), "ties": np.round(signal)}
+    settings = Settings(0.05, 0.05, 1e-5, (0.05, 0.1), (20, 50, 100, 200), 99, claim)
+    return measure("sham", scores, pool, settings=settings, rng=rng)
+
+
+def test_a_sham_audit_with_shuffled_coins_finds_nothing_beyond_chance():
+    rng = np.random.default_rng(15)
+    findings = [sham_finding(rng, claim=((0.0, 1e-5),)) for _ in range(50)]
+    p_values = [f.metric("leak_p_value").value for f in findings]
+    assert stats.kstest(p_values, "uniform").pvalue > 0.001
+    most = stats.binom.ppf(0.999, 50, 0.05)
+    assert sum(f.metric("epsilon_lower_bound").value > 0 for f in findings) <= most
+    assert sum(f.metric("epsilon_lower_bound_gaussian").value > 0 for f in findings) <= most
+    assert sum(f.metric("claim_p_value").value <= 0.05 for f in findings) <= most
+    assert sum(f.metric("auc").ci_low > 0.5 for f in findings) <= most
+
+
+def test_a_membership_audit_says_what_it_could_have_seen():
+    rng = np.random.default_rng(16)
+    finding = sham_finding(rng)
+    most, gaussian = (
+        finding.metric(f"epsilon_max_certifiable{end}").value for end in ("", "_gaussian")
+    )
+    assert 3 < most < gaussian
+    assert 0.55 < finding.metric("detectable_auc").value < 0.6
+    assert finding.metric("claim_p_value").value is None
+    assert finding.metric("claim_p_value").reason == "no epsilon is claimed"
+    assert finding.details["detectable_tpr"]["0.1"] > 0.1
+    assert 0.5 < finding.details["epsilon_detectable_accuracy"]["200"] < 0.75
+
+
+def test_arms_that_no_fair_coin_made_get_no_bound_on_epsilon():
+    rng = np.random.default_rng(17)
+    pool = pool_of_scores(150, 400, rng)
+    settings = Settings(0.05, 0.05, 1e-5, (0.1,), GRID, 99, ((1.0, 1e-5),))
+    finding = measure("a", {"a": rng.normal(size=550)}, pool, settings=settings, rng=rng)
+    for name in NAMES:
+        assert finding.metric(name).value is None
+        assert "no fair coin" in finding.metric(name).reason
+    assert finding.metric("auc").value is not None
+
+
+def test_too_few_units_leave_every_number_out_with_one_reason():
+    rng = np.random.default_rng(18)
+    pool = pool_of_scores(15, 15, rng)
+    settings = Settings(0.05, 0.05, 1e-5, (0.1,), GRID, 99)
+    finding = measure("a", {"a": rng.normal(size=30)}, pool, settings=settings, rng=rng)
+    for name in ("auc", "tpr_at_0.1", "leak_p_value", "detectable_auc", *NAMES):
+        assert finding.metric(name).value is None
+        assert "units that are needed" in finding.metric(name).reason
