@@ -1,7 +1,9 @@
 """What a generator itself says of the persons that attacks are judged on: scores and gradients.
 
 Asking the generator is the dearest part of an audit. Persons outside the pool, most of those who were
-trained on, are never asked about, and gradients are taken at few records of each person.
+trained on, are never asked about, and gradients are taken at few records of each person. Reference
+models (`grid.reference_models` of the policy, so that their number is committed to before a run) cost a
+training each: for workers with a GPU.
 """
 
 from dataclasses import dataclass
@@ -10,10 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.evidence import Arm
+from privacy.reference_attacks import calibrated_scores
+from training import generators
 from training.generators import Fitted, gradient_features
+from training.records import TrainingRecords
+from training.reference_models import Target, reference_scores
 from workers.context import JobContext
 from workers.dataset_files import StoredDataset, copy_records
-from workers.provenance import seed_of
+from workers.provenance import load_job, seed_of
 from workers.split import Split
 
 SCORED_ARMS = (Arm.AUDIT_IN, Arm.AUDIT_OUT, Arm.REFERENCE_B)
@@ -39,14 +45,56 @@ def score_pool(
     rows = np.flatnonzero(in_pool[persons])
     images = copy_records(dataset.images, rows, to=context.scratch / "pool.npy")
     labels = np.asarray(dataset.labels)[rows]
-    scores = fitted.score(images, labels, seed=seed)
+    scores: dict[str, Floats] = {**fitted.score(images, labels, seed=seed)}
     few = first_of_each(persons[rows], GRADIENTS_PER_PERSON)
     gradients = gradient_features(fitted, images[few], labels[few], seed=seed)
+    if models := context.application.policy.grid.reference_models:
+        references = _of_reference_models(
+            context, dataset, split, fitted=fitted, rows=rows, models=models
+        )
+        population = np.flatnonzero(split.arms[persons[rows]] == Arm.REFERENCE_B)
+        scores |= calibrated_scores(scores, references, population=population)
     return PoolScores(
         record_scores={name: _spread(v, rows, len(persons)) for name, v in scores.items()},
         gradient_features=_spread(gradients, rows[few], len(persons))
         if gradients.shape[1]
         else np.empty((0, 0)),
+    )
+
+
+def _of_reference_models(
+    context: JobContext,
+    dataset: StoredDataset,
+    split: Split,
+    *,
+    fitted: Fitted,
+    rows: NDArray[np.integer],
+    models: int,
+) -> dict[str, NDArray[np.float64]]:
+    """Return attack -> (models, rows) scores by models fitted to halves of reference half a."""
+    asked = load_job(context, context.job.payload["train_job_id"]).payload
+    module = generators.load(asked["generator"])
+    persons = np.asarray(dataset.persons)
+    in_half_a = (split.arms == Arm.REFERENCE_A) & ~np.asarray(dataset.duplicated_persons)
+    held_out = np.flatnonzero(in_half_a[persons])
+    return reference_scores(
+        Target(
+            module,
+            module.Config.model_validate(asked["config"]),
+            dataset.schema,
+            fitted.mechanisms,
+            trained_units=int(split.trained_on.sum()),
+            seed=seed_of(context.job),
+        ),
+        TrainingRecords(
+            images=copy_records(dataset.images, held_out, to=context.scratch / "reference.npy"),
+            labels=np.asarray(dataset.labels)[held_out],
+            persons=persons[held_out].astype(np.int32),
+        ),
+        models=models,
+        images=np.asarray(dataset.images)[rows],
+        labels=np.asarray(dataset.labels)[rows],
+        progress=lambda done, total: context.report("reference models", done, total),
     )
 
 
