@@ -1,6 +1,7 @@
 """Read the documents that a job has stored: audit reports and grids of synthetic images."""
 
-from typing import Literal
+import json
+from typing import Any, Literal
 
 from flask import Response
 
@@ -27,6 +28,17 @@ def read_report(
     """
     job = jobs.get_report(uow, actor, audit_job_id=audit_job_id)
     return _read(uow, job.result.get(form), missing_report(job, form=form))
+
+
+def read_pair(uow: UnitOfWork, actor: Actor, *, audit_job_id: str, number: int) -> dict[str, Any]:
+    """Return one suspicious pair of an audit with its pictures; the look is in the trail.
+
+    Raises: NotFound, PermissionDenied.
+    """
+    job = jobs.view_pair(uow, actor, audit_job_id=audit_job_id, number=number)
+    pairs = json.loads(_read(uow, job.result.get("pairs"), missing_report(job, form="report_html")))
+    pair: dict[str, Any] = pairs[number - 1]
+    return pair
 
 
 def missing_report(job: Job, *, form: Literal["report", "report_html"]) -> str:

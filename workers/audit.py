@@ -8,6 +8,7 @@ Evidence and report hold values measured on real records: they stay inside.
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from workers.ledger_run import Pace
 from workers.owner_utility import measure_utility
 from workers.pool_scores import score_pool
 from workers.provenance import check_chain, check_plan, load_job, seed_of
+from workers.report.pictures import suspicious_pairs
 from workers.report.render import render_report
 from workers.split import draw_split
 
@@ -154,7 +156,12 @@ def _store(
     objects = context.application.objects
     json_key, html_key = context.candidate_key("report.json"), context.candidate_key("report.html")
     utility_key = context.candidate_key("utility.json")
-    page = render_report(report, evidence=evidence, context={**shown, "utility": utility})
+    # Pairs are looked at one by one in the service, which records each look.
+    context_of_page = {**shown, "utility": utility, "pairs_are_apart": True}
+    page = render_report(report, evidence=evidence, context=context_of_page)
+    pairs_key = context.candidate_key("pairs.json")
+    pairs = [asdict(pair) for pair in suspicious_pairs(report, evidence)]
+    objects.put_bytes(Bucket.WORK, pairs_key, body=json.dumps(pairs).encode())
     objects.put_bytes(Bucket.WORK, utility_key, body=json.dumps(utility, indent=1).encode())
     digest = objects.put_bytes(Bucket.WORK, json_key, body=report.canonical())
     html_digest = objects.put_bytes(
@@ -166,6 +173,8 @@ def _store(
         "digest": digest,
         "html_digest": html_digest,
         "utility": utility_key,
+        "pairs": pairs_key,
+        "pair_count": len(pairs),
         "verdict": report.verdict.value,
         "summary": summary(report),
     }

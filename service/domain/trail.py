@@ -30,6 +30,7 @@ class TrailEvent(StrEnum):
     JOB_FAIL = "job:fail"
     STEPS_CHARGE = "steps:charge"
     REPORT_READ = "report:read"
+    REPORT_VIEW_PAIR = "report:view_pair"
     RELEASE_CREATE = "release:create"
     RELEASE_REVISE = "release:revise"
     RELEASE_SUBMIT = "release:submit"

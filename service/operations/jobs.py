@@ -35,6 +35,7 @@ __all__ = [
     "check_token",
     "claim_job",
     "fail_job",
+    "find_audit",
     "find_estimate",
     "get_job",
     "get_report",
@@ -49,6 +50,7 @@ __all__ = [
     "requeue_job",
     "succeed_job",
     "target_for",
+    "view_pair",
 ]
 
 
@@ -106,6 +108,16 @@ def get_report(uow: UnitOfWork, actor: Actor, *, audit_job_id: str) -> Job:
 
     Reports are computed from private records, so who looked is recorded.
     """
+    job = find_audit(uow, actor, audit_job_id=audit_job_id)
+    uow.trail(actor, TrailEvent.REPORT_READ, job.id)
+    return job
+
+
+def find_audit(uow: UnitOfWork, actor: Actor, *, audit_job_id: str) -> Job:
+    """Return a finished audit whose report the actor may read; records nothing.
+
+    Raises: NotFound, PermissionDenied.
+    """
     job = uow.get(Job, audit_job_id)
     if job is not None and job.kind not in AUDITS:
         job = None
@@ -115,5 +127,16 @@ def get_report(uow: UnitOfWork, actor: Actor, *, audit_job_id: str) -> Job:
             f"No report of job {audit_job_id!r} was found: the audit is {job.status}. "
             "Wait until it has succeeded."
         )
-    uow.trail(actor, TrailEvent.REPORT_READ, job.id)
+    return job
+
+
+def view_pair(uow: UnitOfWork, actor: Actor, *, audit_job_id: str, number: int) -> Job:
+    """Return a finished audit one of whose suspicious pairs is looked at; the look is recorded.
+
+    A pair shows two real records, so that the trail names each one that anybody saw.
+    """
+    job = find_audit(uow, actor, audit_job_id=audit_job_id)
+    if not 1 <= number <= int(job.result.get("pair_count", 0)):
+        raise NotFound(f"No pair {number} of audit {audit_job_id!r} was found.")
+    uow.trail(actor, TrailEvent.REPORT_VIEW_PAIR, job.id, pair=number)
     return job

@@ -121,6 +121,14 @@ def test_the_chain_of_documents_names_each_other_by_digest(service, ingested, au
     assert b"<html" in document(service, audited, "report_html")
 
 
+def test_suspicious_pairs_are_kept_apart_from_the_page_that_is_read(service, audited):
+    pairs = json.loads(document(service, audited, "pairs"))
+    assert len(pairs) == audited.result["pair_count"] > 0
+    page = document(service, audited, "report_html").decode()
+    assert '<input type="checkbox"' not in page
+    assert "each look is recorded" in page
+
+
 def test_only_the_training_arm_is_trained_on(service, ingested, audited):
     """Arms are drawn again here from the keys; the report counts what the audit saw."""
     training = service.job(audited.payload["train_job_id"])

@@ -1,5 +1,6 @@
 """The pages: sign-in, sessions, forms, what each role sees, what the browser may do."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 
@@ -169,6 +170,48 @@ def test_a_report_is_framed_where_it_can_do_nothing_and_its_reading_is_recorded(
         if row["body"]["event"] == "report:read" and row["subject"] == audit.id
     ]
     assert readers == [people.auditors[0].user_id]
+
+
+def test_each_suspicious_pair_is_shown_by_itself_and_each_look_is_recorded(
+    browser: FlaskClient, people: Walk, token_of: TokenOf, web_application: Application
+) -> None:
+    audit = people.audited(people.version(people.dataset()))
+    one = {"flagged": True, "ratio": 0.1, "train_distance": 0.2, "held_out_distance": 0.9}
+    pairs = [
+        one
+        | {
+            name: f"data:image/png;base64,{name}{n}"
+            for name in ("synthetic", "trained", "held_out")
+        }
+        for n in (1, 2, 3)
+    ]
+    key = "candidate/x/pairs.json"
+    web_application.objects.put_bytes(Bucket.WORK, key, body=json.dumps(pairs).encode())
+    with web_application.uow() as uow:
+        uow.without_trail("a report as a worker writes it")
+        job = uow.get(Job, audit.id)
+        assert job is not None
+        job.result = {**job.result, "pairs": key, "pair_count": 3, "report_html": "k"}
+    sign_in(browser, token_of(people.auditors[1]))
+    assert f"/reports/{audit.id}/pairs" in text_of(browser, f"/reports/{audit.id}")
+    listed = browser.get(f"/reports/{audit.id}/pairs")
+    assert "data:image" not in listed.get_data(as_text=True)
+    csrf = form_token(listed)
+    for number in (2, 3, 2):
+        shown = browser.post(f"/reports/{audit.id}/pairs/{number}", data={"csrf": csrf})
+        text = shown.get_data(as_text=True)
+        assert f"trained{number}" in text
+        assert text.count("data:image") == 3
+    assert browser.get(f"/reports/{audit.id}/pairs/2").status_code == 405
+    assert browser.post(f"/reports/{audit.id}/pairs/4", data={"csrf": csrf}).status_code == 404
+    with web_application.uow(read_only=True) as uow:
+        rows = journal.list_rows(uow, people.operator, limit=1000)
+    looks = [
+        (row["body"]["actor"], row["body"]["details"]["pair"])
+        for row in rows
+        if row["body"]["event"] == "report:view_pair" and row["subject"] == audit.id
+    ]
+    assert looks == [(people.auditors[1].user_id, number) for number in (2, 3, 2)]
 
 
 def test_a_running_job_shows_its_progress_and_renews_itself(
