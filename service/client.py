@@ -235,9 +235,13 @@ class KaimaClient:
         config: Mapping[str, Any] | None = None,
         tier: str = "registered",
         samples: int = 8000,
+        canaries: int = 0,
         idempotency_key: str | None = None,
     ) -> r.Job:
-        """Reserve the budget for a training run and queue it; return its TRAIN job."""
+        """Reserve the budget for a training run and queue it; return its TRAIN job.
+
+        With `canaries`, the run is an audit twin: charged alike, and never released.
+        """
         body = r.NewJob.model_validate(
             {
                 "version_id": version_id,
@@ -247,6 +251,7 @@ class KaimaClient:
                 "target": {"epsilon": epsilon, "delta": delta},
                 "tier": tier,
                 "samples": samples,
+                "canaries": canaries,
             }
         )
         return self._connection.post(

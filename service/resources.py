@@ -332,6 +332,12 @@ class NewJob(NewTraining):
     """A training run: its mechanisms are reserved in the budget before this is answered."""
 
     version_id: Identifier
+    canaries: Count = Field(
+        default=0,
+        ge=0,
+        le=2000,
+        description="made-up units of an audit twin, which is charged and never released; 0 for none",
+    )
 
 
 class Job(Resource):

@@ -147,6 +147,7 @@ def _what_is_used(context: JobContext, training: Job, dataset: StoredDataset) ->
         "policy": context.application.policy.digest,
         "tier": payload["tier"],
         "samples": payload["samples"],
+        **({"canaries": payload["canaries"]} if payload.get("canaries") else {}),
     }
 
 

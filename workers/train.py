@@ -21,6 +21,7 @@ from workers.dataset_files import StoredDataset, copy_records, fetch_dataset
 from workers.ledger_run import LedgerRun
 from workers.provenance import check_plan, load_reservation, seed_of
 from workers.split import draw_split
+from workers.twin import run_twin
 
 
 def run(context: JobContext) -> dict[str, object]:
@@ -35,6 +36,10 @@ def run(context: JobContext) -> dict[str, object]:
     module = generators.load(job.payload["generator"])
     config = module.Config.model_validate(job.payload["config"])
     context.report("fitting")
+    if job.payload.get("canaries"):
+        return run_twin(
+            context, records, module=module, ledger_run=ledger_run, schema=dataset.schema
+        )
     try:
         fitted = module.fit(
             records, config, schema=dataset.schema, run=ledger_run, seed=seed_of(job)

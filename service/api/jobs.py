@@ -85,7 +85,7 @@ def _estimate(
 def request_training(body: r.NewJob, header: IdempotencyHeader) -> Response:
     """Reserve the run's mechanisms in the budget and queue it; refused if they do not fit."""
 
-    def run(operation: Callable[..., T], uow: UnitOfWork) -> T:
+    def run(operation: Callable[..., T], uow: UnitOfWork, **more: int) -> T:
         return operation(
             uow,
             actor(),
@@ -96,7 +96,11 @@ def request_training(body: r.NewJob, header: IdempotencyHeader) -> Response:
             tier=body.tier,
             samples=body.samples,
             preset=body.preset,
+            **more,
         )
+
+    def request(uow: UnitOfWork) -> Response:
+        return answer_job(views.job(run(jobs.request_training, uow, canaries=body.canaries)))
 
     with application().uow(read_only=True) as uow:
         # Seconds of accounting at a first request: done before the budget is locked, remembered.
@@ -105,7 +109,7 @@ def request_training(body: r.NewJob, header: IdempotencyHeader) -> Response:
         return answer_once(
             uow,
             header.idempotency_key,
-            lambda: answer_job(views.job(run(jobs.request_training, uow))),
+            lambda: request(uow),
             scope=Scope.JOBS,
         )
 

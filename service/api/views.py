@@ -22,6 +22,7 @@ _SHOWN_PAYLOAD = (
     "delta",
     "tier",
     "samples",
+    "canaries",
     "rates",
     "commitment",
     "policy_digest",

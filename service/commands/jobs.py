@@ -131,6 +131,12 @@ def plan(  # noqa: PLR0913 - one option of the command line each
 @train.command()
 @_training_options
 @click.option("--wait", is_flag=True, help="Wait for training, sampling and audit.")
+@click.option(
+    "--canaries",
+    type=click.IntRange(0, 2000),
+    default=0,
+    help="Run an audit twin with so many canaries: charged like a run, never released.",
+)
 @with_client
 def request(  # noqa: PLR0913 - one option of the command line each
     session: Session,
@@ -146,6 +152,7 @@ def request(  # noqa: PLR0913 - one option of the command line each
     tier: str,
     samples: int,
     wait: bool,
+    canaries: int,
 ) -> None:
     """Reserve the budget for a run and queue it."""
     job = client.request_training(
@@ -157,10 +164,12 @@ def request(  # noqa: PLR0913 - one option of the command line each
         config=_config(config_json, settings),
         tier=tier,
         samples=samples,
+        canaries=canaries,
     )
     if wait:
         with job_bar() as show_job:
-            job = client.wait_for_audit(job.id, progress=show_job)
+            wait_for = client.wait if canaries else client.wait_for_audit
+            job = wait_for(job.id, progress=show_job)
     session.show(job, "id", "kind", "status", "result")
 
 

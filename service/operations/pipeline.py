@@ -10,7 +10,9 @@ from service.store.unit_of_work import UnitOfWork
 
 def queue_next(uow: UnitOfWork, job: Job) -> Job | None:
     """Queue the job that follows `job`, in the transaction that ends it."""
-    if job.kind is JobKind.TRAIN:
+    if job.kind is JobKind.TRAIN and not job.payload.get(
+        "canaries"
+    ):  # nothing is drawn from a twin
         return _queue(
             uow,
             job,

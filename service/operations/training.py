@@ -13,6 +13,7 @@ from privacy.mechanisms import PrivacyTarget, mechanisms_to_json
 from service.domain import permissions
 from service.domain.accounts import Actor
 from service.domain.datasets import DatasetVersion
+from service.domain.errors import InputRefused
 from service.domain.identifiers import new_id
 from service.domain.jobs import Job, JobKind
 from service.domain.trail import TrailEvent
@@ -28,6 +29,9 @@ from service.operations.plans import (
 from service.operations.queueing import check_quota, queue_job
 from service.store.unit_of_work import UnitOfWork
 
+FEWEST_CANARIES, MOST_CANARIES = 100, 2000
+"""Fewer could show next to nothing; more would change what the twin is trained on."""
+
 
 def request_training(  # noqa: PLR0913 - everything that may be asked for
     uow: UnitOfWork,
@@ -40,8 +44,12 @@ def request_training(  # noqa: PLR0913 - everything that may be asked for
     tier: str = "registered",
     samples: int = DEFAULT_SAMPLES,
     preset: str | None = None,
+    canaries: int = 0,
 ) -> Job:
     """Reserve the mechanisms and queue the TRAIN job, in one transaction.
+
+    With `canaries`, the job is an audit twin: it costs what a training costs, nothing is drawn from
+    it and nothing of it can be released; its result says what the canaries showed.
 
     What a preset stands for is resolved here: job and commitment hold the whole configuration.
     Planning takes seconds the first time; calling `plan_training` in a read-only unit of work
@@ -52,13 +60,15 @@ def request_training(  # noqa: PLR0913 - everything that may be asked for
     version = permissions.check_may_train(
         actor, uow.get(DatasetVersion, version_id), asked=version_id
     )
+    _check_canaries(canaries)
     planned = plan(uow, version, Asked(generator, config, target, tier, samples, preset))
     cohort = cohort_of(uow, planned.dataset, lock=True)
     uow.session.refresh(version)  # a withdrawal may have come first while this waited for the lock
     check_trainable(uow, version)
     check_quota(uow, actor.tenant_id)
     job_id = new_id("job")
-    committed = _committed_plan(uow, job_id, version, planned)
+    twin = {"canaries": canaries} if canaries else {}
+    committed = _committed_plan(uow, job_id, version, planned) | twin
     commitment = inclusion.commit(committed, salt=uow.keys.commitment_salt(job_id))
     job = queue_job(
         uow,
@@ -80,11 +90,22 @@ def request_training(  # noqa: PLR0913 - everything that may be asked for
             "plan": committed,
             "commitment": commitment,
             "policy_digest": uow.policy.digest,
+            **twin,
         },
     )
     budgets.reserve(uow, cohort, job=job, mechanisms=planned.mechanisms, delta=target.delta)
     uow.trail(actor, TrailEvent.JOB_COMMIT_PLAN, job.id, commitment=commitment)
     return job
+
+
+def _check_canaries(canaries: int) -> None:
+    if canaries and not FEWEST_CANARIES <= canaries <= MOST_CANARIES:
+        raise InputRefused(
+            f"{canaries} canaries were refused: an audit twin has {FEWEST_CANARIES} to "
+            f"{MOST_CANARIES}; 0 asks for a training.",
+            value=canaries,
+            limit=MOST_CANARIES,
+        )
 
 
 def _committed_plan(

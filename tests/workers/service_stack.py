@@ -92,6 +92,7 @@ class Service:
 
     def train(self, version_id: str, **changes: Any) -> Job:
         """Request a training."""
+        canaries = changes.pop("canaries", 0)
         request: dict[str, Any] = {
             "generator": "statistics",
             "config": {},
@@ -104,7 +105,9 @@ class Service:
         with self.application.uow(read_only=True) as uow:
             jobs.plan_training(uow, self.owner, version_id=version_id, **whole)
         with self.application.uow() as uow:
-            return jobs.request_training(uow, self.owner, version_id=version_id, **whole)
+            return jobs.request_training(
+                uow, self.owner, version_id=version_id, canaries=canaries, **whole
+            )
 
 
 def environment(folder: Path, store: ObjectStoreServer, **more: str) -> dict[str, str]:
