@@ -387,6 +387,17 @@ def _when(metric: Metric, *, fails: bool) -> GateStatus:
     return GateStatus.INCONCLUSIVE if incomplete else GateStatus.PASS
 
 
+def _how_many(metric: Metric, tolerance: float) -> str:
+    """Return on how many the same value would pass: intervals shrink with the root of their number."""
+    if metric.value is None or metric.ci_high is None or not metric.n:
+        return ""
+    if metric.value >= tolerance:
+        return "; the value itself is not below it"
+    reach = (metric.ci_high - metric.value) / (tolerance - metric.value)
+    needed = math.ceil(metric.n * reach**2)
+    return f"; it was measured on {metric.n:,}, and the same value on about {needed:,} would pass"
+
+
 def _below(
     metric: Metric,
     tolerance: float,
@@ -414,6 +425,8 @@ def _below(
         if proven
         else ("passes where the upper confidence bound is below the tolerance")
     )
+    if status is GateStatus.INCONCLUSIVE:
+        why += _how_many(metric, tolerance)
     return Gate(
         name=name,
         audit=finding.audit,

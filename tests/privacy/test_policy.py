@@ -284,3 +284,16 @@ def test_a_policy_with_missing_unknown_or_absurd_entries_is_refused(tmp_path, da
     path.write_text((load_policy.__globals__["_DEFAULT"]).read_text().replace(*damage))
     with pytest.raises(InvalidParameter, match="was refused"):
         load_policy(path)
+
+
+def test_an_undecided_gate_says_on_how_many_the_same_value_would_pass():
+    """Half as wide an interval needs four times as many."""
+    area = Metric(name="auc", value=0.5, ci_low=0.3, ci_high=0.7, n=100)
+    finding = Finding(audit="sample_membership", metrics=(area,))
+    tier = POLICY.tier("registered")  # its tolerance is 0.60
+    gate = judge_membership(finding, policy=POLICY, tier=tier, ceiling={})[0]
+    assert gate.status is GateStatus.INCONCLUSIVE
+    assert "measured on 100, and the same value on about 400 would pass" in gate.reason
+    above = finding.model_copy(update={"metrics": (area.model_copy(update={"value": 0.65}),)})
+    gate = judge_membership(above, policy=POLICY, tier=tier, ceiling={})[0]
+    assert "the value itself is not below it" in gate.reason
