@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from privacy.errors import InvalidParameter
 
@@ -64,25 +64,53 @@ def auc(scores: Floats, coins: Coins) -> float:
 def auc_interval(scores: Floats, coins: Coins, *, error: float) -> Interval:
     """Return the AUC with DeLong bounds; each side errs with probability about `error`.
 
-    DeLong, DeLong and Clarke-Pearson 1988, by placements. A perfect score has no variance there, so
-    the variance is kept at or above that of one misplaced pair of neighbours.
+    DeLong, DeLong and Clarke-Pearson 1988, by placements, on the logit scale (Pepe 2003) and with
+    Student's quantile (Welch 1947): without these the lower bound of an AUC of 0.85 fails twice as
+    often as it says. Near 0 and 1, where no variance is left, bounds are those of a share of members,
+    or of non-members, of which nobody was misplaced.
     """
     members = coins == 1
     inside, outside = scores[members], scores[~members]
     value = auc(scores, coins)
-    among_out = np.searchsorted(np.sort(outside), inside, side="left")
-    among_out = (among_out + np.searchsorted(np.sort(outside), inside, side="right")) / 2
-    among_in = np.searchsorted(np.sort(inside), outside, side="left")
-    among_in = (among_in + np.searchsorted(np.sort(inside), outside, side="right")) / 2
-    variance = _spread(among_out / len(outside)) + _spread(1 - among_in / len(inside))
-    sd = np.sqrt(max(variance, (0.5 / min(len(inside), len(outside))) ** 2))
-    reach = float(stats.norm.ppf(1 - error) * sd)
-    return Interval(value, max(0.0, value - reach), min(1.0, value + reach), len(scores))
+    of_members, of_others = _placements(inside, outside), _placements(outside, inside)
+    flawless = error ** (1 / min(len(inside), len(outside)))
+    low, high = flawless, 1 - flawless
+    if 0 < value < 1:
+        sd = np.sqrt(_spread(of_members) + _spread(of_others)) or _null_sd(inside, outside)
+        quantile = stats.t.ppf(1 - error, _degrees_of_freedom(of_members, of_others))
+        reach = quantile * sd / (value * (1 - value))
+        low = min(low, float(special.expit(special.logit(value) - reach)))
+        high = max(high, float(special.expit(special.logit(value) + reach)))
+    low, high = min(low, value), max(high, value)
+    return Interval(value, low, high, len(scores))
+
+
+def _placements(these: Floats, others: Floats) -> Floats:
+    """Return, for each of `these`, the share of `others` that lie below (ties count one half)."""
+    ordered = np.sort(others)
+    below = np.searchsorted(ordered, these, side="left")
+    up_to = np.searchsorted(ordered, these, side="right")
+    return np.asarray((below + up_to) / (2 * len(others)))
+
+
+def _null_sd(inside: Floats, outside: Floats) -> float:
+    """Return the standard deviation of an AUC where nothing leaks, for scores that are all equal."""
+    pairs = len(inside) * len(outside)
+    return float(np.sqrt((len(inside) + len(outside) + 1) / (12 * pairs)))
 
 
 def _spread(placements: Floats) -> float:
     """Return the variance of the mean of `placements`."""
     return float(np.var(placements, ddof=1) / len(placements)) if len(placements) > 1 else 0.25
+
+
+def _degrees_of_freedom(first: Floats, second: Floats) -> float:
+    """Return Welch's degrees of freedom of the sum of both variances; at least 1."""
+    parts = [(_spread(p), len(p) - 1) for p in (first, second)]
+    weight = sum(s**2 / max(1, n) for s, n in parts)
+    return (
+        max(1.0, sum(s for s, _ in parts) ** 2 / weight) if weight > 0 else max(1, len(first) - 1)
+    )
 
 
 @dataclass(frozen=True)
@@ -155,8 +183,9 @@ def cross_selected_auc(
 ) -> tuple[Interval, tuple[str, str]]:
     """Return the AUC of the strongest attack, chosen on one fold and measured on the other.
 
-    Both directions are averaged; the folds hold different persons, so their variances add. Choosing
-    elsewhere than measuring keeps the maximum over attacks from inflating the number.
+    Both directions are averaged; the folds hold different persons, so squared reaches add, each side
+    by itself (Zou and Donner 2008). Choosing elsewhere than measuring keeps the maximum over attacks
+    from inflating the number.
     """
     chosen: list[str] = []
     parts: list[Interval] = []
