@@ -163,6 +163,17 @@ def test_rates_follow_from_the_declared_count_alone(declared, reference, pool):
     assert rates.pool <= 0.2
 
 
+@pytest.mark.parametrize("declared", [300, 2500, 20_000])
+def test_the_pool_holds_about_two_thousand_persons_or_a_fifth(declared):
+    """False alarm 1e-6: the pool's share is of everybody, reference set included."""
+    arms = arms_of(people(declared), rates=inclusion.rates_for(declared))
+    pool = int(np.isin(arms, [Arm.AUDIT_IN, Arm.AUDIT_OUT]).sum())
+    chance = min(2000, 0.2 * declared) / declared
+    assert stats.binomtest(pool, declared, chance).pvalue > FALSE_ALARM
+    members = int((arms == Arm.AUDIT_IN).sum())
+    assert stats.binomtest(members, pool, 0.5).pvalue > FALSE_ALARM
+
+
 @pytest.mark.parametrize(
     ("reference", "pool"),
     [(-0.1, 0.2), (0.1, 1.2), (math.nan, 0.1), (0.1, math.nan), (1.0, 0.0), (0.6, 0.6)],
