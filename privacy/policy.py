@@ -64,6 +64,7 @@ class Grid(BaseModel):
     permutations: int = Field(ge=200)
     self_test_repeats: int = Field(ge=2)
     quick_repeats: int = Field(default=5, ge=2)
+    depth: Depth = Depth.QUICK
     reference_models: int = Field(default=0, ge=0, le=64)
 
 

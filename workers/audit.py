@@ -64,7 +64,7 @@ def run(context: JobContext) -> dict[str, object]:
             "policy_at_training": training.payload["policy_digest"],
         },
         problems=problems,
-        depth=Depth(job.payload.get("depth", Depth.QUICK)),
+        depth=Depth(job.payload.get("depth", context.application.policy.grid.depth)),
     )
     useful = measure_utility(
         evidence,

@@ -7,11 +7,12 @@ import jinja2
 
 from privacy.evidence import Evidence
 from privacy.policy import NEVER_A_PASS
-from privacy.report import Attack, AuditReport, Criterion, Gate
+from privacy.report import Attack, AuditReport, Criterion, Gate, GateStatus
 from privacy.statements import unit_word
 from workers.report import charts, pictures, words
 
 _HERE = Path(__file__).parent
+_GRAVITY = list(GateStatus)  # declared from the gravest on
 _NOT_FACTS = frozenset({"title", "labels", "pairs_are_apart"})
 
 
@@ -36,7 +37,9 @@ def render_report(
         headline=words.headline(report),
         tone=words.TONES[report.verdict],
         deciding=[
-            _row(g, report, label_names) for g in report.gates if g.status not in NEVER_A_PASS
+            _row(g, report, label_names)
+            for g in sorted(report.gates, key=lambda gate: _GRAVITY.index(gate.status))
+            if g.status not in NEVER_A_PASS
         ],
         silent=[_row(g, report, label_names) for g in report.gates if g.status in NEVER_A_PASS],
         criteria=[_criterion(criterion) for criterion in report.criteria],
