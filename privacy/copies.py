@@ -20,7 +20,8 @@ Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 Bools = NDArray[np.bool_]
 
-_RATIO_SPACES = ("pixels", "tiles", "moved", "columns", "embedding")
+_TABLE_SPACES = ("columns", "worst_column", "all_but_one")
+_RATIO_SPACES = ("pixels", "tiles", "moved", "embedding", *_TABLE_SPACES)
 _QUANTILES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 _CALIBRATED = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 DETECTORS = 3
@@ -270,18 +271,30 @@ class Detector:
         smallest = 1.0
         for name, threshold in self.thresholds.items():
             space = near[name]
-            below = space.ratio < threshold
-            # Exact copies are the third detector's; what shows nobody is near somebody by chance.
+            below, nearest = space.ratio < threshold, space.first
+            # Exact copies of pictures are the third detector's; what shows nobody is near somebody
+            # by chance. Rows of a table may be equal by nature: how often decides.
             changed = below & (verbatim.person == NO_MATCH)
-            inside = np.unique(space.first[changed & trained[space.first]])
-            outside = np.unique(space.first[changed & ~trained[space.first]])
+            twins = 0.0
+            if name in _TABLE_SPACES:
+                equal = verbatim.person >= 0  # rounding may call another row nearer than the same
+                changed, nearest = below | equal, np.where(equal, verbatim.person, nearest)
+                twins = self._natural_twins(verbatim)
+            inside = np.unique(nearest[changed & trained[nearest]])
+            outside = np.unique(nearest[changed & ~trained[nearest]])
             if len(inside) >= self.config.min_persons:
                 natural = self.sample_count * self.laws[name].natural_rate(threshold)
+                natural = max(natural, twins)
                 p_value = self._unexplained(len(inside), len(outside), natural)
                 smallest = min(smallest, p_value)
             named, controls = np.union1d(named, inside), np.union1d(controls, outside)
             flagged |= below & trained[space.first] & (verbatim.person != BLANK)
         return named, controls, flagged, min(1.0, smallest * max(1, len(self.thresholds)))
+
+    def _natural_twins(self, verbatim: Verbatim) -> float:
+        """Return how many samples equal rows of one unit by nature, by the pairs that were seen."""
+        seen = verbatim.natural_rate - 1.0 / max(1, len(self.population.records))
+        return self.sample_count * max(0.0, seen)
 
     def _verbatim(self, verbatim: Verbatim) -> tuple[Ints, Ints, float]:
         """Return trained-on and other persons copied exactly, and how likely chance does that."""

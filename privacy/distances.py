@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from privacy.errors import InvalidParameter
+from privacy.table_spaces import MOST_LEFT_OUT, all_but_one, scale_of, together, worst
 from privacy.tangents import ZOOMS, smoothed, tangent_parts, waves, zoomed
 
 Floats = NDArray[np.float32]
@@ -72,17 +73,18 @@ def image_spaces() -> tuple[Space, ...]:
     )
 
 
-def table_spaces(reference: NDArray[np.generic]) -> tuple[Space, ...]:
-    """Return the space for tables: Euclid after columns are scaled by `reference` rows."""
-    centre = reference.mean(axis=0)
-    scale = reference.std(axis=0)
-    scale = np.where(scale > 0, scale, 1.0)
-
-    def views(rows: NDArray[np.generic]) -> Iterator[list[Floats]]:
-        yield [_augment(((rows - centre) / scale).astype(np.float32), as_query=False)]
-        yield [_augment(((rows - centre) / scale).astype(np.float32), as_query=True)]
-
-    return (Space("columns", "Euclidean distance of scaled columns", views),)
+def table_spaces(
+    reference: NDArray[np.generic], known: NDArray[np.generic] | None = None
+) -> tuple[Space, ...]:
+    """Return the spaces for tables, scaled by `reference` rows; `known` rows tell which values occur."""
+    scale = scale_of(reference, reference if known is None else known)
+    spaces = [
+        Space("columns", "Euclidean distance of scaled columns", together(scale, _augment)),
+        Space("worst_column", "the least similar column", worst(scale, _augment)),
+    ]
+    if 2 < len(scale.supports) <= MOST_LEFT_OUT:
+        spaces.append(Space("all_but_one", "all columns but the worst", all_but_one(scale)))
+    return tuple(spaces)
 
 
 def pooling_matrix(size: int, cells: int, *, shift: float, flip: bool) -> Floats:

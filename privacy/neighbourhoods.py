@@ -153,7 +153,9 @@ def spaces_for(evidence: Evidence, population: Population) -> tuple[Space, ...]:
     reference = population.records_of(Arm.REFERENCE_A)
     if len(reference) < 20:
         reference = population.records_of(Arm.AUDIT_OUT, Arm.REFERENCE_A, Arm.REFERENCE_B)
-    return table_spaces(population.records[reference].astype(np.float64))
+    return table_spaces(
+        population.records[reference].astype(np.float64), population.records.astype(np.float64)
+    )
 
 
 def survey(evidence: Evidence, *, keep: Ints, population: Population, progress: Progress) -> Survey:

@@ -310,3 +310,26 @@ def test_the_verdict_on_copies_does_not_depend_on_how_persons_are_numbered():
     first, *_, one = inspected(leaky, np.random.default_rng(0))
     second, *_, two = inspected(renumbered, np.random.default_rng(0))
     assert set(order[one.original[first.copied]]) == set(two.original[second.copied])
+
+
+def test_three_exact_copies_of_rows_are_found_where_rows_are_never_equal_by_nature():
+    rng = np.random.default_rng(20)
+    arms = draw_arms(900, rng)
+    rows = rng.normal(size=(1700, 8)) @ rng.normal(size=(8, 8))
+    evidence = replace(
+        innocent(rng, persons=4, samples=4),
+        modality="table",
+        records=rows[:900],
+        labels=np.zeros(900, dtype=int),
+        persons=np.arange(900),
+        arms=arms,
+        folds=rng.integers(1, 3, 900),
+        excluded=np.zeros(900, dtype=bool),
+        samples=rows[900:],
+        sample_labels=np.zeros(800, dtype=int),
+    )
+    assert inspected(evidence, rng)[0].p_value > 0.01
+    copied = trained_rows(evidence)[:3]
+    copies, *_ = inspected(with_samples(evidence, evidence.records[copied]), rng)
+    assert copies.p_value < 0.01
+    assert set(copied.tolist()) <= set(copies.copied.tolist())

@@ -99,7 +99,7 @@ def test_block_size_changes_nothing(monkeypatch):
 def test_table_distance_is_euclid_of_scaled_columns():
     rng = np.random.default_rng(8)
     reference = rng.normal(size=(50, 3)) * [1, 10, 100]
-    (space,) = table_spaces(reference)
+    space, *_ = table_spaces(reference)
     queries, records = rng.normal(size=(4, 3)), rng.normal(size=(6, 3))
     scale = reference.std(axis=0)
     slow = np.linalg.norm((queries[:, None] - records) / scale, axis=2)
@@ -147,3 +147,29 @@ def test_tangent_distance_is_the_slow_distance_to_the_tangent_plane():
     along = [float(part[0] @ record) for part in parts[1:]]
     fast = np.sqrt(-2 * (float(parts[0][0] @ record) + 0.5 * sum(a**2 for a in along)))
     assert fast == pytest.approx(slow, rel=1e-3)
+
+
+def rows_with_few_values(count, rng):
+    """Return rows whose first two columns hold whole numbers up to 3 and the others anything."""
+    return np.hstack([rng.integers(0, 4, (count, 2)), rng.normal(size=(count, 3))])
+
+
+def test_noise_on_columns_with_few_values_hides_nothing_from_the_worst_column():
+    rng = np.random.default_rng(12)
+    records = rows_with_few_values(200, rng)
+    _, worst, _ = table_spaces(records[100:], records)
+    queries = records[:20].copy()
+    queries[:, :2] += rng.uniform(-0.4, 0.4, (20, 2))
+    found = searched(worst, queries, records, np.arange(200))
+    assert np.diag(found) == pytest.approx(0, abs=2e-3)
+
+
+def test_the_worst_column_and_all_but_one_are_slow_distances():
+    rng = np.random.default_rng(13)
+    records, queries = rng.normal(size=(30, 4)), rng.normal(size=(5, 4))
+    _, worst, all_but_one = table_spaces(records)
+    gaps = np.abs(queries[:, None] - records) / records.std(axis=0)
+    persons = np.arange(30)
+    assert searched(worst, queries, records, persons) == pytest.approx(gaps.max(axis=2), abs=2e-3)
+    slow = np.sqrt((gaps**2).sum(axis=2) - gaps.max(axis=2) ** 2)
+    assert searched(all_but_one, queries, records, persons) == pytest.approx(slow, abs=2e-3)
