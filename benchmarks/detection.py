@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def main(
         bench = _Bench(records, arm=arm, seed=seed)
         benchmark.attempt(
             f"ours on {records.name}",
-            lambda b=bench: _add(benchmark, b, _ours(b, repeats, innocents), "kaima"),  # type: ignore[misc]
+            partial(_add_ours, benchmark, bench, repeats, innocents),
         )
         benchmark.write(out)
         for tool in INSTALLS if peers == "all" else ():
@@ -111,7 +112,7 @@ def main(
                 continue
             done = benchmark.attempt(
                 f"{tool} on {records.name}",
-                lambda b=bench, t=tool: _add(benchmark, b, _peer(b, t, repeats), t),  # type: ignore[misc]
+                partial(_add_peer, benchmark, bench, repeats, tool),
             )
             if not done:
                 benchmark.results.append(_not_run(tool, bench, benchmark.failures[-1]["reason"]))
@@ -282,10 +283,18 @@ def _hand_over(bench: _Bench, folder: Path, repeats: int, *, short: bool) -> lis
     return cases
 
 
+def _add_ours(benchmark: Benchmark, bench: _Bench, repeats: int, innocents: int) -> None:
+    _add(benchmark, bench, _ours(bench, repeats, innocents), "kaima")
+
+
+def _add_peer(benchmark: Benchmark, bench: _Bench, repeats: int, tool: str) -> None:
+    _add(benchmark, bench, _peer(bench, tool, repeats), tool)
+
+
 def _add(benchmark: Benchmark, bench: _Bench, measured: _Measured, tool: str) -> None:
     groups: dict[tuple[str, float], list[bool]] = {}
-    for case, found in measured.flagged.items():
-        groups.setdefault((case.leak, case.fraction), []).append(bool(found))
+    for case, is_found in measured.flagged.items():
+        groups.setdefault((case.leak, case.fraction), []).append(bool(is_found))
     for (leak, fraction), found in groups.items():
         low, high = clopper_pearson(sum(found), len(found), error=_ERROR)
         benchmark.results.append(
@@ -343,7 +352,15 @@ def _about(tool: str, bench: _Bench) -> dict[str, Any]:
 
 
 def _not_run(tool: str, bench: _Bench, reason: str) -> dict[str, Any]:
-    missing = ("version", "leak", "fraction", "synthetic", "repeats", "flagged", "flag_rate")
+    missing: tuple[str, ...] = (
+        "version",
+        "leak",
+        "fraction",
+        "synthetic",
+        "repeats",
+        "flagged",
+        "flag_rate",
+    )
     missing += ("ci_low", "ci_high", "seconds_median", "peak_bytes")
     return _about(tool, bench) | dict.fromkeys(missing) | {"ran": False, "reason": reason}
 

@@ -180,7 +180,7 @@ def plant(
         tenth = max(1, split.member_units // 10)
         chosen = chosen[np.argsort(-_from_reference(records, split, chosen))][:tenth]
         chosen = rng.permutation(chosen)
-    values = records.values[chosen[:most]]
+    values: NDArray[np.generic] = records.values[chosen[:most]]
     if leak in {"jittered", "augmented"}:
         change = jitter if leak == "jittered" else augment
         values = change(values, records.modality, rng)
