@@ -120,7 +120,7 @@ def main(tool: str, folder: Path, target: Path) -> None:
                 for name in ("members", "holdout", "samples")
             )
         started = time.perf_counter()
-        values.append(run(frames))  # type: ignore[arg-type]
+        values.append(run(frames))
         seconds.append(time.perf_counter() - started)
     found = {
         "version": metadata.version(tool),
