@@ -57,7 +57,7 @@ class Copies:
 
     p_value: float
     p_arms: float | None
-    p_ratio: float
+    p_ratio: float | None
     p_verbatim: float
     copied: Ints  # trained-on persons that some sample copies
     flagged: Bools  # (samples,) copies of a trained-on person
@@ -225,7 +225,7 @@ class Detector:
         return Copies(
             p_value=min(1.0, DETECTORS * min(parts)),
             p_arms=p_arms,
-            p_ratio=p_ratio,
+            p_ratio=p_ratio if self.laws else None,
             p_verbatim=p_verbatim,
             copied=np.union1d(copied, twins),
             flagged=flagged | is_twin,
@@ -336,28 +336,36 @@ def copy_metrics(
     _, upper = clopper_pearson(flagged, samples, error=error)
     trained = int(population.trained.sum())
     clean = int((population.trained & ~population.excluded).sum())
-    reason = None
+    no_arms = no_ratio = None
     if copies.p_arms is None:
-        reason = (
+        no_arms = (
             f"the exact test needs {MIN_ARM} trained-on and {MIN_ARM} held-out units; "
             f"there are {clean} and {int(population.held_out.sum())}"
         )
+    if copies.p_ratio is None:
+        no_ratio = (
+            "nearness of single samples was not measured: real records are too few, or too often "
+            "equally near to several others, to say how near is near"
+        )
+    why = "; ".join(reason for reason in (no_arms, no_ratio) if reason) or None
+    missing = {"arms": no_arms, "ratio": no_ratio, "verbatim": None}
     return (
         Metric(
             name="p_value",
             value=copies.p_value,  # a detector that is missing never hides one that fired
             direction="lower_is_riskier",
             n=trained,
-            reason=reason,
+            reason=why,
         ),
         Metric(
             name="copy_rate",
-            value=flagged / max(1, samples),
-            ci_low=0.0,
-            ci_high=upper,
+            value=None if no_ratio else flagged / max(1, samples),
+            ci_low=None if no_ratio else 0.0,
+            ci_high=None if no_ratio else upper,
             confidence=1 - error,
             unit="share of samples",
             n=samples,
+            reason=no_ratio,
         ),
         Metric(
             name="copied_units",
@@ -378,7 +386,7 @@ def copy_metrics(
                 name=f"p_{name}",
                 value=value,
                 direction="context",
-                reason=reason if value is None else None,
+                reason=missing[name],
             )
             for name, value in (
                 ("arms", copies.p_arms),
