@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.evidence import Finding, Metric
+from privacy.families import family_of
 from privacy.membership import Pool, Settings
 from privacy.neighbourhoods import Population, Survey
 from privacy.statistics import cross_selected_auc, max_statistic_test
@@ -19,7 +20,10 @@ Mask = NDArray[np.bool_]
 
 MIN_PER_ARM = 100
 """Members and non-members that a label needs, for an interval that says something."""
-_MIN_PER_CELL = 20
+UNUSUAL_PER_ARM = 50
+"""The same for the most unusual tenth: fewer, and chance alone could fail a release."""
+_MIN_PER_CELL = {MIN_PER_ARM: 20, UNUSUAL_PER_ARM: 10}
+UNUSUAL = "unusual"
 P_VALUE = "group_leak_p_value"
 
 
@@ -33,29 +37,33 @@ def with_groups(
     rng: np.random.Generator,
     unusual: Mask | None = None,
 ) -> Finding:
-    """Return the finding with `auc_label_N` for each label and `group_leak_p_value` added.
+    """Return the finding with `auc_label_N`, `auc_unusual` and `group_leak_p_value` added.
 
     A person belongs to every label that one of their records has. Nothing is added where nothing was
-    measured at all. Labels with too few persons are named with a reason instead of a number.
+    measured at all. Groups with too few persons are named with a reason instead of a number; the others
+    share the error of an interval.
     """
-    complete = {name: v for name, v in scores.items() if np.isfinite(v).all()}
-    if not complete or pool.too_small():
+    attacks = family_of(scores).attacks
+    if not attacks or pool.too_small():
         return finding
     labels = {f"label_{label}": mask for label, mask in _labels(population, pool).items()}
     if len(labels) < 2:
         labels = {}
-    judged = {name: mask for name, mask in labels.items() if not _too_few(pool, mask)}
+    rare = {} if unusual is None or not unusual.any() else {UNUSUAL: unusual}
+    named = labels | rare
+    too_few = {
+        name: _too_few(pool, mask, needed=UNUSUAL_PER_ARM if name in rare else MIN_PER_ARM)
+        for name, mask in named.items()
+    }
+    judged = {name: mask for name, mask in named.items() if not too_few[name]}
     metrics = [
-        _area(name, mask, complete, pool, error=settings.bound_error / len(judged))
+        _area(name, mask, attacks, pool, error=settings.bound_error / len(judged))
         if name in judged
-        else Metric(
-            name=f"auc_{name}", value=None, direction="context", reason=_too_few(pool, mask)
-        )
-        for name, mask in labels.items()
+        else Metric(name=f"auc_{name}", value=None, direction="context", reason=too_few[name])
+        for name, mask in named.items()
     ]
-    groups = judged | ({} if unusual is None or not unusual.any() else {"unusual": unusual})
-    if groups:
-        metrics.append(_joint_test(complete, pool, groups, settings=settings, rng=rng))
+    if groups := judged | rare:
+        metrics.append(_joint_test(attacks, pool, groups, settings=settings, rng=rng))
     return finding.model_copy(update={"metrics": (*finding.metrics, *metrics)})
 
 
@@ -81,16 +89,16 @@ def _labels(population: Population, pool: Pool) -> dict[int, Mask]:
     return masks
 
 
-def _too_few(pool: Pool, mask: Mask) -> str | None:
+def _too_few(pool: Pool, mask: Mask, *, needed: int) -> str | None:
     arms = [int((mask & (pool.coins == coin)).sum()) for coin in (0, 1)]
     cells = [
         int((mask & (pool.coins == coin) & (pool.folds == fold)).sum())
         for coin in (0, 1)
         for fold in (1, 2)
     ]
-    if min(arms) >= MIN_PER_ARM and min(cells) >= _MIN_PER_CELL:
+    if min(arms) >= needed and min(cells) >= _MIN_PER_CELL[needed]:
         return None
-    return f"{arms[1]} members and {arms[0]} non-members; {MIN_PER_ARM} of each are needed"
+    return f"{arms[1]} members and {arms[0]} non-members; {needed} of each are needed"
 
 
 def _area(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from privacy.epsilon_findings import epsilon_finding, not_bounded
 from privacy.evidence import Arm, Finding, Metric
+from privacy.families import Family, family_of
 from privacy.neighbourhoods import Population, Survey
 from privacy.power import detectable_auc, detectable_rate
 from privacy.statistics import (
@@ -135,23 +136,22 @@ def measure(
     *,
     settings: Settings,
     rng: np.random.Generator,
-    unusual: NDArray[np.bool_] | None = None,
 ) -> Finding:
     """Return AUC, TPR at each declared FPR, leak test and epsilon bound for the declared attacks.
 
-    `unusual` marks the most atypical tenth of the pool, reported for context.
+    Every attack counts in both directions (`privacy.families`).
     """
-    complete = {name: v for name, v in scores.items() if np.isfinite(v).all()}
-    missing = sorted(set(scores) - set(complete))
+    family = family_of(scores)
+    attacks = family.attacks
     reason = pool.too_small()
-    if not complete:
-        reason = reason or "no attack has a score for every unit of the audit pool"
+    if not attacks:
+        reason = reason or "no attack has scores that differ, for every unit of the audit pool"
     if reason:
-        return _not_measured(audit, reason, settings, missing)
-    ranked = {name: untied(values, rng) for name, values in complete.items()}
-    area, chosen = cross_selected_auc(complete, pool.coins, pool.folds, error=settings.bound_error)
+        return _not_measured(audit, reason, settings, family)
+    ranked = {name: untied(values, rng) for name, values in attacks.items()}
+    area, chosen = cross_selected_auc(attacks, pool.coins, pool.folds, error=settings.bound_error)
     coin_pool = pool.coin_pool
-    in_pool = {name: values[pool.tossed] for name, values in complete.items()}
+    in_pool = {name: values[pool.tossed] for name, values in attacks.items()}
     p_value = max_statistic_test(
         in_pool, coin_pool.coins, coin_pool.strata, repeats=settings.permutations, rng=rng
     )
@@ -172,7 +172,7 @@ def measure(
         ),
         *epsilon.metrics,
         _detectable_auc(pool, settings.bound_error),
-        *_unusual_metric(complete, chosen[0], pool, unusual, settings.bound_error),
+        *family.metrics,
         *(
             _metric(
                 f"auc_{name}",
@@ -181,23 +181,27 @@ def measure(
                 baseline=0.5,
                 direction="context",
             )
-            for name, values in complete.items()
+            for name, values in family.declared.items()
         ),
     ]
     details: dict[str, object] = {
-        "attacks": sorted(complete),
-        "attacks_without_scores": missing,
+        "attacks": sorted(family.declared),
+        "attacks_without_scores": sorted(family.idle),
         "chosen_on_fold": {"1": chosen[0], "2": chosen[1]},
         **epsilon.details,
         "members": int(pool.coins.sum()),
         "non_members": int((1 - pool.coins).sum()),
         "detectable_tpr": _detectable_tpr(pool, settings),
-        "roc": {name: _roc(values, pool.coins) for name, values in complete.items()},
+        "roc": {
+            name: _roc(values, pool.coins)
+            for name, values in attacks.items()
+            if name in family.declared or name in chosen
+        },
     }
     return Finding(audit=audit, metrics=tuple(metrics), details=details)
 
 
-def _not_measured(audit: str, reason: str, settings: Settings, missing: list[str]) -> Finding:
+def _not_measured(audit: str, reason: str, settings: Settings, family: Family) -> Finding:
     names = ["auc", *(f"tpr_at_{fpr:g}" for fpr in settings.fpr), "leak_p_value"]
     metrics = [Metric(name=name, value=None, reason=reason) for name in names]
     return Finding(
@@ -206,8 +210,9 @@ def _not_measured(audit: str, reason: str, settings: Settings, missing: list[str
             *metrics,
             *not_bounded(reason).metrics,
             Metric(name=DETECTABLE_AUC, value=None, direction="context", reason=reason),
+            *family.metrics,
         ),
-        details={"attacks": [], "attacks_without_scores": missing},
+        details={"attacks": [], "attacks_without_scores": sorted(family.idle)},
     )
 
 
@@ -287,24 +292,6 @@ def _fold_one_tpr(
     here = folds == 1
     threshold = cautious_threshold(scores[here & (coins == 0)], fpr)
     return float((scores[here & (coins == 1)] >= threshold).mean())
-
-
-def _unusual_metric(
-    scores: Mapping[str, Floats],
-    attack: str,
-    pool: Pool,
-    unusual: NDArray[np.bool_] | None,
-    error: float,
-) -> list[Metric]:
-    if unusual is None:
-        return []
-    coins = pool.coins[unusual]
-    if min(int(coins.sum()), int((1 - coins).sum())) < 10:
-        return [
-            Metric(name="auc_unusual", value=None, reason="fewer than 10 unusual units per arm")
-        ]
-    interval = auc_interval(scores[attack][unusual], coins, error=error)
-    return [_metric("auc_unusual", interval, error, baseline=0.5, direction="context")]
 
 
 def _roc(scores: Floats, coins: NDArray[np.integer]) -> dict[str, list[float]]:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from privacy.errors import InvalidParameter
 from privacy.evidence import Finding, Metric
+from privacy.families import NOT_COMPUTED
 from privacy.report import DetectionLimit, Gate, GateStatus, SpecimenResult, Verdict
 from privacy.statistics import held_out_needed
 
@@ -239,7 +240,7 @@ def judge_membership(
         metric = metric.model_copy(
             update={"reason": f"too few held out; about {needed} units are needed"}
         )
-    return gate, _below(
+    recognised = _below(
         metric,
         tier.tpr_at(fpr),
         name=f"{finding.audit}_tpr",
@@ -247,6 +248,15 @@ def judge_membership(
         title=f"Members recognised when {fpr:.0%} of non-members are accused wrongly",
         ceiling=ceiling.get(f"tpr_at_{fpr:g}"),
     )
+    return _complete(gate, finding), _complete(recognised, finding)
+
+
+def _complete(gate: Gate, finding: Finding) -> Gate:
+    """Return the gate, undecided instead of passed where a declared attack was not computed."""
+    idle = finding.metric(NOT_COMPUTED)
+    if not idle.value or gate.status not in (GateStatus.PASS, GateStatus.PROVEN):
+        return gate
+    return gate.model_copy(update={"status": GateStatus.INCONCLUSIVE, "reason": idle.reason})
 
 
 def judge_epsilon(

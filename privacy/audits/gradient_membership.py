@@ -70,7 +70,7 @@ def run(
     judged = fold_two(pool, rng)
     unusual = unusual_tenth(survey, judged)
     scores = learned_scores(features, pool, ridge=config.ridge)
-    finding = measure(AUDIT, scores, judged, settings=settings, rng=rng, unusual=unusual)
+    finding = measure(AUDIT, scores, judged, settings=settings, rng=rng)
     details = finding.details | {"features": features.shape[1], "learned_on": _learnt_from(pool)}
     return with_groups(
         finding.model_copy(update={"details": details}),

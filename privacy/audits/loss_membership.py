@@ -56,7 +56,7 @@ def run(
         for name, values in sorted(evidence.record_scores.items())
     }
     unusual = unusual_tenth(survey, pool)
-    finding = measure("loss_membership", scores, pool, settings=settings, rng=rng, unusual=unusual)
+    finding = measure("loss_membership", scores, pool, settings=settings, rng=rng)
     return with_groups(
         finding, scores, pool, population=population, settings=settings, rng=rng, unusual=unusual
     )
