@@ -117,10 +117,12 @@ class Bench:
         self._evidence = evidence
         self._survey = survey
         self._materials = materials
-        self._unique = unique
         self._natural_rate = natural_rate
         self._rng = rng
         self.population = survey.population.without(materials.base_persons)
+        # Who lent the records around planted copies is not there to be copied as well.
+        present = self.population.present
+        self._unique = {record: person for record, person in unique.items() if present[person]}
         self._base = self._near(self._kept(materials.base))
         self._built: dict[str, Planted] = {}
 
