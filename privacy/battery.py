@@ -32,10 +32,10 @@ from privacy.policy import (
     judge_self_test,
     verdict_of,
 )
-from privacy.report import Attack, AuditReport, Gate, SpecimenResult
+from privacy.report import Attack, AuditReport, Gate, SpecimenResult, Verdict
 from privacy.self_test import Examination, Terms, examine
 from privacy.specimens import Materials, choose_materials
-from privacy.statements import disclaimers, in_units, not_tested
+from privacy.statements import conditions, disclaimers, in_units, not_tested
 
 Progress = Callable[[str, int, int], None]
 
@@ -71,6 +71,7 @@ class Order:
     provenance: Mapping[str, str]
     problems: Sequence[str]
     depth: Depth = Depth.QUICK
+    seed: int | None = None
 
 
 def run(
@@ -132,7 +133,8 @@ def _report(
     ceiling = ceilings(curve, policy.grid.fpr)
     claimed = claimed_epsilon(evidence)
     bound, certifiable, why_none = epsilon_of(findings)
-    gates = _audit_gates(findings, examined, terms, ceiling)
+    # A number that somebody states proves nothing by itself: only mechanisms on record do.
+    gates = _audit_gates(findings, examined, terms, ceiling if evidence.mechanisms else {})
     judged = [n for n in findings if n in policy.audits.gating]
     by_audit = {n: verdict_of([g for g in gates if g.audit == n]) for n in judged}
     gates += judge_epsilon(
@@ -144,6 +146,8 @@ def _report(
     )
     gates.append(judge_self_test(examined.results, examined.reason))
     verdict, sentence = decide(gates, order.problems)
+    if verdict is not Verdict.INVALID:
+        sentence = " ".join([sentence, *conditions(evidence)])
     listed = attacks(audits, evidence, policy, ran=findings, depth=order.depth)
     return AuditReport(
         modality=evidence.modality,
@@ -153,6 +157,7 @@ def _report(
         policy_digest=policy.digest,
         depth=order.depth.value,
         attempt=order.attempt,
+        seed=order.seed,
         verdict=verdict,
         verdict_reason=sentence,
         verdicts=by_audit,
@@ -163,7 +168,7 @@ def _report(
         leaky_specimen=examined.results[0] if examined.results else None,
         limit_of_detection=examined.limits,
         epsilon_claimed=claimed,
-        delta=evidence.target.delta if evidence.target else None,
+        delta=None if claimed is None else terms.settings.delta,
         epsilon_lower_bound=bound,
         epsilon_max_certifiable=certifiable,
         epsilon_reason=why_none,
@@ -178,7 +183,7 @@ def _report(
         attacks=listed,
         criteria=criteria(listed, gates, unit=evidence.unit),
         not_tested=not_tested(evidence, listed),
-        disclaimers=disclaimers(evidence),
+        disclaimers=disclaimers(evidence, attempt=order.attempt, seed=order.seed),
     )
 
 
@@ -210,7 +215,7 @@ def passed_self_test(results: Sequence[SpecimenResult]) -> bool | None:
 
 
 def check_shapes(evidence: Evidence) -> None:
-    """Refuse evidence whose arrays disagree."""
+    """Refuse evidence whose arrays disagree, or hold what is no number."""
     records, samples, persons = len(evidence.records), len(evidence.samples), len(evidence.arms)
     wrong = [
         name
@@ -235,6 +240,13 @@ def check_shapes(evidence: Evidence) -> None:
             f"The evidence was refused: records of shape {evidence.records.shape[1:]}, samples of "
             f"shape {evidence.samples.shape[1:]}. They must be of one size."
         )
+    for name, array in (("records", evidence.records), ("samples", evidence.samples)):
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise EvidenceMissing(
+                f"The evidence was refused: {int((~np.isfinite(array)).sum())} values of the {name} "
+                "are no finite numbers, and no distance to them is defined. Fill them in or leave "
+                "such records out."
+            )
 
 
 def wanted(
@@ -333,11 +345,10 @@ def believable(finding: Finding, evidence: Evidence) -> Finding:
 
 def claimed_epsilon(evidence: Evidence) -> float | None:
     """Return epsilon at the target's delta, derived from mechanisms where they are given."""
-    if evidence.target is None:
-        return None
     if evidence.mechanisms:
-        return accounting.epsilon(evidence.mechanisms, evidence.target.delta)
-    return evidence.target.epsilon
+        delta = evidence.target.delta if evidence.target else _DEFAULT_DELTA
+        return accounting.epsilon(evidence.mechanisms, delta)
+    return evidence.target.epsilon if evidence.target else None
 
 
 def epsilon_of(findings: Mapping[str, Finding]) -> tuple[float | None, float | None, str | None]:

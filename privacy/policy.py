@@ -209,7 +209,7 @@ def _detection_gate(limit: DetectionLimit, finding: Finding, tier: Tier) -> Gate
         tolerance=tier.limit_of_detection,
         reason=limit.reason
         or f"share of trained-on units whose copies, {limit.changes or 'planted among the samples'}, "
-        "are flagged in 95 % of tries",
+        f"are flagged in {limit.tries}",
     )
 
 
@@ -281,7 +281,7 @@ def judge_epsilon(
                 value=lower_bound,
                 bound=None,
                 tolerance=None,
-                reason="no epsilon is claimed",
+                reason="no claim was given, so none was tested",
             ),
         )
     fits = claimed <= tier.epsilon
@@ -305,7 +305,7 @@ def judge_epsilon(
             value=claimed,
             bound=claimed,
             tolerance=tier.epsilon,
-            reason="epsilon of this candidate, derived from its mechanisms",
+            reason="epsilon of this candidate, derived from its mechanisms where they are on record",
         ),
         Gate(
             name="epsilon_refuted",
@@ -377,7 +377,7 @@ def decide(gates: Sequence[Gate], problems: Sequence[str]) -> tuple[Verdict, str
     if verdict is Verdict.PASS_PROVEN:
         return (
             verdict,
-            "Every attack stayed below tolerance, and the claimed epsilon itself proves it.",
+            "Every attack stayed below tolerance, and the mechanisms on record prove it by themselves.",
         )
     return verdict, (
         "Every attack listed here stayed below tolerance. That is evidence about these attacks, "
@@ -432,7 +432,7 @@ def _below(
     if proven and metric.value is not None and status is not GateStatus.FAIL:
         status = GateStatus.PROVEN
     why = (
-        "the claimed epsilon alone keeps this below tolerance"
+        "the mechanisms on record alone keep this below tolerance"
         if proven
         else ("passes where the upper confidence bound is below the tolerance")
     )

@@ -82,8 +82,9 @@ class SpecimenResult(BaseModel):
 class DetectionLimit(BaseModel):
     """The smallest share of trained-on units whose copies the near-copy audit finds.
 
-    `fraction` is the smallest tried share that was flagged in at least 95 % of repeats, at this
-    share and every larger one; None needs a `reason`. `rates` are flagged shares, one per fraction;
+    `fraction` is the smallest tried share that was flagged in at least 95 % of repeats (of five:
+    in all of them), at this share and every larger one; None needs a `reason`. A handful of repeats
+    is a check and no bound with a confidence: `tries` says how many there were. `rates` are flagged shares, one per fraction;
     a fraction is copies planted over all trained-on units. `changes` says what was done to copies.
     """
 
@@ -95,6 +96,13 @@ class DetectionLimit(BaseModel):
     repeats: int = 0
     changes: str = ""
     reason: str | None = None
+
+    @property
+    def tries(self) -> str:
+        """Return how often copies were found at `fraction`, as "5 of 5 tries"."""
+        rates = dict(zip(self.fractions, self.rates, strict=True))
+        rate = rates.get(self.fraction, 0.0) if self.fraction is not None else 0.0
+        return f"{round(rate * self.repeats)} of {self.repeats} tries"
 
 
 class Attack(BaseModel):
@@ -138,6 +146,10 @@ class AuditReport(Document):
     )
     attempt: int = Field(
         ge=1, description="how often this candidate was audited, this one included"
+    )
+    seed: int | None = Field(
+        default=None,
+        description="what folds, specimens and shuffles were drawn from, where the caller chose it",
     )
     verdict: Verdict
     verdict_reason: str

@@ -64,16 +64,51 @@ def not_tested(evidence: Evidence, attacks: Sequence[Attack]) -> tuple[str, ...]
     return tuple(out)
 
 
-def disclaimers(evidence: Evidence) -> tuple[str, ...]:
-    """Return what a reader must know before using a number of this report."""
+_NO_CLAIM = "No claim was given, so none was tested."
+_NO_CLAIM_MEANS = (
+    f"{_NO_CLAIM} The tier's limit on epsilon was not applied: a pass without a claim speaks of the "
+    "attacks listed here alone, and is not that of a differentially private release."
+)
+_DRAWN_ALIKE = "It holds only if members and non-members were drawn alike, which nobody states (split unknown)."
+_ONLY_STATED = "A claim without the mechanisms behind it was tested as it was stated; it proves nothing by itself."
+
+
+def conditions(evidence: Evidence) -> tuple[str, ...]:
+    """Return what a verdict on this evidence depends on, said beside the verdict itself."""
+    claimed = evidence.target is not None or bool(evidence.mechanisms)
+    unknown = evidence.split is SplitOrigin.UNKNOWN
+    return (*(() if claimed else (_NO_CLAIM,)), *((_DRAWN_ALIKE,) if unknown else ()))
+
+
+def disclaimers(evidence: Evidence, *, attempt: int, seed: int | None) -> tuple[str, ...]:
+    """Return what a reader must know before using a number of this report.
+
+    `seed` is None where the caller could not choose it.
+    """
     word = unit_word(evidence.unit)
     origin = _WITHOUT_COINS.get(evidence.split)
     return (
         *([origin.format(unit=word)] if origin else []),
+        *_of_claims(evidence),
+        *(() if seed is None else (_counted(attempt, seed),)),
         "This report is computed from private records and is not differentially private: it stays inside.",
         f"Every number is per {word}, and about the attacks named here; a stronger one may exist.",
         "Lower bounds on epsilon from one run are loose: compare them with the most that could be certified.",
         "A pass means that upper confidence bounds stayed below tolerances fixed beforehand.",
         "It does not mean that nothing leaks: differential privacy permits some leakage, up to epsilon.",
         "Choosing between candidates by their verdicts uses evidence that epsilon does not cover.",
+    )
+
+
+def _of_claims(evidence: Evidence) -> tuple[str, ...]:
+    if evidence.mechanisms:
+        return ()
+    return (_NO_CLAIM_MEANS,) if evidence.target is None else (_ONLY_STATED,)
+
+
+def _counted(attempt: int, seed: int) -> str:
+    return (
+        f"Attempt {attempt} with seed {seed}, as whoever asked for this audit states; nobody else "
+        "counted. Retries must be counted: another seed, split or depth, or a changed release, is a "
+        "further attempt, and bounds hold over all attempts only if each is audited as such."
     )

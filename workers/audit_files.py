@@ -161,9 +161,17 @@ def write_private(path: Path, text: str) -> None:
     "--report", "report_path", type=click.Path(dir_okay=False, path_type=Path), required=True
 )
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--attempt", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 def main(
-    *, report_path: Path, json_path: Path | None, tier: str, depth: str, seed: int, **given: Any
+    *,
+    report_path: Path,
+    json_path: Path | None,
+    tier: str,
+    depth: str,
+    attempt: int,
+    seed: int,
+    **given: Any,
 ) -> None:
     """Audit SYNTHETIC against records that it was made from and records that it was not."""
     rng = np.random.default_rng(seed)
@@ -173,7 +181,9 @@ def main(
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             check_writable(path)
-    report = run_with_bar(evidence, tier=tier, depth=Depth(depth), rng=rng)
+    report = run_with_bar(
+        evidence, tier=tier, depth=Depth(depth), attempt=attempt, seed=seed, rng=rng
+    )
     report = report.model_copy(update={"disclaimers": (*notes, *report.disclaimers)})
     context: dict[str, object] = {"title": "Audit of files", "tier": tier}
     write_private(report_path, render_report(report, evidence=evidence, context=context))
@@ -259,7 +269,13 @@ def _end(sentence: str, code: int) -> NoReturn:
 
 
 def run_with_bar(
-    evidence: Evidence, *, tier: str, depth: Depth, rng: np.random.Generator
+    evidence: Evidence,
+    *,
+    tier: str,
+    depth: Depth,
+    attempt: int,
+    seed: int,
+    rng: np.random.Generator,
 ) -> AuditReport:
     """Run the battery and show how far it is."""
     policy = load_policy(None)
@@ -276,7 +292,14 @@ def run_with_bar(
             bar.update(task, description=stage, completed=step, total=total)
 
         return run_battery(
-            evidence, policy=policy, tier=tier, attempt=1, rng=rng, progress=show, depth=depth
+            evidence,
+            policy=policy,
+            tier=tier,
+            attempt=attempt,
+            rng=rng,
+            progress=show,
+            depth=depth,
+            seed=seed,
         )
 
 

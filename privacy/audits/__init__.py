@@ -45,17 +45,19 @@ def run_battery(  # noqa: PLR0913 - everything that may be asked for
     provenance: Mapping[str, str] | None = None,
     problems: tuple[str, ...] = (),
     depth: Depth = Depth.QUICK,
+    seed: int | None = None,
 ) -> AuditReport:
     """Run every audit that the evidence allows, and the self-test, on one candidate.
 
     `attempt` counts audits of the same candidate data from 1; `progress` gets a sentence, work
     done and total (always 1000). `provenance` names digests that the report is about. `problems`
     are sentences about broken provenance found by the caller; any makes the verdict INVALID.
-    `depth` leaves out what takes long, or not.
+    `depth` leaves out what takes long, or not. `seed` is what `rng` was made from, where whoever
+    asks chose it: the report then says so.
 
     Raises: EvidenceMissing where arrays disagree; InvalidParameter for an unknown tier.
     """
-    order = battery.Order(policy, tier, attempt, provenance or {}, problems, depth)
+    order = battery.Order(policy, tier, attempt, provenance or {}, problems, depth, seed)
     modules = {name: load(name) for name in available()}
     return battery.run(modules, evidence, order=order, rng=rng, progress=progress)
 
@@ -70,6 +72,7 @@ def audit(  # noqa: PLR0913 - everything that may be said of a release
     target: PrivacyTarget | None = None,
     tier: str = "registered",
     depth: Depth | str = Depth.QUICK,
+    attempt: int = 1,
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> AuditReport:
@@ -80,7 +83,9 @@ def audit(  # noqa: PLR0913 - everything that may be said of a release
     also holds persons, labels and the generator's own scores. `split` says how members were told
     from non-members ("coins", "random" or "unknown"): what the report can claim depends on it.
     `target` is the guarantee that the release claims, if it claims one. `depth` is "quick" or "full".
-    `seed` draws folds, specimens and permutations.
+    `attempt` counts the audits of this release and of what it was chosen from; later ones have stricter
+    upper bounds. Retries must be counted, also those with another `seed`, which draws folds, specimens
+    and permutations; the report names both. Without a `target` no claim is tested, and it says so.
 
     Raises: InvalidParameter or EvidenceMissing, naming what was refused.
     """
@@ -99,10 +104,11 @@ def audit(  # noqa: PLR0913 - everything that may be said of a release
         evidence,
         policy=load_policy(),
         tier=tier,
-        attempt=1,
+        attempt=attempt,
         rng=rng,
         progress=progress,
         depth=how_much,
+        seed=seed,
     )
 
 

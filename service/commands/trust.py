@@ -82,6 +82,9 @@ def trust(session: Session, fingerprint: str) -> None:
 @click.option("--shared-ids", is_flag=True, help="One id in two sets is one person.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), required=True)
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--attempt", type=click.IntRange(min=1), help="1 by default; every retry must be counted."
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Of folds, specimens and permutations.")
 def audit(out: Path | None, *, shared_ids: bool, **given: Path | str | float | None) -> None:
     """Audit synthetic records against members and a holdout, on this machine.

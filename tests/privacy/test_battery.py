@@ -7,8 +7,8 @@ import pytest
 
 from privacy.audits import run_battery
 from privacy.errors import EvidenceMissing
-from privacy.evidence import Arm, Evidence
-from privacy.mechanisms import UnitOfPrivacy
+from privacy.evidence import Arm, Evidence, SplitOrigin
+from privacy.mechanisms import GaussianMechanism, PrivacyTarget, UnitOfPrivacy
 from privacy.policy import load_policy
 from privacy.report import AuditReport, GateStatus, Verdict
 from tests.privacy.audit_material import innocent, one_record_each, quick, with_samples
@@ -159,11 +159,34 @@ def test_uneven_arms_get_no_epsilon_bound_because_no_fair_coin_made_them(small):
 
 
 def test_without_a_claim_there_is_no_ceiling_and_nothing_is_proven(small):
-    bare = replace(small, target=None, mechanisms=())
-    report = audited(bare, np.random.default_rng(8))
+    bare = replace(small, target=None, mechanisms=(), split=SplitOrigin.UNKNOWN)
+    report = audited(bare, np.random.default_rng(8), attempt=2, seed=8)
     assert report.epsilon_claimed is None
     assert report.ceiling == {}
     assert report.verdict is not Verdict.PASS_PROVEN
+    assert "No claim was given, so none was tested" in report.verdict_reason
+    assert "drawn alike, which nobody states" in report.verdict_reason
+    assert any("limit on epsilon was not applied" in line for line in report.disclaimers)
+    # The caller chose attempt and seed, so that the report names both and what they mean.
+    assert (report.attempt, report.seed) == (2, 8)
+    assert any("Attempt 2 with seed 8" in line for line in report.disclaimers)
+
+
+def auc_status(report):
+    return next(gate.status for gate in report.gates if gate.name == "sample_membership_auc")
+
+
+def test_a_stated_epsilon_proves_nothing_where_mechanisms_on_record_do(small):
+    strong = GaussianMechanism(stage="statistics", noise_multiplier=40.0)
+    recorded = replace(small, mechanisms=(strong,), target=None)
+    report = audited(recorded, np.random.default_rng(9))
+    assert report.epsilon_claimed == pytest.approx(0.09, abs=0.05)  # known without a target
+    assert auc_status(report) is GateStatus.PROVEN
+    stated = PrivacyTarget(epsilon=report.epsilon_claimed, delta=1e-5)
+    report = audited(replace(small, mechanisms=(), target=stated), np.random.default_rng(9))
+    assert report.ceiling["auc"] < POLICY.tier("registered").auc
+    assert auc_status(report) is not GateStatus.PROVEN
+    assert any("proves nothing by itself" in line for line in report.disclaimers)
 
 
 def test_record_unit_reports_speak_of_images():
@@ -180,6 +203,8 @@ def test_record_unit_reports_speak_of_images():
         ({"samples": np.zeros((400, 8, 8), dtype=np.uint8)}, "one size"),
         ({"samples": np.zeros((0, 32, 32), dtype=np.uint8), "sample_labels": []}, "0 samples"),
         ({"record_scores": {"loss": np.zeros(3)}}, "record_scores"),
+        ({"samples": np.full((400, 32, 32), np.nan)}, "values of the samples"),
+        ({"records": np.full((1000, 32, 32), np.inf)}, "values of the records"),
     ],
 )
 def test_evidence_that_does_not_fit_together_is_refused(small, changes, word):

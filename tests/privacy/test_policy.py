@@ -126,6 +126,16 @@ def test_a_limit_of_detection_above_tolerance_is_no_pass():
     assert [g.status for g in gates[2:4]] == [GateStatus.INCONCLUSIVE] * 2
 
 
+def test_a_limit_of_detection_says_how_many_tries_it_rests_on():
+    limit = DetectionLimit(
+        leak="verbatim", fraction=0.005, fractions=(0.002, 0.005), rates=(0.6, 1.0), repeats=5
+    )
+    gate_ = judge_near_copies(copies(), [limit], policy=POLICY, tier=TIER)[2]
+    assert gate_.status is GateStatus.PASS
+    assert "flagged in 5 of 5 tries" in gate_.reason
+    assert "95 %" not in gate_.reason
+
+
 def test_a_detector_that_could_not_run_doubts_a_pass_and_never_hides_a_finding():
     p_value = Metric(name="p_value", value=1e-9, reason="fewer than 20 held out")
     rate = Metric(name="copy_rate", value=0.0, ci_low=0.0, ci_high=0.0005)
@@ -193,6 +203,7 @@ def test_a_claim_above_the_tier_or_below_the_evidence_fails():
     assert within.status is GateStatus.FAIL
     (asked,) = judge_epsilon(lower_bound=1.0, claimed=None, tier=TIER, reason=None)
     assert asked.status is GateStatus.NOT_APPLICABLE
+    assert asked.reason == "no claim was given, so none was tested"
     *_, unknown = judge_epsilon(lower_bound=None, claimed=1.0, tier=TIER, reason="few")
     assert unknown.status is GateStatus.INCONCLUSIVE
 

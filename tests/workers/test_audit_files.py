@@ -185,9 +185,11 @@ def audit(folder, synthetic: np.ndarray, **more: str) -> subprocess.CompletedPro
 
 def test_copies_of_members_fail_with_exit_code_1_and_a_report_for_its_owner_only(tmp_path):
     copies = np.concatenate([pictures(600, seed=1)[:200], pictures(400, seed=5)])
-    done = audit(tmp_path, copies)
+    done = audit(tmp_path, copies, attempt="2", seed="5")
     assert done.returncode == 1, done.stderr
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert (report["attempt"], report["seed"]) == (2, 5)
+    assert "Retries must be counted" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert report["verdict"] == "FAIL"
     assert report["verdicts"]["near_copies"] == "FAIL"
     told = done.stdout.splitlines()
