@@ -5,7 +5,7 @@ one search of samples against records, shared by audits and self-test alike.
 """
 
 from collections.abc import Callable, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Literal
 
@@ -84,6 +84,7 @@ def run(
 ) -> AuditReport:
     """Audit one candidate and its specimens; see `privacy.audits.run_battery`."""
     check_shapes(evidence)
+    evidence = at_depth(evidence, order.depth)
     policy, meter = order.policy.at(order.depth), Meter(progress)
     running = {name: audits[name] for name in wanted(audits, evidence, policy, depth=order.depth)}
     settings = membership_settings(running, evidence, policy, attempt=order.attempt)
@@ -205,6 +206,15 @@ def _audit_gates(
         elif name in policy.audits.diagnostics:
             gates += judge_diagnostic(finding, policy=policy, tier=tier)
     return gates
+
+
+def at_depth(evidence: Evidence, depth: Depth) -> Evidence:
+    """Return what a battery of this depth looks at: only a full one has time for a copy embedding."""
+    if depth is Depth.QUICK:
+        return replace(evidence, copy_network=None, no_copy_network="")
+    if evidence.modality != "image" or evidence.copy_network or evidence.no_copy_network:
+        return evidence
+    return replace(evidence, no_copy_network="nobody handed over a copy embedding")
 
 
 def passed_self_test(results: Sequence[SpecimenResult]) -> bool | None:

@@ -32,13 +32,15 @@ class Space:
     is minus half the squared distance; the largest distance over parts counts (`worst`, Carlini et
     al. 2023, arXiv:2301.13188, for tiles), or parts after the first are how far the record lies along
     directions that count for nothing (`tangent`). Then the smallest distance over views counts. The
-    first view is the identity, and describes records.
+    first view is the identity, and describes records. A `learnt` space knows the persons of reference half
+    a, so that how near these come to others says nothing of fresh ones.
     """
 
     name: str
     title: str
     views: Callable[[NDArray[np.generic]], Iterator[list[Floats]]]
     parts: Literal["worst", "tangent"] = "worst"
+    learnt: bool = False
 
     def describe(self, records: NDArray[np.generic]) -> list[Floats]:
         """Return the parts of untransformed records."""
@@ -116,7 +118,7 @@ def _pooled(
     return np.where(blank, 0.0, flat / np.where(blank, 1.0, norm)).astype(np.float32)
 
 
-def _unit(features: Floats, *, as_query: bool) -> Floats:
+def unit_parts(features: Floats, *, as_query: bool) -> Floats:
     """Append a column so that the dot product of two unit vectors is minus half their distance²."""
     extra = np.full((len(features), 1), -1.0 if as_query else 1.0, dtype=np.float32)
     return np.hstack([features, extra])
@@ -148,10 +150,10 @@ def _movements(images: NDArray[np.generic]) -> Iterator[tuple[float, float, bool
 
 
 def _pixel_views(images: NDArray[np.generic]) -> Iterator[list[Floats]]:
-    yield [_unit(_pooled(images, down=0, right=0, flip=False, cells=CELLS), as_query=False)]
+    yield [unit_parts(_pooled(images, down=0, right=0, flip=False, cells=CELLS), as_query=False)]
     for down, right, flip in _movements(images):
         pooled = _pooled(images, down=down, right=right, flip=flip, cells=CELLS)
-        yield [_unit(pooled, as_query=True)]
+        yield [unit_parts(pooled, as_query=True)]
 
 
 def _tile_views(images: NDArray[np.generic]) -> Iterator[list[Floats]]:
@@ -170,7 +172,7 @@ def _tile_views(images: NDArray[np.generic]) -> Iterator[list[Floats]]:
 def _moved_views(images: NDArray[np.generic]) -> Iterator[list[Floats]]:
     shape = (min(MOVED_CELLS, images.shape[1]), min(MOVED_CELLS, images.shape[2]))
     plain = _pooled(images, down=0, right=0, flip=False, cells=MOVED_CELLS)
-    yield [_unit(waves(smoothed(plain, shape)), as_query=False)]
+    yield [unit_parts(waves(smoothed(plain, shape)), as_query=False)]
     for factor in ZOOMS:
         shrunk = zoomed(images, factor)
         for flip in (False, True):
@@ -187,7 +189,7 @@ def _hash_views(images: NDArray[np.generic]) -> Iterator[list[Floats]]:
         bits = np.where(low > np.median(low, axis=1, keepdims=True), 1.0, -1.0)
         blank = ~pooled.any(axis=1, keepdims=True)
         unit = np.where(blank, 0.0, bits / np.sqrt(low.shape[1])).astype(np.float32)
-        yield [_unit(unit, as_query=as_query)]
+        yield [unit_parts(unit, as_query=as_query)]
 
 
 class Gallery:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from privacy.embedding import CopyNetwork
 from privacy.mechanisms import Mechanism, PrivacyTarget, UnitOfPrivacy
 
 
@@ -69,6 +70,8 @@ class Evidence:
     `excluded` persons have a duplicate under another person; they are never scored.
     `gradient_features` (records, features) are numbers about the gradient at each record, the first
     one its size, NaN rows where none was computed; empty where the generator hands over none.
+    `copy_network` was learnt on pictures of reference half a alone; a full battery looks for copies
+    with it, and where it is None says why: `no_copy_network`.
     """
 
     modality: Literal["image", "table"]
@@ -86,6 +89,8 @@ class Evidence:
     record_scores: dict[str, NDArray[np.floating]] = field(default_factory=dict)
     split: SplitOrigin = SplitOrigin.COINS
     gradient_features: NDArray[np.floating] = field(default_factory=lambda: np.empty((0, 0)))
+    copy_network: CopyNetwork | None = None
+    no_copy_network: str = ""
 
 
 class Metric(BaseModel):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.distances import Gallery, Space, image_spaces, table_spaces
+from privacy.embedding import embedding_space
 from privacy.evidence import Arm, Evidence
 
 Floats = NDArray[np.floating]
@@ -149,7 +150,8 @@ class Survey:
 def spaces_for(evidence: Evidence, population: Population) -> tuple[Space, ...]:
     """Return the spaces that fit the modality; constants come from held-out records only."""
     if evidence.modality == "image":
-        return image_spaces()
+        network = evidence.copy_network
+        return image_spaces() + ((embedding_space(network),) if network is not None else ())
     reference = population.records_of(Arm.REFERENCE_A)
     if len(reference) < 20:
         reference = population.records_of(Arm.AUDIT_OUT, Arm.REFERENCE_A, Arm.REFERENCE_B)
@@ -256,8 +258,9 @@ def _calibrate(
         own = population.persons[here]
         distances[np.arange(len(here)), own] = np.inf
         _, one, two = two_nearest(distances, population.present)
-        ratios.append(np.where(two > 0, one / np.where(two > 0, two, 1.0), 1.0))
         is_reference = reference[own]
+        near = np.where(two > 0, one / np.where(two > 0, two, 1.0), 1.0)
+        ratios.append(near[~is_reference] if gallery.space.learnt else near)
         if is_reference.any():
             to_reference = np.minimum(to_reference, distances[is_reference].min(axis=0))
             gaps.append(distances[is_reference][:, reference].min(axis=1))

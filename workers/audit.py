@@ -22,6 +22,7 @@ from service.domain.jobs import Job, JobKind
 from service.store.objects import Bucket
 from training.generators import Fitted
 from workers.context import JobContext
+from workers.copy_network import with_copy_network
 from workers.dataset_files import StoredDataset, fetch_dataset
 from workers.generator_files import StoredSamples, fetch_generator, fetch_samples
 from workers.ledger_run import Pace
@@ -49,6 +50,13 @@ def run(context: JobContext) -> dict[str, object]:
     evidence = gather_evidence(
         context, training, dataset, generator=generator, fitted=fitted, samples=samples
     )
+    depth = Depth(job.payload.get("depth", context.application.policy.grid.depth))
+    if depth is Depth.FULL:
+        evidence = with_copy_network(
+            evidence,
+            seed=seed_of(job),
+            progress=lambda step, total: context.report("learning to see copies", step, total),
+        )
     report = run_battery(
         evidence,
         policy=context.application.policy,
@@ -64,7 +72,7 @@ def run(context: JobContext) -> dict[str, object]:
             "policy_at_training": training.payload["policy_digest"],
         },
         problems=problems,
-        depth=Depth(job.payload.get("depth", context.application.policy.grid.depth)),
+        depth=depth,
     )
     useful = measure_utility(
         evidence,

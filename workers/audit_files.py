@@ -181,6 +181,8 @@ def main(
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             check_writable(path)
+    if depth == Depth.FULL.value:
+        evidence = with_embedding(evidence, seed=seed)
     report = run_with_bar(
         evidence, tier=tier, depth=Depth(depth), attempt=attempt, seed=seed, rng=rng
     )
@@ -224,6 +226,14 @@ def gather_evidence(  # noqa: PLR0913 - the options of the command
     for note in notes:
         click.echo(note, err=True)
     return evidence, notes
+
+
+def with_embedding(evidence: Evidence, *, seed: int) -> Evidence:
+    """Learn a copy embedding, which takes a while."""
+    from workers.copy_network import with_copy_network  # noqa: PLC0415  (torch is slow to import)
+
+    click.echo("Learning to recognise copies, on reference records only.", err=True)
+    return with_copy_network(evidence, seed=seed)
 
 
 def check_writable(path: Path) -> None:

@@ -52,6 +52,7 @@ METRIC_TITLES = {
     "copy_rate": "Samples that copy a trained-on {unit}",
     "copied_units": "Trained-on {units} copied",
     "shared_units": "Trained-on {units} that share a record with another {unit}",
+    "embedding_pictures": "Held-out pictures that the copy embedding was learnt on",
     "p_arms": "Chance of it: trained-on {units} nearer than held-out ones",
     "p_ratio": "Chance of it: far nearer to one {unit} than to the next",
     "p_verbatim": "Chance of it: equal, pixel by pixel",
@@ -91,7 +92,15 @@ ANSWERS = {
 
 
 _SHARES = ("tpr_at_", "copy_rate", "limit_of_detection", "shared_units")
-_COUNTS = frozenset({"copied_units", "self_test", "retrieved_members", "retrieved_non_members"})
+_COUNTS = frozenset(
+    {
+        "copied_units",
+        "embedding_pictures",
+        "self_test",
+        "retrieved_members",
+        "retrieved_non_members",
+    }
+)
 _CONTEXT = ("auc_", "epsilon_lower_bound_g", "epsilon_max_certifiable_g", "group_", "detectable_")
 
 
