@@ -109,7 +109,14 @@ def run(
     for name in policy.audits.required:
         findings.setdefault(name, Finding(audit=name, metrics=()))  # nothing measured: no pass
     examination = examine(
-        evidence, seen, materials, detector, terms=terms, rng=rng, show=meter.show
+        evidence,
+        seen,
+        materials,
+        detector,
+        audits=_gating_membership(running, policy),
+        terms=terms,
+        rng=rng,
+        show=meter.show,
     )
     report = _report(
         evidence, population, order, terms, findings=findings, examined=examination, audits=audits
@@ -186,6 +193,17 @@ def _report(
         not_tested=not_tested(evidence, listed),
         disclaimers=disclaimers(evidence, attempt=order.attempt, seed=order.seed),
     )
+
+
+def _gating_membership(
+    running: Mapping[str, ModuleType], policy: Policy
+) -> Mapping[str, ModuleType]:
+    """Return the membership audits that a pass depends on: the self-test runs them as well."""
+    return {
+        name: module
+        for name, module in running.items()
+        if name in policy.audits.gating and module.THREAT_MODEL.goal is Goal.MEMBERSHIP
+    }
 
 
 def _audit_gates(

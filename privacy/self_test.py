@@ -1,7 +1,8 @@
 """Judge planted specimens by the code that judges candidates, and find the limit of detection."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ from privacy.copies import (
 from privacy.detection_limits import LEAKS, detection_limit
 from privacy.evidence import Evidence, Finding
 from privacy.membership import Settings, distance_scores, measure, pool_of
-from privacy.neighbourhoods import Survey
+from privacy.neighbourhoods import Population, Survey
 from privacy.policy import Policy, Tier, judge_membership, judge_near_copies, verdict_of
 from privacy.report import DetectionLimit, Gate, GateStatus, SpecimenResult, Verdict
 from privacy.specimens import Bench, Materials, Specimen
@@ -32,6 +33,9 @@ ARMS_ALONE = 16
 NEAR_ENOUGH = 0.1
 MOST_TWINS = 0.5  # expected among the samples
 _SPECIMENS = 9
+_SCORE_NOISE = 0.1
+# Of specimens: what shuffles decide gates nothing there.
+_FEW_SHUFFLES = 200
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,14 @@ def examine(
     materials: Materials | str,
     detector: Detector,
     *,
+    audits: Mapping[str, ModuleType],
     terms: Terms,
     rng: np.random.Generator,
     show: Show,
 ) -> Examination:
     """Judge every specimen and find the limits of detection.
 
+    `audits` are the membership audits that gate the candidate; each must see the whole training set.
     `detector` is the candidate's own; specimens get one for a population without their persons.
     """
     if isinstance(materials, str):
@@ -79,7 +85,7 @@ def examine(
     unique = unique_records(evidence, survey.population)
     rate = natural_match_rate(evidence)
     bench = Bench(evidence, survey, materials, unique=unique, natural_rate=rate, rng=rng)
-    judge = _Judge(bench, terms, like=detector, rng=rng)
+    judge = _Judge(bench, terms, evidence=evidence, audits=audits, like=detector, rng=rng)
     results: list[SpecimenResult] = []
     for specimen in bench.specimens():
         results.append(judge.result(specimen))
@@ -157,9 +163,17 @@ class _Judge:
     """Measures and judges one specimen after another against the same population."""
 
     def __init__(
-        self, bench: Bench, terms: Terms, *, like: Detector, rng: np.random.Generator
+        self,
+        bench: Bench,
+        terms: Terms,
+        *,
+        evidence: Evidence,
+        audits: Mapping[str, ModuleType],
+        like: Detector,
+        rng: np.random.Generator,
     ) -> None:
         self._terms, self._rng = terms, rng
+        self._evidence, self._audits = evidence, audits
         self._detector = Detector(
             bench.population,
             bench.calibration,
@@ -176,7 +190,7 @@ class _Judge:
         if not specimen.leaky or specimen.audits:
             membership = self._membership(specimen)
             gates += membership
-            audits |= set(specimen.audits) if membership else set()
+            audits |= {gate.audit for gate in membership}
         verdict = verdict_of(gates)
         named = {gate.audit for gate in gates if gate.status is GateStatus.FAIL}
         by = self._demanded(specimen)
@@ -219,6 +233,8 @@ class _Judge:
         pool = pool_of(specimen.survey.population)
         if pool.too_small():
             return ()
+        if specimen.audits:
+            return self._by_audits(specimen)
         scores = distance_scores(specimen.survey, pool)
         finding = measure(
             "sample_membership", scores, pool, settings=self._terms.settings, rng=self._rng
@@ -226,6 +242,41 @@ class _Judge:
         return judge_membership(
             finding, policy=self._terms.policy, tier=self._terms.tier, ceiling={}
         )
+
+    def _by_audits(self, specimen: Specimen) -> Sequence[Gate]:
+        """Return the gates of the candidate's own audits, each run on the whole training set."""
+        evidence = known_by_heart(self._evidence, specimen.survey.population, rng=self._rng)
+        settings = replace(self._terms.settings, permutations=_FEW_SHUFFLES)
+        gates: list[Gate] = []
+        for audit in self._audits.values():
+            finding = audit.run(
+                evidence,
+                specimen.survey,
+                settings=settings,
+                detector=self._detector,
+                rng=self._rng,
+            )
+            policy, tier = self._terms.policy, self._terms.tier
+            gates += judge_membership(finding, policy=policy, tier=tier, ceiling={})
+        return gates
+
+
+def known_by_heart(
+    evidence: Evidence, population: Population, *, rng: np.random.Generator
+) -> Evidence:
+    """Return the evidence of a generator that hands out its training set and knows it by heart."""
+    trained = population.rows[population.trained[population.persons]]
+    knows = np.zeros(len(evidence.records))
+    knows[trained] = 1.0
+    return replace(
+        evidence,
+        samples=evidence.records[trained],
+        sample_labels=evidence.labels[trained],
+        record_scores={
+            name: knows + _SCORE_NOISE * rng.normal(size=len(knows))
+            for name in evidence.record_scores
+        },
+    )
 
 
 def _expected(audits: set[str], by: set[str]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from privacy.audits import available, load, run_battery
+from privacy.audits import available, load, run_battery, sample_membership
 from privacy.errors import InvalidParameter
 from privacy.evidence import Arm, ThreatModel
 from privacy.policy import load_policy
@@ -81,6 +81,14 @@ def test_an_audit_says_when_evidence_is_too_small(name, of_too_few):
     assert of_too_few.verdicts[name] is Verdict.INCONCLUSIVE
     finding = next(f for f in of_too_few.findings if f.audit == name)
     assert all(m.reason for m in finding.metrics if m.value is None)
+
+
+@pytest.mark.parametrize("attack", ["nearest", "calibrated", "monte_carlo"])
+def test_each_attack_on_single_copies_sees_a_release_of_the_training_set(attack, of_a_leak):
+    """Density and classifier look at more than one sample: `test_groups.py` has leaks for them."""
+    finding = next(f for f in of_a_leak.findings if f.audit == "sample_membership")
+    assert set(finding.details["attacks"]) == set(sample_membership.ATTACKS)
+    assert finding.metric(f"auc_{attack}").ci_low > 0.9
 
 
 def test_a_leak_fails_as_a_whole_and_the_sentence_names_near_copies(of_a_leak):

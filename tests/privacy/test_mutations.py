@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from privacy import self_test
-from privacy.audits import run_battery
+from privacy.audits import loss_membership, run_battery, sample_membership
 from privacy.copies import Detector
+from privacy.membership import measure, pool_of
 from privacy.policy import load_policy
 from privacy.report import Verdict
 from tests.privacy.audit_material import innocent, quick
@@ -17,7 +17,7 @@ POLICY = quick(load_policy())
 
 @pytest.fixture(scope="module")
 def evidence():
-    return innocent(np.random.default_rng(1), persons=700, samples=600)
+    return innocent(np.random.default_rng(1), persons=700, samples=600, scores=True)
 
 
 def report_on(evidence):
@@ -38,8 +38,24 @@ def no_verbatim(detector, verbatim):
     return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), 1.0
 
 
-def no_membership(survey, pool):
+def no_distances(survey, pool):
     return {"nearest": np.random.default_rng(3).normal(size=len(pool.persons))}
+
+
+def no_directions(seen, *, config):
+    names, rng = ("density", "monte_carlo", "classifier"), np.random.default_rng(4)
+    return {name: rng.normal(size=len(seen.rows)) for name in names}
+
+
+def dead(audit):
+    """Return a run that sees noise, whatever it is shown."""
+
+    def run(evidence, survey, *, settings, detector, rng, config=None):
+        pool = pool_of(survey.population)
+        noise = {"noise": np.random.default_rng(5).normal(size=len(pool.persons))}
+        return measure(audit, noise, pool, settings=settings, rng=rng)
+
+    return run
 
 
 def always_copies(detector, near):
@@ -58,10 +74,11 @@ def test_the_audit_as_it_stands_passes_its_self_test(evidence):
         (Detector, "_arms", no_arms, "everything"),
         (Detector, "_ratio", no_ratio, "copies_faint"),
         (Detector, "_verbatim", no_verbatim, "everything"),
-        (self_test, "distance_scores", no_membership, "everything"),
+        (sample_membership, "run", dead("sample_membership"), "everything"),
+        (loss_membership, "run", dead("loss_membership"), "everything"),
         (Detector, "_arms", always_copies, "fresh_real"),
     ],
-    ids=["arms", "ratio", "verbatim", "sample_membership", "accuses everybody"],
+    ids=["arms", "ratio", "verbatim", "sample_membership", "loss_membership", "accuses everybody"],
 )
 def test_a_report_without_a_detector_is_invalid(evidence, monkeypatch, owner, name, blind, missed):
     monkeypatch.setattr(owner, name, blind)
@@ -69,3 +86,13 @@ def test_a_report_without_a_detector_is_invalid(evidence, monkeypatch, owner, na
     assert report.self_test_passed is False
     assert report.verdict is Verdict.INVALID
     assert missed in [s.name for s in report.self_test if s.judged_wrongly]
+
+
+def test_samples_are_attacked_by_distances_and_by_directions_apart(evidence, monkeypatch):
+    """Either half of the attacks on samples sees the whole training set; without both, it is void."""
+    monkeypatch.setattr(sample_membership, "distance_scores", no_distances)
+    assert report_on(evidence).self_test_passed
+    monkeypatch.setattr(sample_membership, "direction_scores", no_directions)
+    report = report_on(evidence)
+    assert report.verdict is Verdict.INVALID
+    assert "everything" in [s.name for s in report.self_test if s.judged_wrongly]
