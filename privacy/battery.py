@@ -4,7 +4,7 @@ The audits come in as modules, so that this file knows none of them by import. C
 one search of samples against records, shared by audits and self-test alike.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Literal
@@ -21,44 +21,22 @@ from privacy.epsilon_findings import NAMES as EPSILON_NAMES
 from privacy.errors import EvidenceMissing
 from privacy.evidence import Arm, Evidence, Finding, Goal, Metric, SplitOrigin
 from privacy.membership import Settings
+from privacy.meter import Meter, Progress, search_progress
 from privacy.neighbourhoods import Population, population_of, survey
 from privacy.policy import (
     Depth,
     Policy,
-    decide,
     judge_epsilon,
     judge_membership,
     judge_near_copies,
-    judge_self_test,
-    verdict_of,
 )
 from privacy.report import Attack, AuditReport, Gate, SpecimenResult, Verdict
 from privacy.self_test import Examination, Terms, examine
 from privacy.specimens import Materials, choose_materials
 from privacy.statements import conditions, disclaimers, in_units, not_tested
-
-Progress = Callable[[str, int, int], None]
+from privacy.verdicts import decide, judge_self_test, verdict_of
 
 _DEFAULT_DELTA = 1e-5
-# Rough shares of the time, so that one bar with one estimate runs over the whole battery.
-_STAGES = {"search": 60, "self-test": 10, "limit": 30}
-
-
-class Meter:
-    """Turns progress of stages into progress of the whole, in thousandths."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._done = 0.0
-
-    def show(self, stage: str, text: str, *, share: float) -> None:
-        """Report that `share` (0-1) of `stage` is done; never runs backwards."""
-        names = list(_STAGES)
-        before = sum(_STAGES[n] for n in names[: names.index(stage)])
-        now = 10 * (before + _STAGES[stage] * min(1.0, share))
-        self._done = max(self._done, now)
-        if self._progress is not None:
-            self._progress(text, int(self._done), 1000)
 
 
 @dataclass(frozen=True)
@@ -92,7 +70,7 @@ def run(
     population = population_of(evidence)
     materials = choose_materials(population, rng=rng)
     keep = materials.keep if isinstance(materials, Materials) else np.empty(0, dtype=np.int64)
-    seen = survey(evidence, keep=keep, population=population, progress=_search_progress(meter))
+    seen = survey(evidence, keep=keep, population=population, progress=search_progress(meter))
     detector = Detector(
         population,
         seen.calibration,
@@ -395,19 +373,6 @@ def claim_test(findings: Mapping[str, Finding], settings: Settings) -> tuple[flo
     found = [finding.metric("claim_p_value").value for finding in findings.values()]
     values = [value for value in found if value is not None]
     return (min(values), settings.epsilon_error) if values else None
-
-
-def _search_progress(meter: Meter) -> Progress:
-    started: dict[str, float] = {}
-
-    def report(text: str, done: int, total: int) -> None:
-        started[text] = done / max(1, total)
-        # Six searches; the first one, in pixels, takes most of the time.
-        weights = {0: 0.55, 1: 0.15}
-        share = sum(weights.get(i, 0.075) * d for i, d in enumerate(started.values()))
-        meter.show("search", text, share=share)
-
-    return report
 
 
 def _units(evidence: Evidence) -> dict[str, int]:

@@ -20,9 +20,10 @@ from privacy.detection_limits import LEAKS, detection_limit
 from privacy.evidence import Evidence, Finding
 from privacy.membership import Settings, distance_scores, measure, pool_of
 from privacy.neighbourhoods import Population, Survey
-from privacy.policy import Policy, Tier, judge_membership, judge_near_copies, verdict_of
+from privacy.policy import Policy, Tier, judge_membership, judge_near_copies
 from privacy.report import DetectionLimit, Gate, GateStatus, SpecimenResult, Verdict
 from privacy.specimens import Bench, Materials, Specimen
+from privacy.verdicts import verdict_of
 
 # An innocent specimen counts as accused only below this: at the alarm level of candidates, one sound
 # report in a few hundred would be called broken by chance.

@@ -12,9 +12,10 @@ from privacy.criteria import criteria
 from privacy.diagnostics import judge_diagnostic, judge_groups
 from privacy.evidence import Finding, Goal, Knowledge, Metric, SplitOrigin, ThreatModel
 from privacy.mechanisms import UnitOfPrivacy
-from privacy.policy import Depth, decide, load_policy, verdict_of
+from privacy.policy import Depth, load_policy
 from privacy.report import Attack, Gate, GateStatus, Verdict
 from privacy.statements import disclaimers, not_tested
+from privacy.verdicts import decide, verdict_of
 from tests.privacy.audit_material import innocent
 
 POLICY = load_policy()

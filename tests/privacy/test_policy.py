@@ -6,16 +6,14 @@ from privacy.battery import passed_self_test
 from privacy.errors import InvalidParameter
 from privacy.evidence import Finding, Metric
 from privacy.policy import (
-    decide,
     judge_epsilon,
     judge_membership,
     judge_near_copies,
-    judge_self_test,
     load_policy,
-    verdict_of,
 )
 from privacy.report import DetectionLimit, Gate, GateStatus, SpecimenResult, Verdict
 from privacy.self_test import excused
+from privacy.verdicts import decide, judge_self_test, verdict_of
 
 POLICY = load_policy()
 TIER = POLICY.tier("registered")

@@ -18,7 +18,7 @@ from privacy.evidence import Arm, Evidence
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import PrivacyTarget, UnitOfPrivacy
 from privacy.policy import load_policy
-from privacy.report import Verdict
+from privacy.report import GateStatus, Verdict
 from training import diffusion as equations
 from training import dp_sgd, generators
 from training.checkpoints import Progress
@@ -197,7 +197,7 @@ def planned():
 
 
 def failing(report):
-    return {gate.audit for gate in report.gates if gate.status.value == "FAIL"}
+    return {gate.audit for gate in report.gates if gate.status is GateStatus.FAIL}
 
 
 def test_a_model_that_learnt_its_images_by_heart_fails_by_copies_and_losses(pictures, planned):

@@ -6,9 +6,9 @@ from pathlib import Path
 import jinja2
 
 from privacy.evidence import Evidence
-from privacy.policy import NEVER_A_PASS
 from privacy.report import Attack, AuditReport, Criterion, Gate, GateStatus
 from privacy.statements import unit_word
+from privacy.verdicts import NEVER_A_PASS
 from workers.report import charts, pictures, words
 
 _HERE = Path(__file__).parent
