@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from privacy.embedding import CopyNetwork
+from privacy.copy_network import CopyNetwork
 from privacy.mechanisms import Mechanism, PrivacyTarget, UnitOfPrivacy
 
 

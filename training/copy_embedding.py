@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from privacy.embedding import FEWEST_PICTURES, SIDE, CopyNetwork, averaged
+from privacy.copy_network import SIDE, CopyNetwork
+from privacy.embedding import FEWEST_PICTURES, averaged
 from privacy.errors import InvalidParameter
 from training.randomness import reproducible_torch
 

@@ -8,8 +8,9 @@ import torch
 from scipy import ndimage
 
 from privacy import audits
+from privacy.copy_network import CopyNetwork
 from privacy.distances import Gallery, image_spaces
-from privacy.embedding import CopyNetwork, averaged, embedding_space, network_inputs
+from privacy.embedding import averaged, embedding_space, network_inputs
 from privacy.errors import InvalidParameter
 from privacy.evidence import Arm
 from privacy.neighbourhoods import population_of, spaces_for
