@@ -14,9 +14,7 @@ set would; its seconds are of a whole near-copy audit.
 """
 
 import json
-import os
 import resource
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -30,7 +28,7 @@ import numpy as np
 
 from benchmarks.detection_data import LEAKS, Records, Split, draw, evidence_of, load, plant
 from benchmarks.envelope import Benchmark, quantile
-from benchmarks.peer_environments import environment
+from benchmarks.peer_environments import answer_of, environment
 from benchmarks.refusals import check_writable
 from privacy.copies import (
     Config,
@@ -232,18 +230,9 @@ def _peer(bench: _Bench, tool: str, repeats: int) -> _Measured:
     with environment(INSTALLS[tool]) as python, tempfile.TemporaryDirectory() as folder:
         cases = _hand_over(bench, Path(folder), repeats, short=tool in _SLOW)
         target = Path(folder) / "values.json"
-        script = Path(__file__).with_name("detection_peers.py")
-        done = subprocess.run(  # noqa: S603 - our own command
-            [str(python), "-P", str(script), tool, folder, str(target)],
-            capture_output=True,
-            text=True,
-            timeout=_PEER_SECONDS,
-            check=False,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
+        found = answer_of(
+            python, "detection_peers.py", tool, folder, target=target, seconds=_PEER_SECONDS
         )
-        if done.returncode:
-            raise RuntimeError(done.stderr.strip().splitlines()[-1])
-        found = json.loads(target.read_text(encoding="utf-8"))
     values = dict(zip(cases, found["values"], strict=True))
     clean = [value for case, value in values.items() if case.leak == "none"]
     threshold = found["threshold"]

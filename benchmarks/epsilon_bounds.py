@@ -12,8 +12,6 @@ Not shown: that attacks on real generators find scores as good as these.
 """
 
 import json
-import os
-import subprocess
 import tempfile
 from importlib import metadata
 from pathlib import Path
@@ -25,7 +23,7 @@ from scipy import special
 
 from benchmarks.envelope import Benchmark
 from benchmarks.epsilon_mechanisms import ANY, DELTA, GAUSSIAN, Known, mechanisms
-from benchmarks.peer_environments import environment
+from benchmarks.peer_environments import answer_of, environment
 from benchmarks.refusals import check_writable
 from privacy.epsilon_bounds import (
     EpsilonBound,
@@ -251,23 +249,9 @@ def _peers(benchmark: Benchmark, cases: Any) -> None:
     with environment(*_INSTALLS) as python, tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "scores.npz", Path(folder) / "bounds.json"
         _hand_over(source, cases)
-        done = subprocess.run(  # noqa: S603 - our own command
-            [
-                str(python),
-                "-P",
-                str(Path(__file__).with_name("epsilon_peers.py")),
-                str(source),
-                str(target),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=_PEER_SECONDS,
-            check=False,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
+        found = answer_of(
+            python, "epsilon_peers.py", str(source), target=target, seconds=_PEER_SECONDS
         )
-        if done.returncode:
-            raise RuntimeError(done.stderr.strip().splitlines()[-1])
-        found = json.loads(target.read_text(encoding="utf-8"))
     benchmark.failures += found["failures"]
     agreement = []
     for row in found["rows"]:
