@@ -67,13 +67,16 @@ class Pool:
     @property
     def coin_pool(self) -> "Pool":
         """Return the persons whose coin was tossed for this run."""
-        where = self.tossed
+        return self.where(self.tossed)
+
+    def where(self, chosen: NDArray[np.bool_]) -> "Pool":
+        """Return the persons that are chosen. Shapes: (pool,)."""
         return Pool(
-            self.persons[where],
-            self.coins[where],
-            self.folds[where],
-            self.strata[where],
-            self.tossed[where],
+            self.persons[chosen],
+            self.coins[chosen],
+            self.folds[chosen],
+            self.strata[chosen],
+            self.tossed[chosen],
         )
 
     def too_small(self) -> str | None:

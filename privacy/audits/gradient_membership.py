@@ -108,15 +108,8 @@ def person_features(evidence: Evidence, population: Population, pool: Pool) -> F
 
 def fold_two(pool: Pool, rng: np.random.Generator) -> Pool:
     """Return the persons of fold 2, with folds of their own drawn anew, blind to coins."""
-    here = pool.folds == 2
-    return replace(
-        pool,
-        persons=pool.persons[here],
-        coins=pool.coins[here],
-        folds=rng.integers(1, 3, int(here.sum())),
-        strata=pool.strata[here],
-        tossed=pool.tossed[here],
-    )
+    judged = pool.where(pool.folds == 2)
+    return replace(judged, folds=rng.integers(1, 3, len(judged.persons)))
 
 
 def learned_scores(features: Floats, pool: Pool, *, ridge: float) -> dict[str, Floats]:

@@ -22,7 +22,7 @@ What a pass does not mean: a metric learnt from a few hundred persons is weaker 
 faces or scans; where verification_auc is near 0.5, nothing was tested.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,15 +98,7 @@ def run(
 def with_several(pool: Pool, population: Population) -> Pool:
     """Return the persons of the pool who have more than one record."""
     counts = np.bincount(population.persons, minlength=len(population.arms))
-    here = counts[pool.persons] > 1
-    return replace(
-        pool,
-        persons=pool.persons[here],
-        coins=pool.coins[here],
-        folds=pool.folds[here],
-        strata=pool.strata[here],
-        tossed=pool.tossed[here],
-    )
+    return pool.where(counts[pool.persons] > 1)
 
 
 def _too_few(population: Population, pool: Pool, config: Config) -> str | None:
