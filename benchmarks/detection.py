@@ -30,15 +30,9 @@ from benchmarks.detection_data import LEAKS, Records, Split, draw, evidence_of, 
 from benchmarks.envelope import Benchmark, quantile
 from benchmarks.peer_environments import answer_of, environment
 from benchmarks.refusals import check_writable
-from privacy.copies import (
-    Config,
-    Detector,
-    Verbatim,
-    match_verbatim,
-    natural_match_rate,
-    unique_records,
-)
+from privacy.copies import Config, Detector
 from privacy.evidence import Evidence
+from privacy.exact_copies import Verbatim, match_verbatim, natural_twins, unique_records
 from privacy.neighbourhoods import joined, nearest_of_rows, population_of, survey
 from privacy.policy import load_policy
 from privacy.statistics import clopper_pearson
@@ -177,7 +171,7 @@ class _Audit:
         self._evidence = evidence
         self._population = population_of(evidence)
         self._unique = unique_records(evidence, self._population)
-        self._rate = natural_match_rate(evidence)
+        self._twins = natural_twins(evidence)
         self._survey = survey(
             evidence,
             keep=np.empty(0, dtype=np.int64),
@@ -195,7 +189,7 @@ class _Audit:
 
     def _matches(self, samples: Any) -> Verbatim:
         like = self._evidence.records
-        return match_verbatim(samples, self._unique, like=like, natural_rate=self._rate)
+        return match_verbatim(samples, self._unique, like=like, twins=self._twins)
 
     def p_value(self) -> float:
         return self._detector.inspect(self._survey.samples, self._verbatim).p_value
@@ -220,7 +214,7 @@ class _Audit:
             }
             some = planted[:count]
             person = np.concatenate([self._verbatim.person, self._matches(some).person])
-            copies = self._detector.inspect(both, Verbatim(person, self._rate), enough=level)
+            copies = self._detector.inspect(both, Verbatim(person, self._twins), enough=level)
             yield fraction, copies.p_value < level
 
 

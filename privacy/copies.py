@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
 
-from privacy.distances import shows_nobody
-from privacy.evidence import Evidence, Metric
+from privacy.evidence import Metric
+from privacy.exact_copies import BLANK, NO_MATCH, Twins, Verbatim
 from privacy.neighbourhoods import Calibration, Nearest, Population
 from privacy.statistics import clopper_pearson
 
@@ -25,9 +25,8 @@ _RATIO_SPACES = ("pixels", "tiles", "moved", "embedding", *_TABLE_SPACES)
 _QUANTILES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 _CALIBRATED = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 DETECTORS = 3
-_NATURAL_PAIRS = 5
+_NEUTRAL = 1 / 3
 MIN_ARM = 20
-NO_MATCH, BLANK = -1, -2  # in place of a person: equals no record; shows nobody
 
 
 class Config(BaseModel):
@@ -44,14 +43,6 @@ class Config(BaseModel):
 
 
 @dataclass(frozen=True)
-class Verbatim:
-    """Pixel-by-pixel matches. `person` (samples,): whom a sample equals alone, or a reason below 0."""
-
-    person: Ints
-    natural_rate: float
-
-
-@dataclass(frozen=True)
 class Copies:
     """What the three detectors say about one set of samples."""
 
@@ -63,56 +54,6 @@ class Copies:
     flagged: Bools  # (samples,) copies of a trained-on person
     controls: Ints  # other persons that the same rules would name
     ratio_thresholds: Mapping[str, float]
-
-
-def unique_records(evidence: Evidence, population: Population) -> dict[bytes, int]:
-    """Return bytes -> population person for records that exactly one person has."""
-    owners: dict[bytes, set[int]] = {}
-    for record, person in zip(evidence.records, evidence.persons, strict=True):
-        owners.setdefault(_bytes(record), set()).add(int(person))
-    number = {int(person): i for i, person in enumerate(population.original)}
-    return {
-        record: number[person]
-        for record, (person, *others) in ((r, tuple(o)) for r, o in owners.items())
-        if not others and person in number
-    }
-
-
-def natural_match_rate(evidence: Evidence) -> float:
-    """Return how likely a fresh record equals one that a single person has (Good and Turing 1953).
-
-    Twice the share of values that exactly two persons have. Tables get half a pair on top: in
-    a small discrete table, no pair seen yet proves little. Pictures do not come out equal by
-    nature, so that a handful of pairs are errors of registration and excuse nothing.
-    """
-    owners: dict[bytes, set[int]] = {}
-    for record, person in zip(evidence.records, evidence.persons, strict=True):
-        if content := _bytes(record):
-            owners.setdefault(content, set()).add(int(person))
-    twins = float(sum(len(o) == 2 for o in owners.values()))
-    if evidence.modality == "table":
-        twins += 0.5
-    elif twins < _NATURAL_PAIRS:
-        twins = 0.0
-    return 2.0 * twins / max(1, len(evidence.records))
-
-
-def _bytes(record: NDArray[np.generic]) -> bytes:
-    """Return bytes of a record, empty for a picture that shows nobody."""
-    return b"" if shows_nobody(record) else record.tobytes()
-
-
-def match_verbatim(
-    samples: NDArray[np.generic],
-    unique: Mapping[bytes, int],
-    *,
-    like: NDArray[np.generic],
-    natural_rate: float,
-) -> Verbatim:
-    """Look every sample up among the unique records, in the records' own number type."""
-    same = samples.astype(like.dtype, copy=False)
-    found = [unique.get(content, NO_MATCH) if (content := _bytes(s)) else BLANK for s in same]
-    return Verbatim(np.array(found, dtype=np.int64), natural_rate)
 
 
 @dataclass(frozen=True)
@@ -128,16 +69,16 @@ class PowerLaw:
         """Return the ratio that a fresh record falls below with `probability`."""
         return float(min(self.edge, self.edge * (probability / self.share) ** (1 / self.exponent)))
 
-    def natural_rate(self, threshold: float) -> float:
-        """Return the observed share of real records below `threshold`."""
-        return float((self.lowest < threshold).mean())
+    def count_below(self, threshold: float) -> int:
+        """Return how many of the real records lie below `threshold`."""
+        return int((self.lowest < threshold).sum())
 
 
 def fit_power_law(ratios: Floats, *, tail: float = 0.2, trim: float = 0.02) -> PowerLaw | None:
     """Fit the lower tail of real-to-real ratios; None below 200 of them.
 
     The few lowest are trimmed, so that natural duplicates do not hide the law (they come back
-    through `natural_rate`), and the exponent is taken at its lower 95 % bound, so that the
+    through `count_below`), and the exponent is taken at its lower 95 % bound, so that the
     extrapolation errs towards more chance matches.
     """
     if len(ratios) < 200:
@@ -233,6 +174,11 @@ class Detector:
             ratio_thresholds=self.thresholds,
         )
 
+    def expected_by_nature(self, name: str) -> float:
+        """Return how many samples of a sound release lie below the threshold of a space."""
+        law = self.laws[name]
+        return self.sample_count * law.count_below(self.thresholds[name]) / len(law.lowest)
+
     def _near(self, near: Mapping[str, Nearest]) -> Bools:
         """Return (judged persons, thresholds): who lies near a sample, by each declared rule."""
         columns: list[Bools] = []
@@ -275,56 +221,68 @@ class Detector:
             # Exact copies of pictures are the third detector's; what shows nobody is near somebody
             # by chance. Rows of a table may be equal by nature: how often decides.
             changed = below & (verbatim.person == NO_MATCH)
-            twins = 0.0
+            law, by_twins = self.laws[name], None
             if name in _TABLE_SPACES:
                 equal = verbatim.person >= 0  # rounding may call another row nearer than the same
                 changed, nearest = below | equal, np.where(equal, verbatim.person, nearest)
-                twins = self._natural_twins(verbatim)
+                by_twins = verbatim.twins
             inside = np.unique(nearest[changed & trained[nearest]])
             outside = np.unique(nearest[changed & ~trained[nearest]])
             if len(inside) >= self.config.min_persons:
-                natural = self.sample_count * self.laws[name].natural_rate(threshold)
-                natural = max(natural, twins)
-                p_value = self._unexplained(len(inside), len(outside), natural)
+                below_by_nature = law.count_below(threshold), len(law.lowest)
+                p_value = self._unexplained(
+                    len(inside), len(outside), below=below_by_nature, twins=by_twins
+                )
                 smallest = min(smallest, p_value)
             named, controls = np.union1d(named, inside), np.union1d(controls, outside)
             flagged |= below & trained[space.first] & (verbatim.person != BLANK)
         return named, controls, flagged, min(1.0, smallest * max(1, len(self.thresholds)))
 
-    def _natural_twins(self, verbatim: Verbatim) -> float:
-        """Return how many samples equal rows of one unit by nature, by the pairs that were seen."""
-        seen = verbatim.natural_rate - 1.0 / max(1, len(self.population.records))
-        return self.sample_count * max(0.0, seen)
-
     def _verbatim(self, verbatim: Verbatim) -> tuple[Ints, Ints, float]:
         """Return trained-on and other persons copied exactly, and how likely chance does that."""
         hit = verbatim.person[verbatim.person >= 0]
-        twins = np.unique(hit[self.population.trained[hit]])
+        copied = np.unique(hit[self.population.trained[hit]])
         controls = np.unique(hit[~self.population.trained[hit]])
-        if not len(twins):
-            return twins, controls, 1.0
-        natural = verbatim.natural_rate * self.sample_count
-        return twins, controls, self._unnatural(len(twins), len(controls), natural)
+        if not len(copied):
+            return copied, controls, 1.0
+        return copied, controls, self._by_twins(len(copied), len(controls), verbatim.twins)
 
-    def _unexplained(self, inside: int, outside: int, natural: float) -> float:
-        """Return how well chance, held-out persons alike, or natural twins explain `inside`."""
+    def _unexplained(
+        self, inside: int, outside: int, *, below: tuple[int, int], twins: Twins | None
+    ) -> float:
+        """Return how well chance, held-out persons alike, or natural twins explain `inside`.
+
+        `below`: of how many real records how many lie as near; of tables, `twins` as well.
+        """
         trained = int(self.population.trained.sum())
         controls = int(self.population.present.sum()) - trained
         expected = max(self.config.chance_matches, outside * trained / max(1, controls))
-        by_chance = float(stats.poisson.sf(inside - 1, expected))
-        return max(by_chance, self._unnatural(inside, outside, natural))
+        p_value = float(stats.poisson.sf(inside - 1, expected))
+        seen, records = below
+        if seen:
+            p_value = max(p_value, self._by_nature(inside, outside, seen=seen, compared=records))
+        if twins is not None and twins.values:
+            p_value = max(p_value, self._by_twins(inside, outside, twins))
+        return p_value
 
-    def _unnatural(self, inside: int, outside: int, natural: float) -> float:
-        """Return how likely natural twins alone name `inside` trained-on persons.
+    def _by_twins(self, inside: int, outside: int, twins: Twins) -> float:
+        if not twins.natural:
+            return 0.0
+        # Every pair of records was compared once: as many looks as half the records, at all.
+        return self._by_nature(inside, outside, seen=twins.values, compared=twins.records / 2)
 
-        Two answers, Bonferroni: twins are expected at the rate seen among real records; and they
-        do not know the arms, so that held-out persons are named in proportion.
+    def _by_nature(self, inside: int, outside: int, *, seen: float, compared: float) -> float:
+        """Return how likely fresh records match `inside` trained-on persons or more.
+
+        `seen` matches in `compared` records that looked at everybody, and `outside` ones with other
+        persons, tell the rate; what they leave open about it counts: the predictive law of a
+        Poisson count after a neutral prior (Kerman 2011) is negative binomial.
         """
-        present, trained = self.population.present, self.population.trained
-        by_rate = float(stats.poisson.sf(inside - 1, natural)) if natural > 0 else 0.0
-        total = int(present.sum())
-        by_arms = float(stats.hypergeom.sf(inside - 1, total, int(trained.sum()), inside + outside))
-        return min(1.0, 2 * min(by_rate, by_arms))
+        share = float(self.population.trained[self.population.persons].mean())
+        looks = self.sample_count * share
+        others = compared + self.sample_count * (1 - share)
+        shape = seen + outside + _NEUTRAL
+        return float(stats.nbinom.sf(inside - 1, shape, others / (others + looks)))
 
 
 def copy_metrics(

@@ -5,7 +5,8 @@ from typing import Literal
 
 import numpy as np
 
-from privacy.copies import Detector, Verbatim
+from privacy.copies import Detector
+from privacy.exact_copies import Verbatim
 from privacy.neighbourhoods import Nearest, joined
 from privacy.report import DetectionLimit
 from privacy.specimens import Bench
@@ -60,7 +61,7 @@ def detection_limit(
             person = np.concatenate([verbatim.person, matches.person])
             copies = detector.inspect(
                 both,
-                Verbatim(person, verbatim.natural_rate),
+                Verbatim(person, verbatim.twins),
                 enough=level,
                 exact=count > _TOO_FEW_FOR_ARMS,
             )

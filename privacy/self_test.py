@@ -7,17 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
-from privacy.copies import (
-    DETECTORS,
-    Copies,
-    Detector,
-    copy_metrics,
-    match_verbatim,
-    natural_match_rate,
-    unique_records,
-)
+from privacy.copies import DETECTORS, Copies, Detector, copy_metrics
 from privacy.detection_limits import LEAKS, detection_limit
 from privacy.evidence import Evidence, Finding
+from privacy.exact_copies import match_verbatim, natural_twins, unique_records
 from privacy.membership import Settings, distance_scores, measure, pool_of
 from privacy.neighbourhoods import Population, Survey
 from privacy.policy import Policy, Tier, judge_membership, judge_near_copies
@@ -84,14 +77,14 @@ def examine(
         limits = tuple(DetectionLimit(leak=k, fraction=None, reason=materials) for k in LEAKS)
         return Examination((), limits, materials)
     unique = unique_records(evidence, survey.population)
-    rate = natural_match_rate(evidence)
-    bench = Bench(evidence, survey, materials, unique=unique, natural_rate=rate, rng=rng)
+    twins = natural_twins(evidence)
+    bench = Bench(evidence, survey, materials, unique=unique, twins=twins, rng=rng)
     judge = _Judge(bench, terms, evidence=evidence, audits=audits, like=detector, rng=rng)
     results: list[SpecimenResult] = []
     for specimen in bench.specimens():
         results.append(judge.result(specimen))
         show("self-test", f"self-test: {specimen.title}", share=len(results) / _SPECIMENS)
-    verbatim = match_verbatim(evidence.samples, unique, like=evidence.records, natural_rate=rate)
+    verbatim = match_verbatim(evidence.samples, unique, like=evidence.records, twins=twins)
     found: list[DetectionLimit] = []
     for leak in LEAKS:
         before = len(found) / len(LEAKS)
@@ -127,8 +120,7 @@ def examine(
 def _is_sharp(detector: Detector) -> bool:
     """Return whether some space calls near records copies, and no natural twins stand in its way."""
     return any(
-        threshold >= NEAR_ENOUGH
-        and detector.sample_count * detector.laws[name].natural_rate(threshold) < MOST_TWINS
+        threshold >= NEAR_ENOUGH and detector.expected_by_nature(name) < MOST_TWINS
         for name, threshold in detector.thresholds.items()
     )
 

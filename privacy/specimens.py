@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.changes import WORDS, augment, faint, jitter, shift
-from privacy.copies import MIN_ARM, Verbatim, match_verbatim
+from privacy.copies import MIN_ARM
 from privacy.evidence import Arm, Evidence
+from privacy.exact_copies import Twins, Verbatim, match_verbatim
 from privacy.neighbourhoods import (
     Calibration,
     Nearest,
@@ -111,13 +112,13 @@ class Bench:
         materials: Materials,
         *,
         unique: Mapping[bytes, int],
-        natural_rate: float,
+        twins: Twins,
         rng: np.random.Generator,
     ) -> None:
         self._evidence = evidence
         self._survey = survey
         self._materials = materials
-        self._natural_rate = natural_rate
+        self._twins = twins
         self._rng = rng
         self.population = survey.population.without(materials.base_persons)
         # Who lent the records around planted copies is not there to be copied as well.
@@ -128,9 +129,7 @@ class Bench:
 
     def matches(self, samples: NDArray[np.generic]) -> Verbatim:
         """Look samples up among the unique records."""
-        return match_verbatim(
-            samples, self._unique, like=self._evidence.records, natural_rate=self._natural_rate
-        )
+        return match_verbatim(samples, self._unique, like=self._evidence.records, twins=self._twins)
 
     def _kept(self, rows: Ints) -> dict[str, Floats]:
         return {
@@ -256,7 +255,7 @@ class Bench:
         base = self.matches(self._survey.population.records[self._materials.base])
         return (
             {name: joined(self._base[name], near[name]) for name in near},
-            Verbatim(np.concatenate([base.person, verbatim.person]), verbatim.natural_rate),
+            Verbatim(np.concatenate([base.person, verbatim.person]), verbatim.twins),
         )
 
     def planted(
@@ -266,7 +265,7 @@ class Bench:
         distances, verbatim = self._copies(leak)
         return (
             {name: nearest_of_rows(d[picked], population) for name, d in distances.items()},
-            Verbatim(verbatim.person[picked], verbatim.natural_rate),
+            Verbatim(verbatim.person[picked], verbatim.twins),
         )
 
     def planted_count(self, leak: str) -> int:

@@ -29,16 +29,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from privacy.copies import (
-    Copies,
-    Detector,
-    copy_metrics,
-    match_verbatim,
-    natural_match_rate,
-    unique_records,
-)
+from privacy.copies import Copies, Detector, copy_metrics
 from privacy.distances import Gallery
 from privacy.evidence import Arm, Evidence, Finding, Goal, Knowledge, Metric, ThreatModel
+from privacy.exact_copies import match_verbatim, natural_twins, unique_records
 from privacy.membership import Settings
 from privacy.neighbourhoods import Nearest, Population, Survey, nearest
 
@@ -76,7 +70,7 @@ def run(
         evidence.samples,
         unique_records(evidence, population),
         like=evidence.records,
-        natural_rate=natural_match_rate(evidence),
+        twins=natural_twins(evidence),
     )
     copies = detector.inspect(survey.samples, verbatim)
     return Finding(
@@ -96,7 +90,7 @@ def run(
             "flagged_samples": np.flatnonzero(copies.flagged).tolist(),
             "ratio_thresholds": {k: float(v) for k, v in copies.ratio_thresholds.items()},
             "ratio_exponents": {k: law.exponent for k, law in detector.laws.items()},
-            "natural_match_rate": verbatim.natural_rate,
+            "natural_match_rate": verbatim.twins.rate,
             "pairs": suspicious_pairs(evidence, survey, copies, limit=config.pairs),
         },
     )

@@ -7,16 +7,10 @@ import pytest
 from scipy import stats
 
 from privacy.changes import jitter
-from privacy.copies import (
-    Config,
-    Detector,
-    fit_power_law,
-    match_verbatim,
-    natural_match_rate,
-    unique_records,
-)
+from privacy.copies import Config, Detector, fit_power_law
 from privacy.distances import shows_nobody
 from privacy.evidence import Arm
+from privacy.exact_copies import Twins, match_verbatim, natural_twins, unique_records
 from privacy.membership import pool_of
 from privacy.neighbourhoods import population_of, survey
 from tests.privacy.audit_material import (
@@ -47,7 +41,7 @@ def inspected(evidence, rng, permutations=400):
         evidence.samples,
         unique_records(evidence, population),
         like=evidence.records,
-        natural_rate=natural_match_rate(evidence),
+        twins=natural_twins(evidence),
     )
     return detector.inspect(seen.samples, verbatim), seen, verbatim, population
 
@@ -75,7 +69,7 @@ def test_natural_twins_do_not_blind_the_power_law():
     ratios[:4] = 0.0
     law = fit_power_law(ratios)
     assert law.exponent > 9
-    assert law.natural_rate(0.3) == pytest.approx(4 / 2000)
+    assert law.count_below(0.3) == 4
 
 
 def test_too_few_records_give_no_power_law():
@@ -270,13 +264,13 @@ def test_blank_frames_and_a_few_twins_do_not_excuse_one_exact_copy():
     records[first[:2]] = 0  # two persons have a blank frame
     records[first[2]] = records[first[3]]  # and two persons one registered picture
     twins = replace(evidence, records=records)
-    assert natural_match_rate(twins) == 0.0
+    assert natural_twins(twins).rate == 0.0
     copied = records[[trained_rows(evidence)[101]]]
     copies, *_ = inspected(with_samples(twins, copied), rng)
     assert copies.p_value < 0.01
     for i in range(4, 12, 2):
         records[first[i]] = records[first[i + 1]]
-    assert natural_match_rate(replace(evidence, records=records)) == 10 / len(records)
+    assert natural_twins(replace(evidence, records=records)).rate == 10 / len(records)
 
 
 def test_a_picture_with_hardly_any_content_shows_nobody():
@@ -333,3 +327,40 @@ def test_three_exact_copies_of_rows_are_found_where_rows_are_never_equal_by_natu
     copies, *_ = inspected(with_samples(evidence, evidence.records[copied]), rng)
     assert copies.p_value < 0.01
     assert set(copied.tolist()) <= set(copies.copied.tolist())
+
+
+@pytest.mark.parametrize("true_rate", [0.0, 0.3, 1.0, 5.0, 40.0])
+def test_natural_twins_are_called_copies_about_as_rarely_as_stated(true_rate):
+    # Poisson matches at one rate: pairs among real records, with others, with trained-on units.
+    rng = np.random.default_rng(31)
+    evidence = innocent(rng, persons=600)
+    population = population_of(evidence)
+    detector = Detector(population, {}, sample_count=400, config=Config(permutations=200), rng=rng)
+    share = float(population.trained[population.persons].mean())
+    looks = 400 * share
+    compared, outside_looks = len(evidence.records) / 2, 400 * (1 - share)
+    alarms = 0
+    for _ in range(4000):
+        seen = rng.poisson(true_rate * compared / looks)
+        outside = rng.poisson(true_rate * outside_looks / looks)
+        inside = rng.poisson(true_rate)
+        if inside:
+            alarms += detector._by_nature(inside, outside, seen=seen, compared=compared) < 0.01
+    assert alarms <= stats.binom.ppf(0.999, 4000, 0.0125)  # a quarter above nominal at worst
+
+
+def test_three_exact_rows_are_copies_where_no_two_real_rows_are_equal():
+    rng = np.random.default_rng(32)
+    population = population_of(innocent(rng, persons=1250))
+    arms = np.where(np.arange(1250) < 500, int(Arm.TRAIN), int(Arm.REFERENCE_B))
+    detector = Detector(
+        replace(population, arms=arms),
+        {},
+        sample_count=2003,
+        config=Config(permutations=200),
+        rng=rng,
+    )
+    twins = Twins(values=0, records=2500, natural=True)
+    assert detector._by_twins(3, 0, twins) < 0.01 / 3
+    assert detector._by_twins(3, 3, twins) > 0.01
+    assert detector._by_twins(3, 0, replace(twins, values=3)) > 0.01

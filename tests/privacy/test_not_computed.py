@@ -2,15 +2,9 @@
 
 import numpy as np
 
-from privacy.copies import (
-    Config,
-    Detector,
-    copy_metrics,
-    match_verbatim,
-    natural_match_rate,
-    unique_records,
-)
+from privacy.copies import Config, Detector, copy_metrics
 from privacy.evidence import Finding
+from privacy.exact_copies import match_verbatim, natural_twins, unique_records
 from privacy.neighbourhoods import population_of, survey
 from privacy.policy import judge_near_copies, load_policy
 from privacy.report import GateStatus
@@ -33,9 +27,9 @@ def copy_gates(evidence, rng):
         config=Config(permutations=200),
         rng=rng,
     )
-    rate = natural_match_rate(evidence)
+    twins = natural_twins(evidence)
     unique = unique_records(evidence, seen.population)
-    verbatim = match_verbatim(evidence.samples, unique, like=evidence.records, natural_rate=rate)
+    verbatim = match_verbatim(evidence.samples, unique, like=evidence.records, twins=twins)
     copies = detector.inspect(seen.samples, verbatim)
     metrics = copy_metrics(copies, detector=detector, error=0.2, unit="units")
     finding = Finding(audit="near_copies", metrics=metrics)
