@@ -123,13 +123,20 @@ def load_policy(path: Path | None = None) -> Policy:
 
     Raises: InvalidParameter, naming the first entry that is missing, unknown or out of range.
     """
-    raw = (path or _DEFAULT).read_bytes()
+    return parse_policy((path or _DEFAULT).read_bytes(), name=(path or _DEFAULT).name)
+
+
+def parse_policy(raw: bytes, *, name: str) -> Policy:
+    """Read a policy from the bytes of its file, whose SHA-256 becomes its digest.
+
+    Raises: InvalidParameter, naming the first entry that is missing, unknown or out of range.
+    """
     digest = hashlib.sha256(raw).hexdigest()
     try:
         return Policy.model_validate(tomllib.loads(raw.decode()) | {"digest": digest})
     except (ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidParameter(
-            f"The policy {(path or _DEFAULT).name} was refused: {error}. Mend that entry."
+            f"The policy {name} was refused: {error}. Mend that entry."
         ) from error
 
 
