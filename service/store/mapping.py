@@ -2,8 +2,15 @@
 
 from sqlalchemy.orm import registry
 
-from service.domain import accounts, datasets, jobs, releases
-from service.store import tables
+from service.domain import access, accounts, datasets, jobs, notifications, policies, releases
+from service.store import (
+    access_tables,
+    listings,
+    notification_tables,
+    policy_tables,
+    sign_in_tables,
+    tables,
+)
 
 _CLASSES = (
     (accounts.Tenant, tables.tenants),
@@ -18,6 +25,23 @@ _CLASSES = (
     (releases.Review, tables.reviews),
     (releases.Acceptance, tables.acceptances),
     (releases.Download, tables.downloads),
+    (access.AccessPolicy, access_tables.access_policies),
+    (access.Agreement, access_tables.agreements),
+    (access.AgreementVersion, access_tables.agreement_versions),
+    (access.AgreementAcceptance, access_tables.agreement_acceptances),
+    (access.AccessRequest, access_tables.access_requests),
+    (notifications.Notification, notification_tables.notifications),
+    (notifications.Message, notification_tables.outbox),
+    (notifications.WebhookEndpoint, notification_tables.webhook_endpoints),
+    (notifications.EmailChoice, notification_tables.email_choices),
+    (policies.PolicyVersion, policy_tables.policy_versions),
+    (policies.PolicyVote, policy_tables.policy_votes),
+    (sign_in.SignIn, sign_in_tables.sign_ins),
+    (sign_in.Passkey, sign_in_tables.passkeys),
+    (sign_in.RecoveryCode, sign_in_tables.recovery_codes),
+    (sign_in.Identity, sign_in_tables.identities),
+    (sign_in.Invitation, sign_in_tables.invitations),
+    (sign_in.WebSession, sign_in_tables.web_sessions),
 )
 _registry = registry(metadata=tables.metadata)
 
@@ -26,6 +50,7 @@ def start_mappers() -> None:
     """Map every class; a second call does nothing."""
     if next(iter(_registry.mappers), None) is not None:
         return
+    listings.follow_releases()
     for domain_class, table in _CLASSES:
         # `revision` is compared and raised at every update, so a lost update is an error.
         revision = table.c.get("revision")
