@@ -45,6 +45,13 @@ class Settings:
     download_url_seconds: int = 600
     idempotency_seconds: int = 86_400
     upload_expiry_seconds: int = 7 * 86_400
+    second_factor_roles: str = "auditor"
+    session_seconds: int = 8 * 3600
+    session_idle_seconds: int = 3600
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret_file: Path | None = None
+    oidc_name: str = "your organisation"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -118,4 +125,11 @@ _VARIABLES: dict[str, tuple[str, type]] = {
     "KAIMA_DOWNLOAD_URL_SECONDS": ("download_url_seconds", int),
     "KAIMA_IDEMPOTENCY_SECONDS": ("idempotency_seconds", int),
     "KAIMA_UPLOAD_EXPIRY_SECONDS": ("upload_expiry_seconds", int),
+    "KAIMA_SECOND_FACTOR_ROLES": ("second_factor_roles", str),
+    "KAIMA_SESSION_SECONDS": ("session_seconds", int),
+    "KAIMA_SESSION_IDLE_SECONDS": ("session_idle_seconds", int),
+    "KAIMA_OIDC_ISSUER": ("oidc_issuer", str),
+    "KAIMA_OIDC_CLIENT_ID": ("oidc_client_id", str),
+    "KAIMA_OIDC_CLIENT_SECRET_FILE": ("oidc_client_secret_file", Path),
+    "KAIMA_OIDC_NAME": ("oidc_name", str),
 }

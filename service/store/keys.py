@@ -43,6 +43,10 @@ class Keys:
         """Return the key that signs the session cookies of the web pages."""
         return self._derive("session", "web")
 
+    def second_factor_key(self, user_id: str) -> bytes:
+        """Return the key that seals one user's authenticator secret at rest."""
+        return self._derive("second-factor", user_id)
+
     def person_digest(self, tenant_id: str, person: bytes) -> bytes:
         """Return HMAC-SHA256(tenant key, person): the only form in which a person is stored."""
         return hmac.digest(self.tenant_key(tenant_id), person, hashlib.sha256)
