@@ -36,13 +36,15 @@ from service.store import journal, tables
 from service.store.unit_of_work import UnitOfWork
 
 _REASON_LIMIT = 10_000
-_AUTHORSHIP = frozenset(
+AUTHORSHIP = frozenset(
     {
         TrailEvent.RELEASE_CREATE.value,
         TrailEvent.RELEASE_REVISE.value,
         TrailEvent.RELEASE_SUBMIT.value,
     }
 )
+HANDED_IN = frozenset({TrailEvent.RELEASE_SUBMIT.value, TrailEvent.RELEASE_RESET_VOTES.value})
+"""What begins a round of review."""
 _AFTER_VOTES = {
     Decision.APPROVE: ReleaseState.APPROVED,
     Decision.RETURN: ReleaseState.RETURNED,
@@ -102,12 +104,7 @@ def review_release(
     release = permissions.check_may_review(
         actor, uow.get(Release, release_id, lock=True), asked=release_id
     )
-    if release.state not in {ReleaseState.SUBMITTED, ReleaseState.UNDER_REVIEW}:
-        raise IllegalTransition(
-            f"The review was refused: release {release.id} is {release.state.value}, "
-            "not under review.",
-            state=release.state.value,
-        )
+    _check_open(release)
     check_revision(release, if_match)
     decision = _decision(decision)
     if len(reason) > _REASON_LIMIT:
@@ -122,8 +119,7 @@ def review_release(
     if decision is Decision.APPROVE:
         check_not_rejected(uow, release.audit_job_id, what="Approving", release_id=release.id)
     votes = _votes(uow, release)
-    if any(vote.auditor_id == actor.user_id for vote in votes):
-        raise Conflict("The review was refused: you voted already in this round.")
+    _check_not_voted(actor, votes)
     vote = Review(release.id, release.round, actor.user_id, decision, reason, uow.now())
     uow.session.add(vote)
     if release.state is ReleaseState.SUBMITTED:
@@ -143,6 +139,17 @@ def review_release(
     if len(votes) >= AUDITORS_NEEDED:
         _reveal(uow, votes)
     return release
+
+
+def check_may_vote(uow: UnitOfWork, actor: Actor, release: Release) -> None:
+    """Refuse whoever may not vote on this release now, whatever the vote; changes nothing.
+
+    Raises: NotFound, PermissionDenied, IllegalTransition; Conflict for a second vote.
+    """
+    permissions.check_may_review(actor, release, asked=release.id)
+    _check_open(release)
+    _check_uninvolved(uow, actor, release)
+    _check_not_voted(actor, _votes(uow, release))
 
 
 def vote_commitment(uow: UnitOfWork, vote: Review) -> str:
@@ -269,6 +276,20 @@ def _digests(evidence: dict[str, Any]) -> dict[str, Any]:
     return {name: evidence[name] for name in evidence if name not in {"ledger", "submitted_by"}}
 
 
+def _check_open(release: Release) -> None:
+    if release.state not in {ReleaseState.SUBMITTED, ReleaseState.UNDER_REVIEW}:
+        raise IllegalTransition(
+            f"The review was refused: release {release.id} is {release.state.value}, "
+            "not under review.",
+            state=release.state.value,
+        )
+
+
+def _check_not_voted(actor: Actor, votes: list[Review]) -> None:
+    if any(vote.auditor_id == actor.user_id for vote in votes):
+        raise Conflict("The review was refused: you voted already in this round.")
+
+
 def _check_uninvolved(uow: UnitOfWork, actor: Actor, release: Release) -> None:
     if actor.user_id in _authors(uow, release):
         raise PermissionDenied(
@@ -286,7 +307,7 @@ def _authors(uow: UnitOfWork, release: Release) -> set[str]:
     found |= {made.created_by for made in (version, dataset) if made is not None}
     for row in journal.read_rows(uow.session, subject=release.id):
         body = row.document["body"]
-        if body["event"] in _AUTHORSHIP:
+        if body["event"] in AUTHORSHIP:
             found.add(body["actor"])
     return found
 
