@@ -36,6 +36,8 @@ class Tenant:
     id: str
     name: str
     created_at: datetime
+    needs_plan_approval: bool = False
+    """Whether an auditor must approve a training plan before it spends epsilon."""
 
 
 @dataclass(eq=False)
@@ -48,6 +50,8 @@ class User:
     roles: list[str]
     created_at: datetime
     disabled_at: datetime | None = None
+    lab: str = ""
+    """The group they work in; nobody reviews what their own lab made."""
 
 
 @dataclass(eq=False)

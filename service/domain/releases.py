@@ -23,6 +23,7 @@ class ReleaseState(StrEnum):
     PUBLISHED = "published"
     SUSPENDED = "suspended"
     REVOKED = "revoked"
+    EXPIRED = "expired"
 
 
 TRANSITIONS: dict[ReleaseState, frozenset[ReleaseState]] = {
@@ -43,11 +44,19 @@ TRANSITIONS: dict[ReleaseState, frozenset[ReleaseState]] = {
     ),
     ReleaseState.REJECTED: frozenset(),
     ReleaseState.WITHDRAWN: frozenset(),
-    ReleaseState.PUBLISHED: frozenset({ReleaseState.SUSPENDED, ReleaseState.REVOKED}),
-    ReleaseState.SUSPENDED: frozenset({ReleaseState.PUBLISHED, ReleaseState.REVOKED}),
+    ReleaseState.PUBLISHED: frozenset(
+        {ReleaseState.SUSPENDED, ReleaseState.EXPIRED, ReleaseState.REVOKED}
+    ),
+    ReleaseState.SUSPENDED: frozenset(
+        {ReleaseState.PUBLISHED, ReleaseState.EXPIRED, ReleaseState.REVOKED}
+    ),
+    ReleaseState.EXPIRED: frozenset({ReleaseState.REVOKED}),
     ReleaseState.REVOKED: frozenset(),
 }
-"""UNDER_REVIEW | APPROVED -> SUBMITTED happens when the evidence changed: votes start again."""
+"""UNDER_REVIEW | APPROVED -> SUBMITTED happens when the evidence changed: votes start again.
+
+What expired never comes back: two auditors approve its next version, under conditions of their own.
+"""
 
 
 class StateOwner(StrEnum):
@@ -68,10 +77,18 @@ OWNERS: dict[ReleaseState, StateOwner] = {
     ReleaseState.WITHDRAWN: StateOwner.NOBODY,
     ReleaseState.PUBLISHED: StateOwner.AUTHOR,
     ReleaseState.SUSPENDED: StateOwner.AUTHOR,
+    ReleaseState.EXPIRED: StateOwner.AUTHOR,
     ReleaseState.REVOKED: StateOwner.NOBODY,
 }
 
-IN_CATALOGUE = frozenset({ReleaseState.PUBLISHED, ReleaseState.SUSPENDED, ReleaseState.REVOKED})
+IN_CATALOGUE = frozenset(
+    {
+        ReleaseState.PUBLISHED,
+        ReleaseState.SUSPENDED,
+        ReleaseState.EXPIRED,
+        ReleaseState.REVOKED,
+    }
+)
 """What collaborators of the whole instance see: releases, and tombstones of withdrawn ones."""
 
 
@@ -118,6 +135,18 @@ class Release:
     location: Location = Location.NOWHERE
     published_at: datetime | None = None
     tombstone: dict[str, Any] | None = None
+    declared: dict[str, Any] = field(default_factory=dict)
+    """Licence, uses, citation: a `service.domain.declarations.ReleaseDeclaration`, or nothing."""
+    preview_key: str | None = None
+    """Where in the work bucket the picture of the bundle's gallery lies."""
+
+    state_since: datetime | None = None
+    expires_at: datetime | None = None
+    """When a published release stops being one, because its approval held until then only."""
+    conditions: dict[str, Any] = field(default_factory=dict)
+    """What both approvals depend on: `service.domain.reviews.JoinedConditions`, or nothing."""
+    renews_id: str | None = None
+    """The release whose next version this is, of the same samples."""
 
     @property
     def etag(self) -> str:
@@ -129,8 +158,8 @@ class Release:
         """Return the name under which the bundle is downloaded."""
         return f"{self.name}-{self.version}.zip"
 
-    def move_to(self, state: ReleaseState) -> None:
-        """Change the state; the only writer of `state`."""
+    def move_to(self, state: ReleaseState, *, at: datetime | None = None) -> None:
+        """Change the state; the only writer of `state`. `at` starts the time until it is due."""
         if state not in TRANSITIONS[self.state]:
             onward = ", ".join(sorted(TRANSITIONS[self.state])) or "nothing"
             raise IllegalTransition(
@@ -138,7 +167,7 @@ class Release:
                 f"From here it may become: {onward}.",
                 state=self.state.value,
             )
-        self.state = state
+        self.state, self.state_since = state, at or self.state_since
 
 
 @dataclass(eq=False)
@@ -151,6 +180,8 @@ class Review:
     decision: Decision
     reason: str
     created_at: datetime
+    conditions: dict[str, Any] = field(default_factory=dict)
+    """What the approval depends on: `service.domain.reviews.Conditions`, or nothing."""
 
 
 @dataclass(eq=False)
@@ -172,6 +203,7 @@ class Download:
     user_id: str
     created_at: datetime
     expires_at: datetime
+    request_id: str | None = None
 
 
 def outcome(decisions: list[Decision]) -> Decision | None:

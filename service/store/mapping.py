@@ -2,12 +2,24 @@
 
 from sqlalchemy.orm import registry
 
-from service.domain import access, accounts, datasets, jobs, notifications, policies, releases
+from service.domain import (
+    access,
+    accounts,
+    datasets,
+    jobs,
+    notifications,
+    plan_approvals,
+    policies,
+    releases,
+    reviews,
+    sign_in,
+)
 from service.store import (
     access_tables,
     listings,
     notification_tables,
     policy_tables,
+    review_tables,
     sign_in_tables,
     tables,
 )
@@ -34,6 +46,11 @@ _CLASSES = (
     (notifications.Message, notification_tables.outbox),
     (notifications.WebhookEndpoint, notification_tables.webhook_endpoints),
     (notifications.EmailChoice, notification_tables.email_choices),
+    (reviews.Comment, review_tables.review_comments),
+    (reviews.Assignment, review_tables.review_assignments),
+    (reviews.Recusal, review_tables.recusals),
+    (reviews.Reminder, review_tables.reminders),
+    (plan_approvals.PlanApproval, review_tables.plan_approvals),
     (policies.PolicyVersion, policy_tables.policy_versions),
     (policies.PolicyVote, policy_tables.policy_votes),
     (sign_in.SignIn, sign_in_tables.sign_ins),

@@ -80,6 +80,7 @@ tenants = sa.Table(
     sa.Column("id", _id(), primary_key=True),
     sa.Column("name", sa.String(200), nullable=False, unique=True),
     sa.Column("created_at", Instant, nullable=False),
+    sa.Column("needs_plan_approval", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 users = sa.Table(
@@ -91,6 +92,7 @@ users = sa.Table(
     sa.Column("roles", sa.JSON, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("disabled_at", Instant),
+    sa.Column("lab", sa.String(200), nullable=False, server_default=""),
     sa.UniqueConstraint("tenant_id", "name"),
 )
 
@@ -254,6 +256,12 @@ releases = sa.Table(
     sa.Column("location", _word(Location), nullable=False),
     sa.Column("published_at", Instant),
     sa.Column("tombstone", sa.JSON),
+    sa.Column("declared", sa.JSON, nullable=False, server_default="{}"),
+    sa.Column("preview_key", sa.String(500)),
+    sa.Column("state_since", Instant),
+    sa.Column("expires_at", Instant),
+    sa.Column("conditions", sa.JSON, nullable=False, server_default="{}"),
+    sa.Column("renews_id", _id()),
     sa.UniqueConstraint("tenant_id", "name", "version"),
 )
 
@@ -266,6 +274,7 @@ reviews = sa.Table(
     sa.Column("decision", _word(Decision), nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
+    sa.Column("conditions", sa.JSON, nullable=False, server_default="{}"),
 )
 
 acceptances = sa.Table(
@@ -285,6 +294,7 @@ downloads = sa.Table(
     sa.Column("user_id", sa.ForeignKey("users.id"), nullable=False, index=True),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("expires_at", Instant, nullable=False),
+    sa.Column("request_id", _id()),
 )
 
 journal = sa.Table(
@@ -297,9 +307,16 @@ journal = sa.Table(
         autoincrement=False,
     ),
     sa.Column("kind", sa.String(16), nullable=False),
-    sa.Column("subject", _id(), nullable=False, index=True),
+    sa.Column("subject", _id(), nullable=False),
     sa.Column("row", sa.Text, nullable=False),
     sa.Column("digest", sa.String(64), nullable=False),
+    # What lists are filtered by, as the row's text has it; `kaima journal verify` compares them.
+    sa.Column("event", sa.String(64), nullable=False, server_default=""),
+    sa.Column("actor", _id()),
+    sa.Column("at", Instant, index=True),
+    sa.Index(None, "subject", "seq"),
+    sa.Index(None, "event", "seq"),
+    sa.Index(None, "actor", "seq"),
 )
 
 journal_head = sa.Table(
@@ -309,6 +326,8 @@ journal_head = sa.Table(
     sa.Column("seq", sa.BigInteger, nullable=False),
     sa.Column("digest", sa.String(64), nullable=False),
     sa.Column("anchored_seq", sa.BigInteger, nullable=False),
+    sa.Column("signed_seq", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("signed_at", Instant),
     sa.CheckConstraint("id = 1", name="one_row"),
 )
 
