@@ -15,7 +15,7 @@ from privacy import signing
 from privacy.policy import Policy, load_policy
 from service.config import Settings
 from service.dispatch import Dispatcher
-from service.store import mapping, schema
+from service.store import listings, mapping, schema
 from service.store.engine import connect
 from service.store.instance import check_master_key, record_master_key
 from service.store.keys import Keys, load_keys, load_or_create_keys
@@ -111,6 +111,8 @@ def migrate(settings: Settings) -> None:
         with _migrating:
             schema.upgrade(engine)
             record_master_key(engine, load_or_create_keys(settings.effective_master_key_file))
+            with engine.begin() as connection:
+                listings.fill_missing(connection)
     finally:
         engine.dispose()
     ObjectStore(settings).create_buckets()
