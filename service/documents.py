@@ -41,6 +41,19 @@ def read_pair(uow: UnitOfWork, actor: Actor, *, audit_job_id: str, number: int) 
     return pair
 
 
+def read_utility(uow: UnitOfWork, audit: Job) -> dict[str, Any]:
+    """Return what was measured of a candidate's usefulness; empty where nothing was stored.
+
+    It is a part of the report: the caller reads that first, which puts the reading into the trail.
+    """
+    key = audit.result.get("utility")
+    try:
+        found = json.loads(uow.objects.get_bytes(Bucket.WORK, key)) if key else {}
+    except ObjectMissing:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def missing_report(job: Job, *, form: Literal["report", "report_html"]) -> str:
     """Return the sentence that says why a report is not there."""
     if form == "report_html" and job.result.get("pictures_erased"):

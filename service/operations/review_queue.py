@@ -1,0 +1,274 @@
+"""What waits for an auditor, what they decided, and which rule forbids them a vote."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+import sqlalchemy as sa
+
+from service.domain import permissions
+from service.domain.accounts import Actor, Role, Scope
+from service.domain.datasets import Dataset
+from service.domain.errors import DomainError, PermissionDenied
+from service.domain.jobs import Job
+from service.domain.releases import Decision, Release, ReleaseState, Review
+from service.operations import reviewing
+from service.store import journal, tables
+from service.store.unit_of_work import UnitOfWork
+
+OPEN = (ReleaseState.SUBMITTED, ReleaseState.UNDER_REVIEW)
+MOST_WAITING = 200
+"""More than this are not listed at once; the oldest are."""
+
+Kind = Literal["release", "plan", "policy"]
+Standing = Literal["yours", "voted", "not_yours"]
+_ORDER: dict[str, int] = {"yours": 0, "voted": 1, "not_yours": 2}
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """One thing that auditors have to decide, as one of them sees it.
+
+    `standing` says whether this auditor's vote is asked for; `why` is the rule if it is not. Votes
+    are counted and not shown: who cast them stays blind until all are in.
+    """
+
+    kind: Kind
+    id: str
+    title: str
+    about: str
+    asked_by: str
+    asked_at: datetime
+    round: int
+    votes: int
+    standing: Standing
+    why: str = ""
+    tier: str = ""
+    verdict: str = ""
+    epsilon: float | None = None
+    due_at: datetime | None = None
+
+    def age(self, now: datetime) -> timedelta:
+        """Return how long it has been waiting."""
+        return now - self.asked_at
+
+
+@dataclass(frozen=True)
+class Decided:
+    """One vote that an auditor cast, and what became of the thing."""
+
+    kind: Kind
+    id: str
+    title: str
+    round: int
+    decision: str
+    reason: str
+    at: datetime
+    state: str
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which of the waiting things are shown; empty means all."""
+
+    kind: str = ""
+    tier: str = ""
+    verdict: str = ""
+    mine: bool = False
+
+    def keep(self, item: Waiting) -> bool:
+        """Tell whether an item is shown."""
+        return (
+            self.kind in ("", item.kind)
+            and self.tier in ("", item.tier)
+            and self.verdict in ("", item.verdict)
+            and (not self.mine or item.standing == "yours")
+        )
+
+
+@dataclass
+class _Past:
+    """What the trail says of one release: when it was last handed in, and who made any part."""
+
+    asked_at: datetime | None = None
+    authors: set[str] = field(default_factory=set)
+
+
+def check_may_see_queue(actor: Actor) -> None:
+    """Refuse whoever decides nothing.  Raises: PermissionDenied."""
+    if not actor.has(Role.AUDITOR):
+        raise PermissionDenied(
+            "Reading the review queue was refused: only an auditor may. Data owners see the state "
+            "of each release on its page."
+        )
+    permissions.check_scope(actor, "Reading the review queue", Scope.READ)
+
+
+def list_waiting(uow: UnitOfWork, actor: Actor, *, filters: Filters | None = None) -> list[Waiting]:
+    """Return what waits for decisions in the actor's tenant: what asks for the actor's first.
+
+    Raises: PermissionDenied.
+    """
+    check_may_see_queue(actor)
+    found = [item for item in _waiting_releases(uow, actor) if (filters or Filters()).keep(item)]
+    return sorted(found, key=_urgency)
+
+
+def count_waiting(uow: UnitOfWork, actor: Actor) -> int:
+    """Return how many decisions are asked of the actor, quickly: for the badge of every page."""
+    if not actor.has(Role.AUDITOR):
+        return 0
+    voted = (
+        sa.select(tables.reviews.c.release_id)
+        .where(
+            tables.reviews.c.release_id == tables.releases.c.id,
+            tables.reviews.c.round == tables.releases.c.round,
+            tables.reviews.c.auditor_id == actor.user_id,
+        )
+        .exists()
+    )
+    statement = sa.select(sa.func.count()).where(
+        tables.releases.c.tenant_id == actor.tenant_id,
+        tables.releases.c.state.in_(OPEN),
+        tables.releases.c.author_id != actor.user_id,
+        ~voted,
+    )
+    return int(uow.session.execute(statement).scalar_one())
+
+
+def forbidding_rule(
+    uow: UnitOfWork, actor: Actor, release: Release, decision: Decision
+) -> str | None:
+    """Return the sentence of the rule that forbids the actor this vote, or None.
+
+    A missing reason is no rule yet: the form asks for it.
+    """
+    try:
+        reviewing.check_may_vote(uow, actor, release)
+        permissions.check_decision(release, decision=decision, reason="given")
+    except DomainError as refusal:
+        return refusal.sentence
+    return None
+
+
+def list_decided(uow: UnitOfWork, actor: Actor, *, limit: int = 500) -> list[Decided]:
+    """Return the actor's own votes, newest first.  Raises: PermissionDenied."""
+    check_may_see_queue(actor)
+    statement = (
+        sa.select(Review, Release)
+        .join(Release, tables.releases.c.id == tables.reviews.c.release_id)
+        .where(tables.reviews.c.auditor_id == actor.user_id)
+        .order_by(tables.reviews.c.created_at.desc(), tables.reviews.c.release_id)
+        .limit(limit)
+    )
+    return [
+        Decided(
+            "release",
+            release.id,
+            f"{release.name} {release.version}",
+            vote.round,
+            vote.decision.value,
+            vote.reason,
+            vote.created_at,
+            release.state.value,
+        )
+        for vote, release in uow.session.execute(statement)
+    ]
+
+
+def names_of(uow: UnitOfWork, user_ids: Iterable[str]) -> dict[str, str]:
+    """Return user id -> name, for those who are known."""
+    statement = sa.select(tables.users.c.id, tables.users.c.name).where(
+        tables.users.c.id.in_(sorted(set(user_ids)))
+    )
+    return {row.id: row.name for row in uow.session.execute(statement)}
+
+
+def _urgency(item: Waiting) -> tuple[int, bool, datetime, str]:
+    """Sort what is mine first, then what is due soonest, then what waits longest."""
+    return (
+        _ORDER[item.standing],
+        item.due_at is None,
+        item.due_at or item.asked_at,
+        item.id,
+    )
+
+
+def _waiting_releases(uow: UnitOfWork, actor: Actor) -> list[Waiting]:
+    statement = (
+        sa.select(Release, Job, Dataset)
+        .join(Job, tables.jobs.c.id == tables.releases.c.audit_job_id)
+        .join(Dataset, tables.datasets.c.id == tables.releases.c.dataset_id)
+        .where(
+            tables.releases.c.tenant_id == actor.tenant_id,
+            tables.releases.c.state.in_(OPEN),
+        )
+        .order_by(tables.releases.c.id)
+        .limit(MOST_WAITING)
+    )
+    found = list(uow.session.execute(statement).tuples())
+    past = _past(uow, [release.id for release, _, _ in found])
+    votes = _votes(uow, [release for release, _, _ in found])
+    names = names_of(uow, [release.evidence["submitted_by"] for release, _, _ in found])
+    waiting = []
+    for release, audit, dataset in found:
+        asked_by = release.evidence["submitted_by"]
+        involved = {release.author_id, asked_by, audit.requested_by, dataset.created_by}
+        standing, why = _standing(
+            actor, voters=votes[release.id], authors=involved | past[release.id].authors
+        )
+        waiting.append(
+            Waiting(
+                kind="release",
+                id=release.id,
+                title=f"{release.name} {release.version}",
+                about=dataset.name,
+                asked_by=names.get(asked_by, asked_by),
+                asked_at=past[release.id].asked_at or release.created_at,
+                round=release.round,
+                votes=len(votes[release.id]),
+                standing=standing,
+                why=why,
+                tier=release.tier,
+                verdict=release.verdict,
+                epsilon=audit.result.get("summary", {}).get("epsilon_claimed"),
+            )
+        )
+    return waiting
+
+
+def _standing(actor: Actor, *, voters: Sequence[str], authors: set[str]) -> tuple[Standing, str]:
+    """Return whether the actor's vote is asked for, and the rule if not."""
+    if actor.user_id in voters:
+        return "voted", "You voted already in this round."
+    if actor.user_id in authors:
+        return "not_yours", "You made a part of it: two other auditors must review it."
+    return "yours", ""
+
+
+def _past(uow: UnitOfWork, release_ids: Sequence[str]) -> dict[str, _Past]:
+    """Read the trail of several releases."""
+    found: dict[str, _Past] = defaultdict(_Past)
+    for release_id in release_ids:
+        for row in list(journal.read_rows(uow.session, subject=release_id)):
+            document = row.document
+            if document["body"]["event"] in reviewing.AUTHORSHIP:
+                found[release_id].authors.add(document["body"]["actor"])
+            if document["body"]["event"] in reviewing.HANDED_IN:
+                found[release_id].asked_at = datetime.fromisoformat(document["at"])
+    return found
+
+
+def _votes(uow: UnitOfWork, releases: Sequence[Release]) -> dict[str, list[str]]:
+    """Return release id -> who voted in its present round."""
+    rounds = {release.id: release.round for release in releases}
+    statement = sa.select(
+        tables.reviews.c.release_id, tables.reviews.c.round, tables.reviews.c.auditor_id
+    ).where(tables.reviews.c.release_id.in_(list(rounds)))
+    found: dict[str, list[str]] = defaultdict(list)
+    for release_id, cast_in, auditor_id in uow.session.execute(statement):
+        if cast_in == rounds[release_id]:
+            found[release_id].append(auditor_id)
+    return found
