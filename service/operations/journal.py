@@ -95,7 +95,7 @@ def replay(uow: UnitOfWork, actor: Actor) -> ReplayReport:
             "restore the newer database."
         )
     _check_continuous(uow, missing, common)
-    uow.execute_update(sa.delete(tables.journal).where(tables.journal.c.seq > common))
+    journal.cut(uow.session, keep=common)
     journal.insert_rows(uow.session, missing)
     journal.set_head(uow.session, missing[-1], anchored_seq=missing[-1].seq)
     reopened = [cohort for row in missing if (cohort := _apply(uow, row.document))]

@@ -4,6 +4,9 @@ Each row is canonical JSON (RFC 8785) that holds its position, time, kind, body 
 the row before it; its digest is the SHA-256 of those bytes. A row's position is given out under
 the locked head row, at commit, so there is one chain however many write.
 
+A Merkle tree over the digests grows with the rows (`journal_tree`), so that one row, or that an
+older journal begins the present one, can be shown to others by a few hashes.
+
 An *anchor* is an immutable object that holds every row since the previous anchor. It is written
 after the commit and before a charge takes effect. So an anchor that the database does not have, or
 has otherwise, means that the database is older than what was promised, or was changed.
@@ -11,7 +14,7 @@ has otherwise, means that the database is older than what was promised, or was c
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -24,7 +27,7 @@ from sqlalchemy.orm import Session
 
 from service.config import Settings
 from service.domain.errors import JournalBehind
-from service.store import tables
+from service.store import journal_tree, tables
 from service.store.objects import Bucket, ObjectStore
 
 GENESIS = "0" * 64
@@ -98,20 +101,39 @@ def make_row(entry: Entry, *, seq: int, at: str, previous: str) -> Row:
     return Row(seq, entry.kind, entry.subject, text.decode(), hashlib.sha256(text).hexdigest())
 
 
-def insert_rows(session: Session, made: Iterable[Row]) -> None:
-    """Insert rows that are already chained."""
-    values = [
-        {
-            "seq": row.seq,
-            "kind": row.kind,
-            "subject": row.subject,
-            "row": row.text,
-            "digest": row.digest,
-        }
-        for row in made
-    ]
-    if values:
-        session.execute(sa.insert(_rows), values)
+def insert_rows(session: Session, made: Sequence[Row]) -> None:
+    """Insert rows that are already chained, and the nodes of the tree that they complete."""
+    if made:
+        session.execute(sa.insert(_rows), [row_values(row) for row in made])
+        journal_tree.extend(session, size=made[0].seq - 1, digests=[row.digest for row in made])
+
+
+def row_values(row: Row) -> dict[str, Any]:
+    """Return a row's columns: what it is, and what of its text lists are filtered by."""
+    return {
+        "seq": row.seq,
+        "kind": row.kind,
+        "subject": row.subject,
+        "row": row.text,
+        "digest": row.digest,
+        **filter_values(row.document),
+    }
+
+
+def filter_values(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns that repeat what a row's text says."""
+    body = document["body"]
+    return {
+        "event": str(body.get("event", ""))[:64],
+        "actor": body.get("actor"),
+        "at": datetime.fromisoformat(document["at"]),
+    }
+
+
+def cut(session: Session, *, keep: int) -> None:
+    """Forget the rows behind `keep`, and what the tree says of them; only a replay does this."""
+    session.execute(sa.delete(_rows).where(_rows.c.seq > keep))
+    journal_tree.truncate(session, keep=keep)
 
 
 def position(session: Session) -> Position:

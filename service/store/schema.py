@@ -6,6 +6,8 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
+from service.store import journal_tables, mapping  # noqa: F401 - they add their tables to the metadata
+
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = (
     0x6B61696D61  # "kaima"; two services that start at once migrate one after the other

@@ -66,7 +66,7 @@ def exchange(session: Session, left: int, right: int) -> None:
 
 def truncate(session: Session, *, keep: int) -> None:
     """Cut the tail off and mend the head, as somebody who knows the format would."""
-    session.execute(sa.delete(tables.journal).where(tables.journal.c.seq > keep))
+    journal.cut(session, keep=keep)
     session.execute(
         sa.update(tables.journal_head).values(
             seq=keep, digest=journal.digest_at(session, keep), anchored_seq=0
