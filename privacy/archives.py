@@ -7,7 +7,8 @@ files should contain is decided in `privacy.bundle`.
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,18 @@ def name_problem(name: str) -> str | None:
     if any(part in {"", ".", ".."} for part in name.split("/")):
         return "a name is a plain path inside the bundle"
     return None
+
+
+def find_collisions(names: Iterable[str]) -> tuple[Problem, ...]:
+    """Return the names that some systems take for one another: one file would replace the other."""
+    seen: dict[str, str] = {}
+    problems = []
+    for name in sorted(names):
+        other = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if other != name:
+            reason = f"is the same name as {printable(other)} where case does not count"
+            problems.append(Problem(printable(name), reason))
+    return tuple(problems)
 
 
 def open_folder(path: Path) -> OpenBundle:

@@ -1,8 +1,8 @@
 """Checks a release bundle, and writes the checksums and signature that are checked.
 
 A bundle is a folder or a zip with README.md, certificate.json, images, an npz, public_key.pem,
-SHA256SUMS (every file but itself and its signature) and SHA256SUMS.sig (64 raw bytes, Ed25519 over
-the bytes of SHA256SUMS). A key found only inside a bundle is never trusted: the caller gives a
+SHA256SUMS (every file but itself and what is signed over it), SHA256SUMS.sig (64 raw bytes, Ed25519
+over the bytes of SHA256SUMS) and, since layout 2, `privacy.attestation`. A key found only inside a bundle is never trusted: the caller gives a
 key, or the fingerprint pinned earlier, or says outright that this is the first sight.
 
 Epsilon is re-derived from the mechanisms that the signer attests; whether they ran is the
@@ -18,11 +18,12 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from privacy import accounting, checksums, signing
+from privacy import accounting, attestation, checksums, signing
 from privacy.archives import (
     OpenBundle,
     Problem,
     UnreadableFile,
+    find_collisions,
     open_folder,
 )
 from privacy.errors import InvalidParameter, PrivacyError
@@ -149,7 +150,7 @@ class _Check:
 
     def run(self, source: OpenBundle) -> VerificationResult:
         """Return the result for the files of `source`."""
-        self._problems += source.problems
+        self._problems += source.problems + find_collisions(source.files | source.folders)
         listing = self._document(source, CHECKSUMS, limit=_MAX_CHECKSUM_BYTES)
         signature = self._document(source, SIGNATURE, limit=signing.SIGNATURE_BYTES)
         own_key = self._own_key(source)
@@ -160,6 +161,7 @@ class _Check:
         certificate = None
         if key is not None and is_signed and digests is not None:
             certificate = self._certificate(source, digests, key=key)
+            self._check_attestation(source, certificate, listing=listing or b"", key=key)
         result = VerificationResult(
             accepted=False,
             problems=(),
@@ -264,7 +266,7 @@ class _Check:
 
     def _check_files(self, source: OpenBundle, digests: dict[str, str] | None) -> None:
         """Compare every file with its digest, and name those that are missing or were added."""
-        own = {CHECKSUMS, SIGNATURE}
+        own = {CHECKSUMS, SIGNATURE, attestation.ATTESTATION} - (digests or {}).keys()
         self._checked = len(own & source.files)
         if digests is None:
             return
@@ -311,6 +313,32 @@ class _Check:
             self._refuse(CERTIFICATE, "names another signer than the key that signed it")
             return None
         return certificate
+
+    def _check_attestation(
+        self,
+        source: OpenBundle,
+        certificate: ReleaseCertificate | None,
+        *,
+        listing: bytes,
+        key: Ed25519PublicKey,
+    ) -> None:
+        """Check the in-toto statement; bundles of layout 1 have none, and may not get one later."""
+        name = attestation.ATTESTATION
+        if certificate is None:
+            return
+        if certificate.layout == 1:
+            if name in source.files and name not in (checksums.read(listing) or {}):
+                self._refuse(name, f"was added: {CHECKSUMS} does not list it")
+            return
+        envelope = self._document(source, name, limit=_MAX_DOCUMENT_BYTES)
+        content = self._document(source, CERTIFICATE, limit=_MAX_DOCUMENT_BYTES)
+        if envelope is None or content is None:
+            return
+        reason = attestation.find_problem(
+            envelope, listing=listing, certificate=certificate, content=content, key=key
+        )
+        if reason is not None:
+            self._refuse(name, reason)
 
     def _epsilon(self, certificate: ReleaseCertificate) -> float | None:
         """Return epsilon derived anew from the certificate's mechanisms, and compare it."""

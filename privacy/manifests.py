@@ -161,3 +161,8 @@ class ReleaseCertificate(Document):
     commitments: dict[str, str] = Field(description="inside document -> SHA-256(secret || bytes)")
     statements: tuple[str, ...]
     signed_by: str = Field(description="SHA-256 fingerprint of the raw Ed25519 public key")
+    layout: int = Field(
+        default=1, ge=1, le=2, description="2: several formats, and an in-toto statement beside"
+    )
+    formats: tuple[str, ...] = Field(default=(), description="formats of the same images")
+    splits: dict[str, int] = Field(default={}, description="synthetic images per declared split")

@@ -3,25 +3,31 @@
 The worker only ever writes to quarantine, under its attempt's own key; what is released is decided
 by the release's state, and moved by `operations.withholding.settle_bundle`.
 
-What enters the bundle is a whitelist (`workers.bundle_files`). Documents that stay inside appear
-only as commitments salted with a secret of their own, derived from the master key: an unsalted
-digest of anything private would be a membership oracle. Equal inputs give an equal bundle, so a
-second attempt stores the same bytes.
+What enters the bundle is a whitelist (`workers.bundling.contents`). Documents that stay inside
+appear only as commitments salted with a secret of their own, derived from the master key: an
+unsalted digest of anything private would be a membership oracle. Equal inputs give an equal bundle,
+but for the fresh identifiers of DICOM files and what is computed over them.
 """
 
 from datetime import UTC
-from pathlib import Path
 
 from privacy import bundle, inclusion, signing
 from privacy.errors import DigestMismatch
-from privacy.manifests import DatasetManifest, GeneratorManifest, ReleaseCertificate
+from privacy.manifests import (
+    DatasetManifest,
+    DatasetSchema,
+    GeneratorManifest,
+    ReleaseCertificate,
+)
 from privacy.policy import Policy
 from privacy.report import AuditReport
 from service.domain.datasets import StoredReservation
 from service.operations import jobs, releases
 from service.operations.releases import PublicationFacts
 from service.store.objects import Bucket
-from workers import bundle_files
+from workers.bundling.declarations import FORMATS, Declarations
+from workers.bundling.records import SyntheticSet
+from workers.bundling.writer import write_bundle
 from workers.context import JobContext
 from workers.generator_files import StoredSamples, fetch_generator_manifest, fetch_samples
 from workers.ledger_run import Pace
@@ -38,10 +44,24 @@ def run(context: JobContext) -> dict[str, object]:
         spent = jobs.load_reservation(uow, facts.train.id)
     context.report("fetching")
     samples = fetch_samples(context, facts.sample)
-    certificate = certify(context, facts, samples, spent=spent)
+    declared = Declarations.of(getattr(facts.release, "declared", None))
+    certificate = certify(context, facts, samples, spent=spent, declared=declared)
     folder = context.scratch / "bundle"
     folder.mkdir(mode=0o755)
-    write_bundle(context, facts, samples, certificate=certificate, folder=folder)
+    pace = Pace()
+
+    def show(step: int, total: int) -> None:
+        context.report(STAGE, step, total, eta_seconds=pace.eta_seconds(STAGE, step, total))
+
+    write_bundle(
+        folder,
+        synthetic_set(samples, certificate.declared, declared),
+        certificate=certificate,
+        declared=declared,
+        terms=facts.release.terms,
+        key=context.application.signing_key(),
+        progress=show,
+    )
     context.report("storing")
     archive = context.scratch / "bundle.zip"
     bundle.write_zip(folder, archive)
@@ -75,16 +95,17 @@ def certify(
     samples: StoredSamples,
     *,
     spent: StoredReservation,
+    declared: Declarations,
 ) -> ReleaseCertificate:
     """Return the certificate: what is declared, charged, decided and committed to."""
     generator = fetch_generator_manifest(context, facts.train)
     report = fetch_document(
         context, facts.audit.result["report"], kind=AuditReport, digest=facts.audit.result["digest"]
     )
-    declared = generator.declared
-    counts = dict.fromkeys(declared.labels, 0)
+    schema = generator.declared
+    counts = dict.fromkeys(schema.labels, 0)
     for label in samples.labels:
-        counts[declared.labels[int(label)]] += 1
+        counts[schema.labels[int(label)]] += 1
     return ReleaseCertificate(
         release_id=facts.release.id,
         name=facts.release.name,
@@ -92,8 +113,8 @@ def certify(
         publisher=facts.publisher,
         # When publication was asked for: a second attempt must state the same moment.
         published_at=context.job.created_at.astimezone(UTC).isoformat(timespec="seconds"),
-        unit=declared.unit,
-        declared=declared,
+        unit=schema.unit,
+        declared=schema,
         generator=generator.generator,
         epsilon=float(spent.epsilon),
         delta=float(spent.delta),
@@ -115,8 +136,23 @@ def certify(
         commitments=commitments(
             context, facts, generator=generator, samples=samples, report=report
         ),
-        statements=statements(declared.unit),
+        statements=statements(schema.unit),
         signed_by=signing.fingerprint(context.application.signing_key()),
+        layout=2,
+        formats=tuple(name for name in FORMATS if name in declared.formats),
+        splits=synthetic_set(samples, schema, declared).splits,
+    )
+
+
+def synthetic_set(
+    samples: StoredSamples, schema: DatasetSchema, declared: Declarations
+) -> SyntheticSet:
+    """Return the samples in the splits that were declared."""
+    return SyntheticSet(
+        images=samples.images,
+        labels=samples.labels,
+        schema=schema,
+        test_share=declared.test_share,
     )
 
 
@@ -164,30 +200,3 @@ def commitments(
         for name, document in inside.items()
     }
     return {**made, "plan": facts.train.payload["commitment"]}
-
-
-def write_bundle(
-    context: JobContext,
-    facts: PublicationFacts,
-    samples: StoredSamples,
-    *,
-    certificate: ReleaseCertificate,
-    folder: Path,
-) -> None:
-    """Write every file of the bundle, its checksums and its signature."""
-    pace = Pace()
-
-    def show(step: int, total: int) -> None:
-        context.report(STAGE, step, total, eta_seconds=pace.eta_seconds(STAGE, step, total))
-
-    schema, key = certificate.declared, context.application.signing_key()
-    bundle_files.write_images(folder, samples.images, samples.labels, schema=schema, progress=show)
-    bundle_files.write_npz(
-        folder / f"{certificate.name}.npz", samples.images, samples.labels, schema=schema
-    )
-    card = bundle_files.dataset_card(certificate, terms=facts.release.terms)
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    (folder / bundle.CERTIFICATE).write_bytes(certificate.canonical())
-    (folder / bundle.PUBLIC_KEY).write_bytes(signing.public_key_pem(key))
-    bundle.write_checksums(folder)
-    bundle.sign_bundle(folder, key)

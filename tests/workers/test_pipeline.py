@@ -233,22 +233,31 @@ def test_a_published_bundle_is_verified_with_the_publishers_key(service, publish
 
 def test_a_bundle_holds_the_listed_files_and_nothing_else(bundle_path):
     plain = {
+        "FORMATS.md",
         "README.md",
         "SHA256SUMS",
+        "SHA256SUMS.intoto.jsonl",
         "SHA256SUMS.sig",
         "certificate.json",
-        "knees.npz",
-        "metadata.csv",
+        "croissant.json",
+        "dicom/train/metadata.csv",
+        "gallery.html",
+        "imagefolder/train/metadata.csv",
+        "medmnist/knees.npz",
+        "parquet/train-00000-of-00001.parquet",
         "public_key.pem",
     }
+    table = "imagefolder/train/metadata.csv"
     with zipfile.ZipFile(bundle_path) as archive:
         names = set(archive.namelist())
-        images = {name for name in names if re.fullmatch(r"images/[0-4]/\d{5}\.png", name)}
-        rows = list(csv.DictReader(io.StringIO(archive.read("metadata.csv").decode())))
+        rows = list(csv.DictReader(io.StringIO(archive.read(table).decode())))
+    pattern = r"(?:imagefolder/train/[0-4]/\d{6}\.png|dicom/train/[0-4]/\d{6}\.dcm)"
+    images = {name for name in names if re.fullmatch(pattern, name)}
     assert names - images == plain
-    assert len(images) == SAMPLES
-    assert {row["file_name"] for row in rows} == images
-    assert all(row["file_name"].split("/")[1] == row["label"] for row in rows)
+    assert len(images) == 2 * SAMPLES
+    pictures = {f"imagefolder/train/{row['file_name']}" for row in rows}
+    assert pictures == {name for name in images if name.endswith(".png")}
+    assert all(row["file_name"].split("/")[0] == row["label"] for row in rows)
 
 
 def test_a_bundle_tells_no_private_count_and_no_unsalted_digest(
@@ -270,7 +279,8 @@ def test_a_bundle_tells_no_private_count_and_no_unsalted_digest(
     with zipfile.ZipFile(bundle_path) as archive:
         texts = {
             name: archive.read(name).decode()
-            for name in ("README.md", "certificate.json", "metadata.csv", "SHA256SUMS")
+            for name in archive.namelist()
+            if name.endswith((".md", ".json", ".jsonl", ".csv", ".html", "SHA256SUMS"))
         }
     for secret in private:
         for name, text in texts.items():
