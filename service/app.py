@@ -18,7 +18,7 @@ from service.api import accounts, datasets, health, jobs, journal, releases
 from service.api.problems import problem, refuse_validation
 from service.config import Settings
 from service.logs import configure_logging, describe_error
-from service.pages import catalogue, review, session, training, words
+from service.pages import catalogue, review, session, sign_in, step_up, training, words
 from service.pages import datasets as dataset_pages
 from service.web import EXTENSION, limiter
 from service.wiring import Application, build
@@ -28,7 +28,7 @@ MAX_BODY_BYTES = 2**20
 
 _PROGRAM_PATHS = ("/v1/", "/openapi", "/healthz", "/readyz")
 
-PAGES = (catalogue, dataset_pages, review, training, words)
+PAGES = (catalogue, dataset_pages, review, sign_in, step_up, training, words)
 """Modules whose import adds their views and filters to the pages' blueprint."""
 
 _LOG = structlog.get_logger("kaima.web")
@@ -76,7 +76,7 @@ def create_app(application: Application | None = None) -> OpenAPI:
         SESSION_COOKIE_SAMESITE="Strict",
         SESSION_COOKIE_SECURE=secure,
         SESSION_REFRESH_EACH_REQUEST=False,
-        PERMANENT_SESSION_LIFETIME=session.SESSION_SECONDS,
+        PERMANENT_SESSION_LIFETIME=application.settings.session_seconds,
         RATELIMIT_STORAGE_URI=_rate_storage(application.settings),
     )
     app.json.sort_keys = False  # type: ignore[attr-defined]

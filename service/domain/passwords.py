@@ -33,7 +33,7 @@ def check_password(password: str, *, names: Iterable[str]) -> str:
     `names` are what a stranger knows of the person: sign-in name, name, tenant.
     Raises: InputRefused, which never repeats the password.
     """
-    text = unicodedata.normalize("NFKC", password)
+    text = normal_form(password)
     if not SHORTEST <= len(text) <= LONGEST:
         raise InputRefused(
             f"The password was refused: it has {len(text)} characters. Choose {SHORTEST} to "
@@ -57,6 +57,11 @@ def check_password(password: str, *, names: Iterable[str]) -> str:
             "Choose four or five unrelated words."
         )
     return text
+
+
+def normal_form(password: str) -> str:
+    """Return a password as it is hashed, so that every keyboard means the same (Unicode NFKC)."""
+    return unicodedata.normalize("NFKC", password[: 4 * LONGEST])
 
 
 def _is_row(bare: str) -> bool:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from service.domain.accounts import Actor, Tenant, User
 from service.domain.errors import InputRefused, NotFound
-from service.domain.passwords import check_password
+from service.domain.passwords import check_password, normal_form
 from service.domain.sign_in import SignIn
 from service.domain.trail import TrailEvent
 from service.operations import sessions
@@ -59,7 +59,7 @@ def is_password_of(sign_in: SignIn | None, password: str) -> bool:
     expected = sign_in.password_hash if sign_in is not None else None
     with _AT_ONCE:
         try:
-            HASHER.verify(expected or _NOBODY, password)
+            HASHER.verify(expected or _NOBODY, normal_form(password))
         except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
             return False
     return expected is not None
@@ -68,7 +68,7 @@ def is_password_of(sign_in: SignIn | None, password: str) -> bool:
 def renew_hash(sign_in: SignIn, password: str) -> None:
     """Hash a password that was just checked again, if it was hashed with older parameters."""
     if sign_in.password_hash and HASHER.check_needs_rehash(sign_in.password_hash):
-        sign_in.password_hash = _hashed(password)
+        sign_in.password_hash = _hashed(normal_form(password))
 
 
 def set_password(

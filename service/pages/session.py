@@ -1,7 +1,8 @@
-"""Sign-in with an API key, and the session that every page needs.
+"""The session that every page needs: who is it, is the form theirs, where may they be sent.
 
-The cookie is signed and holds the *id* of the key, never the key: each request looks the key up
-again, so revoking it ends its sessions at once.
+The cookie is signed and holds a random secret, never a key or a user: each request looks its hash
+up again, so that ending a session, disabling its user, changing the password or revoking the API
+key that opened it takes effect at once.
 """
 
 import hmac
@@ -10,24 +11,46 @@ import secrets
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, g, redirect, render_template, request, session, url_for
+from flask_limiter.util import get_remote_address
 from werkzeug.wrappers import Response as AnyResponse
 
 from service.domain.accounts import Actor
 from service.domain.errors import NotFound
-from service.refusals import Refusal, RequestRefused, Unauthenticated
+from service.domain.sign_in import Method, WebSession
+from service.operations import sessions
+from service.operations.sessions import Origin
+from service.refusals import Refusal, RequestRefused
 from service.resources import IDENTIFIER_PATTERN
-from service.web import actor_of_key, actor_of_token
+from service.store.unit_of_work import UnitOfWork
+from service.web import application
 from service.wiring import Application
 
-SESSION_SECONDS = 8 * 3600
-"""A working day; the cookie is refused afterwards."""
-
-PUBLIC_ENDPOINTS = frozenset({"pages.sign_in", "pages.explain_problem"})
+PUBLIC_ENDPOINTS = frozenset(
+    {
+        "pages.sign_in",
+        "pages.give_factor",
+        "pages.set_up_factor",
+        "pages.start_oidc",
+        "pages.finish_oidc",
+        "pages.use_invitation",
+        "pages.explain_problem",
+    }
+)
+"""Pages for whoever is not signed in, or only half-way; each checks what it needs."""
 
 blueprint = Blueprint("pages", __name__)
 
 _START = "/releases"
 _IDENTIFIER = re.compile(IDENTIFIER_PATTERN)
+_BROWSERS = (("Edg", "Edge"), ("Firefox", "Firefox"), ("Chrom", "Chrome"), ("Safari", "Safari"))
+_SYSTEMS = (
+    ("Android", "Android"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Windows", "Windows"),
+    ("Mac OS", "macOS"),
+    ("Linux", "Linux"),
+)
 
 
 def session_secret(application: Application) -> bytes:
@@ -57,6 +80,41 @@ def render_refusal(refusal: Refusal) -> Response:
     return response
 
 
+def open_session(
+    uow: UnitOfWork,
+    who: Actor,
+    *,
+    method: Method,
+    is_pending: bool = False,
+    has_factor: bool = False,
+    key_id: str | None = None,
+) -> WebSession:
+    """Open a session with a new secret; whatever session the browser had before is dropped."""
+    origin = Origin(_browser(), get_remote_address())
+    opened, token = sessions.open_session(
+        uow,
+        who,
+        method=method,
+        origin=origin,
+        is_pending=is_pending,
+        has_factor=has_factor,
+        key_id=key_id,
+    )
+    session.clear()  # a session that was there before the sign-in must not survive it
+    session.permanent = True
+    session["token"] = token
+    return opened
+
+
+def find_session() -> tuple[WebSession, Actor] | None:
+    """Return the session of this browser, half-way or whole, and who it acts for."""
+    token = session.get("token")
+    if not isinstance(token, str):
+        return None
+    with application().uow(read_only=True) as uow:
+        return sessions.find_session(uow, token)
+
+
 @blueprint.before_request
 def require_session() -> AnyResponse | None:
     """Send whoever is not signed in to the sign-in page; check the token of every form."""
@@ -65,14 +123,12 @@ def require_session() -> AnyResponse | None:
         _check_csrf()
     if request.endpoint in PUBLIC_ENDPOINTS:
         return None
-    key_id = session.get("key_id")
-    if key_id is None:
-        return redirect(url_for("pages.sign_in", next=request.path))
-    try:
-        g.actor = actor_of_key(key_id)
-    except Unauthenticated:
+    found = find_session()
+    if found is None or found[0].is_pending:
         session.clear()
         return redirect(url_for("pages.sign_in", next=request.path))
+    g.web_session, g.actor = found
+    _touch(g.web_session)
     return None
 
 
@@ -82,27 +138,40 @@ def add_names() -> dict[str, object]:
     return {"actor": g.get("actor"), "csrf_token": csrf_token}
 
 
-@blueprint.route("/sign-in", methods=["GET", "POST"])
-def sign_in() -> AnyResponse | tuple[str, int] | str:
-    """Exchange an API key for a session."""
-    if request.method == "GET":
-        return render_template("sign_in.html", next=_inside(request.args.get("next")))
-    next_page = _inside(request.form.get("next"))
+def inside(target: str | None) -> str:
+    """Return a path of this site, whatever was asked for: no redirect leads elsewhere."""
     try:
-        _, key_id = actor_of_token(request.form.get("api_key", "").strip())
-    except Unauthenticated as error:
-        return render_template("sign_in.html", next=next_page, problem=error.sentence), 401
-    session.clear()  # a session that was there before the sign-in must not survive it
-    session.permanent = True
-    session["key_id"] = key_id
-    return redirect(next_page)
+        parts = urlsplit(target or "")
+    except ValueError:  # "//[", for one, is no address at all
+        return _START
+    safe = (
+        parts.path.startswith("/")
+        and not parts.path.startswith("//")
+        and "\\" not in parts.path
+        and parts.path.isprintable()
+        and not parts.netloc
+        and not parts.scheme
+    )
+    return parts.path if safe else _START
 
 
-@blueprint.post("/sign-out")
-def sign_out() -> AnyResponse:
-    """End the session."""
-    session.clear()
-    return redirect(url_for("pages.sign_in"))
+def _touch(found: WebSession) -> None:
+    """Note that somebody is there; a page that renews itself is nobody."""
+    if request.headers.get("Sec-Fetch-Dest") == "empty":
+        return
+    with application().uow(read_only=True) as uow:
+        if not sessions.needs_touch(uow, found):
+            return
+    with application().uow() as uow:
+        sessions.touch_session(uow, found.id)
+
+
+def _browser() -> str:
+    """Return a few words that its owner recognises; the rest of the header is not kept."""
+    text = request.headers.get("User-Agent", "")
+    browser = next((name for sign, name in _BROWSERS if sign in text), "A browser")
+    system = next((name for sign, name in _SYSTEMS if sign in text), "")
+    return f"{browser} on {system}" if system else browser
 
 
 def _check_identifiers() -> None:
@@ -120,19 +189,3 @@ def _check_csrf() -> None:
         raise RequestRefused(
             400, "The form was refused: its page is too old. Load the page again, then send it."
         )
-
-
-def _inside(target: str | None) -> str:
-    """Return a path of this site, whatever was asked for: no redirect leads elsewhere."""
-    try:
-        parts = urlsplit(target or "")
-    except ValueError:  # "//[", for one, is no address at all
-        return _START
-    safe = (
-        parts.path.startswith("/")
-        and not parts.path.startswith("//")
-        and "\\" not in parts.path
-        and not parts.netloc
-        and not parts.scheme
-    )
-    return parts.path if safe else _START
