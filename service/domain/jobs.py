@@ -19,10 +19,14 @@ class JobKind(StrEnum):
     PACKAGE = "package"
     ESTIMATE = "estimate"  # a dry run on random images: what a training would take
     ERASE = "erase"  # a person is withdrawn: a new version without them
+    STUDY = "study"  # draw and lock the cases of a reader study
 
 
 AUDITS = frozenset({JobKind.AUDIT, JobKind.REAUDIT})
 """Kinds that look at private records and write a report; each is one more attempt at passing."""
+
+SHOW_RECORDS = AUDITS | {JobKind.STUDY}
+"""Kinds that store pictures of records: these go when the version they are of is erased."""
 
 
 class JobState(StrEnum):

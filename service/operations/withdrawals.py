@@ -16,7 +16,7 @@ from service.domain.accounts import SYSTEM, Actor
 from service.domain.datasets import Cohort, Dataset, DatasetVersion, VersionState
 from service.domain.errors import Conflict, InputRefused, NotFound
 from service.domain.identifiers import new_id
-from service.domain.jobs import AUDITS, TERMINAL, Job, JobKind
+from service.domain.jobs import SHOW_RECORDS, TERMINAL, Job, JobKind
 from service.domain.persons import canonical_person
 from service.domain.trail import TrailEvent
 from service.operations import fencing, membership
@@ -326,7 +326,7 @@ def _copy_persons(uow: UnitOfWork, source_id: str, *, to: str, without: bytes) -
 
 def _audits_of(uow: UnitOfWork, version_id: str) -> list[str]:
     statement = sa.select(tables.jobs.c.id).where(
-        tables.jobs.c.version_id == version_id, tables.jobs.c.kind.in_(AUDITS)
+        tables.jobs.c.version_id == version_id, tables.jobs.c.kind.in_(SHOW_RECORDS)
     )
     return list(uow.session.execute(statement.order_by(tables.jobs.c.id)).scalars())
 

@@ -13,6 +13,7 @@ from service.domain import (
     releases,
     reviews,
     sign_in,
+    studies,
 )
 from service.store import (
     access_tables,
@@ -21,6 +22,7 @@ from service.store import (
     policy_tables,
     review_tables,
     sign_in_tables,
+    study_tables,
     tables,
 )
 
@@ -59,6 +61,11 @@ _CLASSES = (
     (sign_in.Identity, sign_in_tables.identities),
     (sign_in.Invitation, sign_in_tables.invitations),
     (sign_in.WebSession, sign_in_tables.web_sessions),
+    (studies.Study, study_tables.reader_studies),
+    (studies.StudyCase, study_tables.study_cases),
+    (studies.StudyConsent, study_tables.study_consents),
+    (studies.StudyReader, study_tables.study_readers),
+    (studies.StudyAnswer, study_tables.study_answers),
 )
 _registry = registry(metadata=tables.metadata)
 
