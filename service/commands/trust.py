@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,19 @@ _INTERRUPTED = 130
     help="PEM of the key you trust. Without it: the key pinned at first use of the service.",
 )
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--digests-only", is_flag=True, help="Do not compare the formats image by image.")
 @with_session
-def verify(session: Session, path: Path, public_key: Path | None, out: Path | None) -> None:
+def verify(
+    session: Session, path: Path, public_key: Path | None, *, out: Path | None, digests_only: bool
+) -> None:
     """Check every file of a bundle, its signature, and re-derive its epsilon.
 
-    PATH is the downloaded .zip or the folder it was unpacked to. Exit code: 0 accepted,
-    1 refused, 2 wrong usage.
+    PATH is the downloaded .zip or the folder it was unpacked to. If all is as signed, its formats
+    are compared image by image, as far as their libraries are installed (kaima[formats]).
+    Exit code: 0 accepted, 1 refused, 2 wrong usage.
     """
     result = _verify(session, path, public_key)
+    _compare_formats(result, None if digests_only else path)
     if out is not None:
         out.write_text(json.dumps(result, indent=2), encoding="utf-8")
     if session.as_json:
@@ -132,6 +138,19 @@ def _verify(session: Session, path: Path, public_key: Path | None) -> dict[str, 
     return _document(max(results, key=lambda result: result.signed_by is not None))
 
 
+def _compare_formats(result: dict[str, Any], path: Path | None) -> None:
+    """Add to the result what the formats hold; refuse the bundle where two of them differ."""
+    result["formats"] = []
+    if path is None or not result["accepted"]:
+        return
+    from service.bundle_formats import compare
+
+    found = compare(path)
+    result["formats"] = [asdict(check) for check in found.formats]
+    result["problems"] = [{"file": file, "reason": reason} for file, reason in found.problems]
+    result["accepted"] = not found.problems
+
+
 def _trusted(session: Session) -> Iterator[str]:
     """Yield pinned fingerprints, the profile's service first; pin it if this is its first use."""
     known = pins()
@@ -162,6 +181,9 @@ def _explain(result: dict[str, Any]) -> None:
             f"from the mechanisms that the signer attests (delta {result['delta']}, "
             f"{result['relation']}, per {'image' if result['unit'] == 'record' else 'person'})."
         )
+        for found in result["formats"]:
+            says = f"{found['images']} images, equal" if found["checked"] else found["reason"]
+            click.echo(f"{found['format']}: {says if found['checked'] else f'NOT CHECKED: {says}'}")
         return
     click.echo("REFUSED. Do not use this bundle.", err=True)
     reasons: dict[str, list[str]] = {}

@@ -1,0 +1,290 @@
+"""Compare the formats of a verified bundle: the same images, bit for bit, with the same labels.
+
+Called only once `privacy.bundle` has accepted signature and digests, so that no decoder is handed
+bytes that nobody vouches for. Each format needs its library (`kaima[formats]`); one that is not
+installed is reported as not checked, never as passed. Memory holds one row group at a time.
+"""
+
+# ruff: noqa: PLC0415 - a library is imported when its format is read, and may be absent
+
+import csv
+import importlib.util
+import io
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+NEEDS = {"imagefolder": "PIL", "parquet": "pyarrow", "medmnist": "numpy", "dicom": "pydicom"}
+_DISTRIBUTIONS = {"PIL": "pillow"}
+_SYNTHESIZING = ("109100", "DCM")
+_CHUNK_BYTES = 4 << 20
+
+
+class Image(NamedTuple):
+    """One image as a format holds it: the file to name in a problem, its label, its pixels."""
+
+    file: str
+    label: str
+    pixels: NDArray[np.generic]
+
+
+class Unlike(Exception):
+    """A file of a format is not what it should be. `file` names it; the text is the reason."""
+
+    def __init__(self, file: str, reason: str) -> None:
+        super().__init__(reason)
+        self.file = file
+
+
+@dataclass
+class FormatCheck:
+    """What was found in one format. `reason` says why it was not checked."""
+
+    format: str
+    checked: bool
+    images: int = 0
+    reason: str | None = None
+
+
+@dataclass
+class Comparison:
+    """All formats of a bundle, and the files that differ from another format's."""
+
+    formats: list[FormatCheck] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+
+def compare(path: Path) -> Comparison:
+    """Compare every format that can be read here with the first of them, image by image."""
+    with ExitStack() as stack:
+        bundle = _Bundle.open(path, stack)
+        names = tuple(bundle.certificate.get("formats", ()))
+        found = Comparison()
+        readable = []
+        for name in names:
+            needed = NEEDS.get(name)
+            if needed is None:
+                reason = "this version does not know the format"
+            elif missing := [m for m in {needed, *_also(name)} if not _is_installed(m)]:
+                absent = " and ".join(sorted(_DISTRIBUTIONS.get(m, m) for m in missing))
+                reason = f"{absent} is not installed; install kaima[formats]"
+            else:
+                readable.append(FormatCheck(name, checked=True))
+                found.formats.append(readable[-1])
+                continue
+            found.formats.append(FormatCheck(name, checked=False, reason=reason))
+        for split in bundle.certificate.get("splits", {}):
+            _compare_split(bundle, split, readable, found.problems)
+        return found
+
+
+def _also(name: str) -> tuple[str, ...]:
+    return ("PIL",) if name == "parquet" else ()
+
+
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+@dataclass
+class _Bundle:
+    """A folder or zip, with the certificate that was verified in it."""
+
+    read: Callable[[str], bytes]
+    on_disk: Callable[[str], Path]
+    certificate: dict[str, Any]
+    uids: set[str] = field(default_factory=set)
+
+    @classmethod
+    def open(cls, path: Path, stack: ExitStack) -> "_Bundle":
+        """Open `path`; what a library wants as a file is unpacked to a temporary folder."""
+        if path.is_dir():
+            certificate = json.loads((path / "certificate.json").read_bytes())
+            return cls(lambda name: (path / name).read_bytes(), path.joinpath, certificate)
+        archive = stack.enter_context(zipfile.ZipFile(path))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kaima-")))
+
+        def unpack(name: str) -> Path:
+            target = folder / name.replace("/", "_")
+            with archive.open(name) as source, target.open("wb") as copy:
+                shutil.copyfileobj(source, copy, _CHUNK_BYTES)
+            return target
+
+        return cls(archive.read, unpack, json.loads(archive.read("certificate.json")))
+
+    @property
+    def labels(self) -> list[str]:
+        """Return the declared labels."""
+        return list(self.certificate["declared"]["labels"])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return height and width."""
+        return self.certificate["declared"]["height"], self.certificate["declared"]["width"]
+
+
+def _compare_split(
+    bundle: _Bundle, split: str, checks: list[FormatCheck], problems: list[tuple[str, str]]
+) -> None:
+    """Walk through all formats of a split at once; a format that fails is left out from there."""
+    streams = [_guarded(_READERS[check.format](bundle, split), problems) for check in checks]
+    before = {check.format: check.images for check in checks}
+    expected = bundle.certificate["splits"][split]
+    reported: set[str] = set()
+    for images in zip_longest(*streams):
+        reference = next((image for image in images if image is not None), None)
+        for check, image in zip(checks, images, strict=True):
+            if image is None or reference is None:
+                continue
+            check.images += 1
+            if check.format not in reported and (reason := _difference(image, reference)):
+                reported.add(check.format)
+                problems.append((image.file, reason))
+    for check in checks:
+        count = check.images - before[check.format]
+        if count != expected:
+            reason = f"holds {count} of the {expected} images of {split} that are certified"
+            problems.append((check.format, reason))
+
+
+def _difference(image: Image, reference: Image) -> str | None:
+    if image.label != reference.label:
+        return f"is labelled {image.label!r}, but {reference.file} is {reference.label!r}"
+    if image.pixels.dtype != reference.pixels.dtype or image.pixels.shape != reference.pixels.shape:
+        return f"has another size or depth than {reference.file}"
+    if not np.array_equal(image.pixels, reference.pixels):
+        return f"shows another image than {reference.file}"
+    return None
+
+
+def _guarded(images: Iterator[Image], problems: list[tuple[str, str]]) -> Iterator[Image]:
+    try:
+        yield from images
+    except Unlike as error:
+        problems.append((error.file, str(error)))
+
+
+def _read_imagefolder(bundle: _Bundle, split: str) -> Iterator[Image]:
+    for file, label in _table(bundle, f"imagefolder/{split}"):
+        yield Image(file, label, _decode_png(bundle, bundle.read(file), file=file))
+
+
+def _read_parquet(bundle: _Bundle, split: str) -> Iterator[Image]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file, labels = f"parquet/{split}-00000-of-00001.parquet", bundle.labels
+    try:
+        source = pq.ParquetFile(bundle.on_disk(file))
+        for batch in source.iter_batches(batch_size=256, columns=["image", "label"]):
+            for row in batch.to_pylist():
+                pixels = _decode_png(bundle, row["image"]["bytes"], file=file)
+                yield Image(f"{file} ({row['image']['path']})", labels[row["label"]], pixels)
+    except (pa.ArrowException, KeyError, IndexError, TypeError) as error:
+        raise Unlike(file, f"cannot be read as Parquet with images ({error})") from error
+
+
+def _read_medmnist(bundle: _Bundle, split: str) -> Iterator[Image]:
+    file = f"medmnist/{bundle.certificate['name']}.npz"
+    try:
+        with zipfile.ZipFile(bundle.on_disk(file)) as archive:
+            labels = _small_array(archive, f"{split}_labels")[:, 0]
+            names = _small_array(archive, "label_names")
+            with archive.open(f"{split}_images.npy") as stream:
+                for number, pixels in enumerate(_rows(stream)):
+                    label = str(names[int(labels[number])])
+                    yield Image(f"{file} ({split}, row {number})", label, pixels)
+    except (zipfile.BadZipFile, KeyError, IndexError, ValueError) as error:
+        raise Unlike(file, f"cannot be read as arrays ({error})") from error
+
+
+def _read_dicom(bundle: _Bundle, split: str) -> Iterator[Image]:
+    import pydicom
+
+    for file, label in _table(bundle, f"dicom/{split}"):
+        try:
+            image = pydicom.dcmread(io.BytesIO(bundle.read(file)))
+            pixels = image.pixel_array
+        except (pydicom.errors.InvalidDicomError, AttributeError, ValueError) as error:
+            raise Unlike(file, f"cannot be read as DICOM ({error})") from error
+        if reason := _dicom_problem(image, label, bundle):
+            raise Unlike(file, reason)
+        yield Image(file, label, pixels)
+
+
+def _dicom_problem(image: Any, label: str, bundle: _Bundle) -> str | None:
+    """Return why a DICOM file does not say what a synthetic one must say, or None."""
+    codes = [
+        (purpose.get("CodeValue"), purpose.get("CodingSchemeDesignator"))
+        for equipment in image.get("ContributingEquipmentSequence", [])
+        for purpose in equipment.get("PurposeOfReferenceCodeSequence", [])
+    ]
+    if image.get("SyntheticData") != "YES" or _SYNTHESIZING not in codes:
+        return "does not say that it is synthetic"
+    if list(image.get("ImageType", []))[:1] != ["DERIVED"]:
+        return "claims to be an original image"
+    if image.get("ImageComments") != f"{bundle.certificate['declared']['label']} = {label}":
+        return "names another label than its table"
+    uids = {str(image.SOPInstanceUID), str(image.StudyInstanceUID), str(image.SeriesInstanceUID)}
+    if len(uids) != len(("instance", "study", "series")) or uids & bundle.uids:
+        return "shares a UID with another file"
+    bundle.uids |= uids
+    return None
+
+
+_READERS: dict[str, Callable[[_Bundle, str], Iterator[Image]]] = {
+    "imagefolder": _read_imagefolder,
+    "parquet": _read_parquet,
+    "medmnist": _read_medmnist,
+    "dicom": _read_dicom,
+}
+
+
+def _table(bundle: _Bundle, folder: str) -> Iterator[tuple[str, str]]:
+    """Yield path and label of each row of a folder's metadata.csv."""
+    name = f"{folder}/metadata.csv"
+    try:
+        rows = csv.DictReader(io.StringIO(bundle.read(name).decode("utf-8"), newline=""))
+        for row in rows:
+            yield f"{folder}/{row['file_name']}", row["label"]
+    except (KeyError, UnicodeDecodeError, csv.Error, OSError) as error:
+        raise Unlike(name, f"does not list the images of its folder ({error})") from error
+
+
+def _decode_png(bundle: _Bundle, content: bytes, *, file: str) -> NDArray[np.generic]:
+    from PIL import Image as Pictures
+    from PIL import UnidentifiedImageError
+
+    try:
+        with Pictures.open(io.BytesIO(content), formats=["PNG"]) as picture:
+            if picture.size[::-1] != bundle.shape:
+                raise Unlike(file, f"is {picture.size} pixels; {bundle.shape[::-1]} is certified")
+            return np.asarray(picture)
+    except (UnidentifiedImageError, OSError, ValueError) as error:
+        raise Unlike(file, f"is no PNG that can be read ({error})") from error
+
+
+def _small_array(archive: zipfile.ZipFile, name: str) -> NDArray[np.generic]:
+    with archive.open(f"{name}.npy") as stream:
+        return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+
+
+def _rows(stream: IO[bytes]) -> Iterator[NDArray[np.generic]]:
+    """Yield the rows of an .npy file one at a time, so that a large array is never in memory."""
+    np.lib.format.read_magic(stream)
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    if is_fortran or dtype.hasobject:
+        raise ValueError("its images are not stored in rows")
+    size = int(np.prod(shape[1:])) * dtype.itemsize
+    for _ in range(shape[0]):
+        yield np.frombuffer(stream.read(size), dtype=dtype).reshape(shape[1:])
