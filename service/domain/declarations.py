@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 LICENCES: dict[str, str] = {
-    "terms": "Only the terms of this release apply.",
+    "": "Only the terms of this release apply.",
     "CC0-1.0": "Public domain: anything is allowed.",
     "CC-BY-4.0": "Any use, also commercial, if the source is named.",
     "CC-BY-SA-4.0": "Any use if the source is named; what is made of it carries the same licence.",
@@ -110,20 +110,6 @@ Line = Annotated[str, Field(max_length=300, pattern=_PLAIN)]
 Paragraphs = Annotated[str, Field(max_length=4000, pattern=r"^[^\x00]*$")]
 
 
-class Citation(BaseModel):
-    """How the release is to be cited; what is left out is filled in from the release."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    title: Line = ""
-    authors: tuple[Annotated[str, Field(min_length=1, max_length=200, pattern=_PLAIN)], ...] = (
-        Field(default=(), max_length=100)
-    )
-    year: int | None = Field(default=None, ge=1900, le=2200)
-    doi: Annotated[str, Field(max_length=200, pattern=r"^(10\.\d{4,9}/[!-~]+)?$")] = ""
-    url: Annotated[str, Field(max_length=500, pattern=r"^(https?://[!-~]+)?$")] = ""
-
-
 class ReleaseDeclaration(BaseModel):
     """What the data owner declares about a release. Without anything, the terms alone rule."""
 
@@ -138,21 +124,25 @@ class ReleaseDeclaration(BaseModel):
     keywords: tuple[Annotated[str, Field(min_length=1, max_length=60, pattern=_PLAIN)], ...] = (
         Field(default=(), max_length=30)
     )
-    licence: Literal[
-        "terms",
-        "CC0-1.0",
-        "CC-BY-4.0",
-        "CC-BY-SA-4.0",
-        "CC-BY-NC-4.0",
-        "CC-BY-NC-SA-4.0",
-        "CC-BY-NC-ND-4.0",
-        "ODbL-1.0",
-    ] = "terms"
+    licence: Annotated[str, Field(max_length=40)] = Field(
+        default="", description="SPDX name; left out where the terms alone rule"
+    )
     duo: tuple[str, ...] = Field(default=(), max_length=len(DUO_TERMS))
     duo_details: dict[str, Line] = Field(
         default_factory=dict, description="by code: which disease, region, date, months or person"
     )
-    citation: Citation = Citation()
+    authors: tuple[Annotated[str, Field(min_length=1, max_length=200, pattern=_PLAIN)], ...] = (
+        Field(default=(), max_length=100)
+    )
+    year: int | None = Field(default=None, ge=1900, le=2200)
+    doi: Annotated[str, Field(max_length=200, pattern=r"^(10\.\d{4,9}/[!-~]+)?$")] = ""
+    citation: Line = Field(default="", description="in words; made from the fields above if empty")
+    formats: tuple[Literal["imagefolder", "parquet", "medmnist", "dicom"], ...] = Field(
+        default=("imagefolder", "parquet", "medmnist", "dicom"), min_length=1, max_length=4
+    )
+    test_share: float = Field(
+        default=0.0, ge=0.0, le=0.5, description="of the synthetic images, as a test split"
+    )
     contact: Line = ""
     changes: Paragraphs = Field(default="", description="what changed since the version before")
     intended_use: Paragraphs = ""
@@ -166,6 +156,9 @@ class ReleaseDeclaration(BaseModel):
             raise ValueError(
                 f"the modality {self.modality!r} is unknown: choose from {', '.join(MODALITIES)}"
             )
+        if self.licence not in LICENCES:
+            known = ", ".join(name for name in LICENCES if name)
+            raise ValueError(f"the licence {self.licence!r} is unknown: choose from {known}")
         for code in (*self.duo, *self.duo_details):
             if code not in DUO_TERMS:
                 raise ValueError(

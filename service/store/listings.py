@@ -42,7 +42,7 @@ def listing_of(release: Any) -> dict[str, Any]:
         "verdict": release.verdict or "",
         "modality": str(declared.get("modality") or "DX"),
         "label": label,
-        "licence": str(declared.get("licence") or "terms"),
+        "licence": str(declared.get("licence") or ""),
         "duo": " ".join(duo),
         "words": " ".join(str(word) for word in words if word).casefold(),
         "epsilon": certificate.get("epsilon"),
