@@ -18,7 +18,17 @@ from service.api import accounts, datasets, health, jobs, journal, releases
 from service.api.problems import problem, refuse_validation
 from service.config import Settings
 from service.logs import configure_logging, describe_error
-from service.pages import catalogue, review, session, sign_in, step_up, training, words
+from service.pages import (
+    catalogue,
+    review,
+    review_queue,
+    review_release,
+    session,
+    sign_in,
+    step_up,
+    training,
+    words,
+)
 from service.pages import datasets as dataset_pages
 from service.web import EXTENSION, limiter
 from service.wiring import Application, build
@@ -28,7 +38,17 @@ MAX_BODY_BYTES = 2**20
 
 _PROGRAM_PATHS = ("/v1/", "/openapi", "/healthz", "/readyz")
 
-PAGES = (catalogue, dataset_pages, review, sign_in, step_up, training, words)
+PAGES = (
+    catalogue,
+    dataset_pages,
+    review,
+    review_queue,
+    review_release,
+    sign_in,
+    step_up,
+    training,
+    words,
+)
 """Modules whose import adds their views and filters to the pages' blueprint."""
 
 _LOG = structlog.get_logger("kaima.web")

@@ -49,6 +49,8 @@ class BudgetEntry:
     charged: list[int]
     is_open: bool
     created_at: datetime
+    epsilon_taken: Decimal = Decimal(0)
+    """What the steps that were charged so far have cost; the rest of `epsilon` may still return."""
 
 
 @dataclass(frozen=True)
@@ -242,13 +244,24 @@ def view(uow: UnitOfWork, cohort: Cohort) -> BudgetView:
         rule=cohort.rule,
         epsilon=Amounts(budget.epsilon, reserved[0], used[0], left[0]),
         delta=Amounts(budget.delta, reserved[1], used[1], left[1]),
-        entries=[_entry(item, jobs[item.job_id]) for item in stored],
+        entries=[
+            _entry(item, jobs[item.job_id], taken=ledger.spent(budget, [held_one])[0])
+            for item, held_one in zip(stored, held, strict=True)
+        ],
         candidates_trained=sum(any(item.charged) for item in stored),
         audits_attempted=count_audits(uow, cohort.id),
     )
 
 
-def _entry(stored: StoredReservation, job: Job | None) -> BudgetEntry:
+def epsilon_amounts(uow: UnitOfWork, cohort: Cohort) -> Amounts:
+    """Return what a list shows of a cohort's account; no job is looked at."""
+    held = [pure_reservation(item) for item in load_reservations(uow, cohort.id)]
+    budget = pure_budget(cohort)
+    reserved, used = ledger.reserved(budget, held), ledger.spent(budget, held)
+    return Amounts(budget.epsilon, reserved[0], used[0], ledger.remaining(budget, held)[0])
+
+
+def _entry(stored: StoredReservation, job: Job | None, *, taken: Decimal) -> BudgetEntry:
     return BudgetEntry(
         job_id=stored.job_id,
         dataset_id=job.dataset_id if job else None,
@@ -261,4 +274,5 @@ def _entry(stored: StoredReservation, job: Job | None) -> BudgetEntry:
         charged=stored.charged,
         is_open=stored.is_open,
         created_at=stored.created_at,
+        epsilon_taken=taken,
     )

@@ -156,6 +156,19 @@ def expire_uploads(uow: UnitOfWork) -> int:
     return len(stale)
 
 
+def uploading_version(
+    uow: UnitOfWork, actor: Actor, version_id: str, *, lock: bool = False
+) -> tuple[DatasetVersion, str, str]:
+    """Return a version whose bytes may still come, its key and the id of its multipart upload.
+
+    Raises: NotFound, PermissionDenied; IllegalTransition once the upload has ended.
+    """
+    if lock:
+        uow.get(DatasetVersion, version_id, lock=True)
+    version = _uploading(uow, actor, version_id)
+    return (version, *_places(version))
+
+
 def next_number(uow: UnitOfWork, dataset_id: str) -> int:
     """Return the number of a dataset's next version."""
     statement = sa.select(sa.func.max(tables.dataset_versions.c.number)).where(

@@ -25,12 +25,12 @@ CHUNK_BYTES = MEBIBYTE
 _TRANSFER = TransferConfig(
     multipart_threshold=32 * MEBIBYTE, multipart_chunksize=16 * MEBIBYTE, max_concurrency=4
 )
-_MISSING = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
+_MISSING = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NoSuchUpload", "NotFound"})
 _EXISTS = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
 _log = structlog.get_logger(__name__)
 
 
-__all__ = ["Bucket", "ObjectInfo", "ObjectMissing", "ObjectStore", "file_sha256"]
+__all__ = ["Bucket", "ObjectInfo", "ObjectMissing", "ObjectStore", "PartInfo", "file_sha256"]
 
 
 class Bucket(StrEnum):
@@ -53,6 +53,15 @@ class ObjectInfo:
     key: str
     size: int
     modified_at: datetime
+
+
+@dataclass(frozen=True)
+class PartInfo:
+    """One part of a multipart upload that has arrived."""
+
+    number: int
+    size: int
+    etag: str
 
 
 class ObjectStore:
@@ -297,6 +306,36 @@ class ObjectStore:
             },
             ExpiresIn=seconds,
         )
+
+    def put_part(
+        self, bucket: Bucket, key: str, *, upload_id: str, number: int, body: bytes
+    ) -> str:
+        """Store one part of a multipart upload; return its ETag.  Raises: ObjectMissing."""
+        try:
+            answer = self._client.upload_part(
+                Bucket=self.bucket(bucket),
+                Key=key,
+                UploadId=upload_id,
+                PartNumber=number,
+                Body=body,
+            )
+        except ClientError as error:
+            raise _translated(error, key) from error
+        return answer["ETag"]
+
+    def list_parts(self, bucket: Bucket, key: str, *, upload_id: str) -> list[PartInfo]:
+        """Return the parts that have arrived, in order.  Raises: ObjectMissing."""
+        pages = self._client.get_paginator("list_parts").paginate(
+            Bucket=self.bucket(bucket), Key=key, UploadId=upload_id
+        )
+        try:
+            return [
+                PartInfo(part["PartNumber"], part["Size"], part["ETag"])
+                for page in pages
+                for part in page.get("Parts", [])
+            ]
+        except ClientError as error:
+            raise _translated(error, key) from error
 
     def complete_multipart(
         self, bucket: Bucket, key: str, *, upload_id: str, parts: Iterable[tuple[int, str]]
