@@ -17,6 +17,7 @@ from service.domain.datasets import Dataset
 from service.domain.errors import NotFound
 from service.domain.jobs import Job
 from service.operations import jobs
+from service.pages.session import blueprint
 from service.store.unit_of_work import UnitOfWork
 
 STATUS_WORDS: dict[GateStatus, tuple[str, str]] = {
@@ -212,3 +213,9 @@ def flat(values: Mapping[str, Any], *, under: str = "") -> dict[str, str]:
         else:
             found[f"{under}{name}"] = "–" if value is None else str(value)
     return found
+
+
+@blueprint.app_template_filter("flat")
+def flat_items(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the leaves of a configuration in their order."""
+    return list(flat(values).items())
