@@ -20,6 +20,7 @@ from service.config import Settings
 from service.logs import configure_logging, describe_error
 from service.pages import (
     catalogue,
+    proposals,
     review,
     review_queue,
     review_release,
@@ -27,9 +28,12 @@ from service.pages import (
     sign_in,
     step_up,
     training,
+    uploads,
+    utility,
     words,
 )
 from service.pages import datasets as dataset_pages
+from service.pages import jobs as job_pages
 from service.web import EXTENSION, limiter
 from service.wiring import Application, build
 
@@ -41,12 +45,16 @@ _PROGRAM_PATHS = ("/v1/", "/openapi", "/healthz", "/readyz")
 PAGES = (
     catalogue,
     dataset_pages,
+    job_pages,
+    proposals,
     review,
     review_queue,
     review_release,
     sign_in,
     step_up,
     training,
+    uploads,
+    utility,
     words,
 )
 """Modules whose import adds their views and filters to the pages' blueprint."""
