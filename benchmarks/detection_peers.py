@@ -1,6 +1,7 @@
 """Run another tool on sets that `detection` wrote; runs inside that tool's own environment.
 
-Usage: python detection_peers.py TOOL FOLDER TARGET. One value per set, higher means more risk.
+Usage: python detection_peers.py TOOL FOLDER SECONDS TARGET. One value per set, higher means more risk; no
+set is begun after SECONDS.
 """
 
 import json
@@ -107,20 +108,23 @@ TOOLS: dict[str, tuple[Callable[[Frames], float], float | None]] = {
 }
 
 
-def main(tool: str, folder: Path, target: Path) -> None:
-    """Measure every set of the folder."""
+def main(tool: str, folder: Path, limit: float, target: Path) -> None:
+    """Measure the sets of the folder, in order, for as long as the limit allows."""
     warnings.simplefilter("ignore")
     run, threshold = TOOLS[tool]
     told = json.loads((folder / "columns.json").read_text(encoding="utf-8"))
-    values, seconds = [], []
+    values: list[float] = []
+    seconds: list[float] = []
     for number in range(told["cases"]):
+        if sum(seconds) > limit:
+            break
         with np.load(folder / f"{number}.npz", allow_pickle=False) as arrays:
-            frames = tuple(
+            members, holdout, samples = (
                 pd.DataFrame(arrays[name], columns=told["columns"])
                 for name in ("members", "holdout", "samples")
             )
         started = time.perf_counter()
-        values.append(run(frames))
+        values.append(run((members, holdout, samples)))
         seconds.append(time.perf_counter() - started)
     found = {
         "version": metadata.version(tool),
@@ -133,4 +137,4 @@ def main(tool: str, folder: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), Path(sys.argv[4]))

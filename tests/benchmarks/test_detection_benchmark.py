@@ -70,3 +70,13 @@ def test_the_document_has_limits_and_false_alarms_and_says_why_peers_did_not_run
     assert all(row["reason"] == "it reads tables only" for row in peers)
     ours = [row for row in document["results"] if row["ran"] and row["leak"] == "verbatim"]
     assert all(row["ci_low"] <= row["flag_rate"] <= row["ci_high"] for row in ours)
+
+
+@pytest.mark.parametrize(("done", "whole"), [(0, 0), (1, 0), (3, 3), (5, 3), (6, 6)])
+def test_a_slow_tool_is_judged_by_the_repeats_that_it_finished(done, whole):
+    cases = [
+        detection.Case(leak, share, repeat)
+        for repeat in range(2)
+        for leak, share in (("none", 0.0), ("verbatim", 0.3), ("verbatim", 1.0))
+    ]
+    assert detection._whole_repeats(cases, done) == whole
