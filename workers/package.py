@@ -22,10 +22,10 @@ from privacy.manifests import (
 from privacy.policy import Policy
 from privacy.report import AuditReport
 from service.domain.datasets import StoredReservation
+from service.domain.declarations import ReleaseDeclaration
 from service.operations import jobs, releases
 from service.operations.releases import PublicationFacts
 from service.store.objects import Bucket
-from workers.bundling.declarations import FORMATS, Declarations
 from workers.bundling.records import SyntheticSet
 from workers.bundling.writer import write_bundle
 from workers.context import JobContext
@@ -44,7 +44,7 @@ def run(context: JobContext) -> dict[str, object]:
         spent = jobs.load_reservation(uow, facts.train.id)
     context.report("fetching")
     samples = fetch_samples(context, facts.sample)
-    declared = Declarations.of(getattr(facts.release, "declared", None))
+    declared = ReleaseDeclaration.model_validate(facts.release.declared or {})
     certificate = certify(context, facts, samples, spent=spent, declared=declared)
     folder = context.scratch / "bundle"
     folder.mkdir(mode=0o755)
@@ -95,7 +95,7 @@ def certify(
     samples: StoredSamples,
     *,
     spent: StoredReservation,
-    declared: Declarations,
+    declared: ReleaseDeclaration,
 ) -> ReleaseCertificate:
     """Return the certificate: what is declared, charged, decided and committed to."""
     generator = fetch_generator_manifest(context, facts.train)
@@ -139,13 +139,13 @@ def certify(
         statements=statements(schema.unit),
         signed_by=signing.fingerprint(context.application.signing_key()),
         layout=2,
-        formats=tuple(name for name in FORMATS if name in declared.formats),
+        formats=tuple(dict.fromkeys(declared.formats)),
         splits=synthetic_set(samples, schema, declared).splits,
     )
 
 
 def synthetic_set(
-    samples: StoredSamples, schema: DatasetSchema, declared: Declarations
+    samples: StoredSamples, schema: DatasetSchema, declared: ReleaseDeclaration
 ) -> SyntheticSet:
     """Return the samples in the splits that were declared."""
     return SyntheticSet(

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from privacy import accounting, signing
 from privacy.manifests import DatasetSchema, ReleaseCertificate
 from privacy.mechanisms import GaussianMechanism, UnitOfPrivacy
-from workers.bundling.declarations import Declarations
+from service.domain.declarations import ReleaseDeclaration
 from workers.bundling.records import SyntheticSet
 from workers.bundling.writer import write_bundle
 
@@ -39,7 +39,7 @@ def synthetic_set(
     return SyntheticSet(images=images, labels=kinds, schema=schema, test_share=test_share)
 
 
-def certificate_of(synthetic: SyntheticSet, declared: Declarations) -> ReleaseCertificate:
+def certificate_of(synthetic: SyntheticSet, declared: ReleaseDeclaration) -> ReleaseCertificate:
     """Return a certificate that fits the set."""
     mechanisms = (GaussianMechanism(stage="statistics", noise_multiplier=6.0),)
     epsilon = accounting.epsilon(mechanisms, 1e-5)
@@ -80,10 +80,10 @@ def certificate_of(synthetic: SyntheticSet, declared: Declarations) -> ReleaseCe
 
 
 def make_bundle(
-    folder: Path, synthetic: SyntheticSet, *, declared: Declarations | None = None
+    folder: Path, synthetic: SyntheticSet, *, declared: ReleaseDeclaration | None = None
 ) -> Path:
     """Write and sign a whole bundle."""
-    declared = declared or Declarations(test_share=synthetic.test_share)
+    declared = declared or ReleaseDeclaration(test_share=synthetic.test_share)
     folder.mkdir(parents=True)
     write_bundle(
         folder,
@@ -92,6 +92,6 @@ def make_bundle(
         declared=declared,
         terms="Ask before you share.",
         key=KEY,
-        progress=lambda step, total: None,
+        progress=lambda *_: None,
     )
     return folder

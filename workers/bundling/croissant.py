@@ -11,13 +11,13 @@ from typing import Any
 
 from privacy.checksums import digest_of
 from privacy.manifests import ReleaseCertificate
+from service.domain.declarations import DUO_TERMS, ReleaseDeclaration, duo_purl
 from workers.bundling import image_folder, medmnist, parquet_files
-from workers.bundling.declarations import DUO_TERMS, Declarations
-from workers.bundling.words import citation, summary
+from workers.bundling.words import citation, licence_address, summary, title
 
 NAME = "croissant.json"
 
-# The context that the standard's readers expect (Croissant 1.1), and three vocabularies beside it.
+# The context that the standard's readers expect (Croissant 1.1), and PROV beside it.
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -31,7 +31,6 @@ _CONTEXT: dict[str, Any] = {
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
     "description": {"@container": "@language"},
-    "duo": "http://purl.obolibrary.org/obo/DUO_",
     "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
@@ -65,7 +64,7 @@ _CONTEXT: dict[str, Any] = {
 }
 
 
-def write(root: Path, certificate: ReleaseCertificate, declared: Declarations) -> None:
+def write(root: Path, certificate: ReleaseCertificate, declared: ReleaseDeclaration) -> None:
     """Write croissant.json over the files that are in `root` already."""
     document = {
         "@context": _CONTEXT,
@@ -75,16 +74,17 @@ def write(root: Path, certificate: ReleaseCertificate, declared: Declarations) -
             "http://mlcommons.org/croissant/RAI/1.0",
         ],
         "name": certificate.name,
-        "description": summary(certificate),
+        "alternateName": title(certificate, declared),
+        "description": summary(certificate, declared),
         "version": certificate.version,
         "datePublished": certificate.published_at[:10],
-        "license": declared.licence_url or declared.licence or "see Terms in README.md",
+        "license": licence_address(declared) or "Terms in README.md",
         "citeAs": citation(certificate, declared),
         "url": f"urn:kaima:release:{certificate.release_id}",
         "publisher": {"@type": "sc:Organization", "name": certificate.publisher},
         "creator": {"@type": "sc:Organization", "name": certificate.publisher},
         "keywords": ["synthetic", "differential privacy", "radiograph", *declared.keywords],
-        **_responsible_use(certificate),
+        **_responsible_use(certificate, declared),
         **_provenance(certificate),
         **_use_terms(declared),
         "distribution": [
@@ -96,7 +96,9 @@ def write(root: Path, certificate: ReleaseCertificate, declared: Declarations) -
     (root / NAME).write_text(f"{text}\n", encoding="utf-8")
 
 
-def _responsible_use(certificate: ReleaseCertificate) -> dict[str, Any]:
+def _responsible_use(
+    certificate: ReleaseCertificate, declared: ReleaseDeclaration
+) -> dict[str, Any]:
     """Return the fields of the RAI vocabulary; each says what was done, nothing measured."""
     unit = "person" if certificate.unit == "person" else "image"
     return {
@@ -124,10 +126,12 @@ def _responsible_use(certificate: ReleaseCertificate) -> dict[str, Any]:
             (
                 "Not for diagnosis. Fine detail may be missing or invented. A model trained on these "
                 "images must be tested on real ones before use."
-            )
+            ),
+            *([declared.limitations] if declared.limitations else []),
         ],
         "rai:dataUseCases": [
-            "Developing and testing software, teaching, pre-training before access to real data"
+            declared.intended_use
+            or "Developing and testing software, teaching, pre-training before access to real data"
         ],
         "rai:personalSensitiveInformation": [
             (
@@ -139,7 +143,8 @@ def _responsible_use(certificate: ReleaseCertificate) -> dict[str, Any]:
             "Lets others work with images of a kind that could not be shared; may give false "
             "confidence where it is taken for real data."
         ),
-        "rai:dataReleaseMaintenancePlan": (
+        "rai:dataReleaseMaintenancePlan": declared.maintenance
+        or (
             "Versions follow MAJOR.MINOR.PATCH. A release may be revoked by its publisher; "
             "`kaima verify` checks these files, not whether they were revoked since."
         ),
@@ -170,19 +175,23 @@ def _provenance(certificate: ReleaseCertificate) -> dict[str, Any]:
     }
 
 
-def _use_terms(declared: Declarations) -> dict[str, Any]:
+def _use_terms(declared: ReleaseDeclaration) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if declared.doi:
+        found["identifier"] = f"https://doi.org/{declared.doi}"
     if not declared.duo:
-        return {}
+        return found
     terms = [
         {
             "@type": "sc:DefinedTerm",
-            "@id": f"duo:{code.removeprefix('DUO:')}",
-            "name": DUO_TERMS[code],
+            "@id": duo_purl(code),
+            "name": DUO_TERMS[code][0],
+            "description": declared.duo_details.get(code) or DUO_TERMS[code][1],
             "termCode": code,
         }
         for code in declared.duo
     ]
-    return {"usageInfo": terms}
+    return {**found, "usageInfo": terms}
 
 
 def _files(certificate: ReleaseCertificate) -> dict[str, str]:

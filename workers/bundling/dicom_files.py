@@ -24,6 +24,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from privacy.manifests import ReleaseCertificate
+from service.domain.declarations import ReleaseDeclaration
 from workers.bundling.image_folder import FileTable
 from workers.bundling.records import Record, SyntheticSet
 
@@ -39,14 +40,12 @@ _PLACEHOLDERS = {f"2.25.1{'0' * 37}{digit}": count for digit, count in ((1, 2), 
 class DicomWriter:
     """Writes dicom/<split>/<label>/NNNNNN.dcm and dicom/<split>/metadata.csv."""
 
-    def __init__(
-        self, root: Path, synthetic: SyntheticSet, *, certificate: ReleaseCertificate
-    ) -> None:
+    def __init__(self, root: Path, synthetic: SyntheticSet, *, shared: Dataset) -> None:
         self._folder = root / NAME
         self._schema = synthetic.schema
-        self._prefix = f"SYNTHETIC-{certificate.release_id.removeprefix('rel_')[:12]}"
+        self._prefix = str(shared.PatientID)
         self._tables = {split: FileTable(self._folder / split) for split in synthetic.splits}
-        self._template = _template(certificate)
+        self._shared = shared
         self._encoded: dict[tuple[int, int], bytes] = {}
 
     def add(self, record: Record) -> None:
@@ -71,7 +70,7 @@ class DicomWriter:
         """Return a file of the record's label up to its pixels, with placeholders in it."""
         key = (record.label, len(record.name))
         if key not in self._encoded:
-            image, number = self._template, "?" * len(record.name)
+            image, number = self._shared, "?" * len(record.name)
             image.SOPInstanceUID, image.StudyInstanceUID, image.SeriesInstanceUID = _PLACEHOLDERS
             image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
             image.PatientName = f"SYNTHETIC^{number}"
@@ -100,8 +99,8 @@ def _padded(pixels: np.ndarray[tuple[int, ...], np.dtype[np.integer]]) -> bytes:
     return content + b"\x00" * (len(content) % 2)
 
 
-def _template(certificate: ReleaseCertificate) -> Dataset:
-    """Return a data set with every attribute that all images of a release share."""
+def describe(certificate: ReleaseCertificate, declared: ReleaseDeclaration) -> Dataset:
+    """Return the attributes that all images of a release share; the patient lacks a number yet."""
     image = Dataset()
     image.file_meta = FileMetaDataset()
     image.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
@@ -114,6 +113,12 @@ def _template(certificate: ReleaseCertificate) -> Dataset:
     image.ImageType = ["DERIVED", "SECONDARY"]
     image.ConversionType = "SYN"
     image.Modality = "OT"
+    image.PatientID = f"SYNTHETIC-{certificate.release_id.removeprefix('rel_')[:12]}"
+    if declared.body_part:
+        image.BodyPartExamined = declared.body_part
+    image.SeriesDescription = (
+        f"SYNTHETIC, imitates {declared.modality} {declared.body_part}".strip()
+    )
     image.PatientBirthDate = image.PatientSex = ""
     image.PatientIdentityRemoved = "YES"
     image.DeidentificationMethod = "Synthetic image: it shows no patient"

@@ -10,7 +10,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from privacy.manifests import ReleaseCertificate
-from workers.bundling.declarations import DUO_TERMS, Declarations
+from service.domain.declarations import DUO_TERMS, ReleaseDeclaration
 from workers.bundling.records import Record, SyntheticSet
 
 CARD, FORMAT_SHEET, GALLERY = "README.md", "FORMATS.md", "gallery.html"
@@ -19,22 +19,36 @@ _PER_LABEL, _PICTURES, _PAGE_BYTES = 12, 240, 8 << 20
 _MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>#|"})
 
 
-def summary(certificate: ReleaseCertificate) -> str:
-    """Return one sentence that says what the set is."""
-    declared = certificate.declared
-    return (
-        f"{certificate.image_count} synthetic radiographs of {declared.height} x {declared.width} "
-        f"pixels, {declared.bit_depth} bits, made by a differentially private generator. "
+def title(certificate: ReleaseCertificate, declared: ReleaseDeclaration) -> str:
+    """Return what the set is called: in the owner's words, or by its name."""
+    return declared.title or certificate.name
+
+
+def summary(certificate: ReleaseCertificate, declared: ReleaseDeclaration) -> str:
+    """Return what the set is in a sentence, and the owner's own words after it."""
+    schema = certificate.declared
+    sentence = (
+        f"{certificate.image_count} synthetic radiographs of {schema.height} x {schema.width} "
+        f"pixels, {schema.bit_depth} bits, made by a differentially private generator. "
         "No image shows a patient."
     )
+    return f"{sentence} {declared.description}".strip()
 
 
-def citation(certificate: ReleaseCertificate, declared: Declarations) -> str:
+def citation(certificate: ReleaseCertificate, declared: ReleaseDeclaration) -> str:
     """Return how to cite the release: in the owner's words, or in ours."""
+    authors = ", ".join(declared.authors) or certificate.publisher
+    year = declared.year or certificate.published_at[:4]
+    place = f"https://doi.org/{declared.doi}" if declared.doi else certificate.release_id
     return declared.citation or (
-        f"{certificate.publisher} ({certificate.published_at[:4]}). {certificate.name}, version "
-        f"{certificate.version} [synthetic radiographs]. Release {certificate.release_id}."
+        f"{authors} ({year}). {title(certificate, declared)}, version {certificate.version} "
+        f"[synthetic radiographs]. {certificate.publisher}. {place}"
     )
+
+
+def licence_address(declared: ReleaseDeclaration) -> str:
+    """Return where the declared licence can be read, or nothing where the terms alone rule."""
+    return f"https://spdx.org/licenses/{declared.licence}.html" if declared.licence else ""
 
 
 def write(
@@ -42,7 +56,7 @@ def write(
     synthetic: SyntheticSet,
     *,
     certificate: ReleaseCertificate,
-    declared: Declarations,
+    declared: ReleaseDeclaration,
     terms: str,
 ) -> None:
     """Write README.md, FORMATS.md and gallery.html."""
@@ -52,11 +66,16 @@ def write(
         "declared": declared,
         "unit": "person" if certificate.unit == "person" else "image",
         "header": _header(certificate, declared),
-        "summary": summary(certificate),
+        "summary": summary(certificate, declared),
+        "title": title(certificate, declared),
+        "licence_address": licence_address(declared),
         "citation": citation(certificate, declared),
-        "duo": {code: DUO_TERMS[code] for code in declared.duo},
+        "duo": {
+            code: (*DUO_TERMS[code], declared.duo_details.get(code, "")) for code in declared.duo
+        },
         "folders": dict(zip(certificate.declared.labels, synthetic.folders, strict=True)),
         "terms": terms,
+        "split": next(iter(certificate.splits)),
     }
     pages = Environment(
         loader=PackageLoader("workers.bundling"),
@@ -92,10 +111,10 @@ def _pictures(synthetic: SyntheticSet) -> Iterator[tuple[str, list[tuple[str, st
         yield label, shown
 
 
-def _header(certificate: ReleaseCertificate, declared: Declarations) -> str:
+def _header(certificate: ReleaseCertificate, declared: ReleaseDeclaration) -> str:
     """Return the YAML header that dataset hubs and the `datasets` library read."""
     header: dict[str, Any] = {
-        "pretty_name": certificate.name,
+        "pretty_name": title(certificate, declared),
         "version": certificate.version,
         **_licence(declared),
         "annotations_creators": ["machine-generated"],
@@ -104,7 +123,7 @@ def _header(certificate: ReleaseCertificate, declared: Declarations) -> str:
         "size_categories": [_size_category(certificate.image_count)],
         "tags": [
             "synthetic", "differential-privacy", "radiograph", "medical",
-            *(f"license:{code}" for code in declared.duo), *declared.keywords,
+            *declared.duo, *declared.keywords,
         ],
         "configs": _configs(certificate),
     }  # fmt: skip
@@ -116,12 +135,11 @@ def _header(certificate: ReleaseCertificate, declared: Declarations) -> str:
     )
 
 
-def _licence(declared: Declarations) -> dict[str, str]:
-    known = declared.licence.lower()
-    if known in {"cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc0-1.0"}:
-        return {"license": known}
-    named = {"license": "other", "license_name": declared.licence or "terms-of-use-below"}
-    return {**named, "license_link": declared.licence_url} if declared.licence_url else named
+def _licence(declared: ReleaseDeclaration) -> dict[str, str]:
+    if not declared.licence:
+        return {"license": "other", "license_name": "terms-of-use-below"}
+    # Hubs know these by their SPDX names in lower case, but for one.
+    return {"license": {"ODbL-1.0": "odbl"}.get(declared.licence, declared.licence.lower())}
 
 
 def _configs(certificate: ReleaseCertificate) -> list[dict[str, Any]]:

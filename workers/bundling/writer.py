@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from privacy import attestation, bundle, signing
 from privacy.manifests import ReleaseCertificate
+from service.domain.declarations import ReleaseDeclaration
 from workers.bundling import contents, croissant, dicom_files, image_folder, medmnist, words
 from workers.bundling import parquet_files as parquet
-from workers.bundling.declarations import Declarations
 from workers.bundling.records import Record, SyntheticSet
 
 Progress = Callable[[int, int], None]
@@ -31,7 +31,7 @@ def write_bundle(
     synthetic: SyntheticSet,
     *,
     certificate: ReleaseCertificate,
-    declared: Declarations,
+    declared: ReleaseDeclaration,
     terms: str,
     key: Ed25519PrivateKey,
     progress: Progress,
@@ -40,7 +40,7 @@ def write_bundle(
 
     Raises: InvalidParameter if a file or a key of a document came out that is not on the whitelist.
     """
-    _write_formats(root, synthetic, certificate=certificate, progress=progress)
+    _write_formats(root, synthetic, certificate=certificate, declared=declared, progress=progress)
     words.write(root, synthetic, certificate=certificate, declared=declared, terms=terms)
     croissant.write(root, certificate, declared)
     (root / bundle.CERTIFICATE).write_bytes(certificate.canonical())
@@ -52,7 +52,12 @@ def write_bundle(
 
 
 def _write_formats(
-    root: Path, synthetic: SyntheticSet, *, certificate: ReleaseCertificate, progress: Progress
+    root: Path,
+    synthetic: SyntheticSet,
+    *,
+    certificate: ReleaseCertificate,
+    declared: ReleaseDeclaration,
+    progress: Progress,
 ) -> None:
     chosen = certificate.formats
     writers: list[_Writer] = []
@@ -61,7 +66,8 @@ def _write_formats(
     if parquet.NAME in chosen:
         writers.append(parquet.ParquetWriter(root, synthetic))
     if dicom_files.NAME in chosen:
-        writers.append(dicom_files.DicomWriter(root, synthetic, certificate=certificate))
+        shared = dicom_files.describe(certificate, declared)
+        writers.append(dicom_files.DicomWriter(root, synthetic, shared=shared))
     for record in synthetic.records():
         for writer in writers:
             writer.add(record)
