@@ -14,23 +14,21 @@ from flask_openapi3.openapi import OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from service import refusals
-from service.api import accounts, datasets, health, jobs, journal, releases
+from service.api import access, accounts, datasets, health, jobs, journal, releases
 from service.api.problems import problem, refuse_validation
 from service.config import Settings
 from service.logs import configure_logging, describe_error
 from service.pages import (
-    catalogue,
-    proposals,
-    review,
-    review_queue,
-    review_release,
-    session,
-    sign_in,
-    step_up,
-    training,
-    uploads,
-    utility,
-    words,
+    account,
+    c,
+    invitation,
+    oidc,
+    p,
+    r,
+    s,
+    t,
+    u,
+    w,
 )
 from service.pages import datasets as dataset_pages
 from service.pages import jobs as job_pages
@@ -43,9 +41,12 @@ MAX_BODY_BYTES = 2**20
 _PROGRAM_PATHS = ("/v1/", "/openapi", "/healthz", "/readyz")
 
 PAGES = (
+    account,
     catalogue,
     dataset_pages,
+    invitation,
     job_pages,
+    oidc,
     proposals,
     review,
     review_queue,
@@ -118,6 +119,7 @@ def create_app(application: Application | None = None) -> OpenAPI:
     limiter.init_app(app)
     app.register_error_handler(Exception, _refuse)
     for blueprint in (
+        access.blueprint,
         accounts.blueprint,
         datasets.blueprint,
         jobs.blueprint,

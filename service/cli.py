@@ -6,7 +6,7 @@ The base install runs everything but `serve`, `demo`, `journal`, `audit`, `opena
 
 import click
 
-from service.commands import accounts, datasets, jobs, machines, releases, trust
+from service.commands import access, accounts, datasets, jobs, journal, machines, releases, trust
 from service.commands.console import Session, run_command
 from service.profile import Profile
 
@@ -33,12 +33,14 @@ for _command in (
     jobs.report,
     releases.release,
     releases.download,
+    access.access,
+    access.agreement,
     trust.verify,
     trust.audit,
     trust.trust,
     machines.serve,
     machines.demo,
-    machines.journal,
+    journal.journal,
     machines.openapi,
 ):
     kaima.add_command(_command)

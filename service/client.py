@@ -15,7 +15,9 @@ import httpx
 
 from privacy.manifests import DatasetSchema
 from service import resources as r
+from service.access_client import AccessCalls
 from service.connection import Connection, ProblemError
+from service.journal_client import JournalCalls
 from service.transfers import ByteProgress, Source, download_to, put_parts
 
 __all__ = ["JobFailed", "JobProgress", "KaimaClient", "ProblemError"]
@@ -33,7 +35,7 @@ class JobFailed(Exception):
         self.job = job
 
 
-class KaimaClient:
+class KaimaClient(JournalCalls, AccessCalls):
     """A connection to one Kaima service, acting for one API key."""
 
     def __init__(
@@ -477,10 +479,6 @@ class KaimaClient:
     def trail(self, release_id: str) -> Iterator[r.TrailEvent]:
         """Yield what happened to a release, oldest first."""
         return self._connection.pages(r.TrailPage, f"/v1/releases/{release_id}/trail")
-
-    def journal(self) -> Iterator[r.TrailEvent]:
-        """Yield every event of the journal, oldest first (operator)."""
-        return self._connection.pages(r.TrailPage, "/v1/journal")
 
     # Inside -------------------------------------------------------------------------------------
 

@@ -9,8 +9,10 @@ import structlog
 
 from service.domain.errors import DomainError
 from service.domain.jobs import Job, JobState
+from service.operations.access import expire_grants
 from service.operations.checkpoints import sweep_checkpoints
 from service.operations.endings import take_back
+from service.operations.journal_heads import store_head_if_due
 from service.operations.releases import settle_bundles
 from service.operations.uploads import expire_uploads
 from service.operations.withdrawals import sweep_erasures
@@ -33,6 +35,8 @@ class Reaped:
     swept_versions: int = 0
     settled_bundles: int = 0
     swept_checkpoints: int = 0
+    ended_grants: int = 0
+    stored_heads: int = 0
 
     def __bool__(self) -> bool:
         """Tell whether anything was done."""
@@ -53,6 +57,8 @@ def reap(uow: UnitOfWork) -> Reaped:
     done.swept_versions = sweep_erasures(uow)
     done.settled_bundles = settle_bundles(uow)
     done.swept_checkpoints = sweep_checkpoints(uow)
+    done.ended_grants = expire_grants(uow)
+    done.stored_heads = store_head_if_due(uow)
     return done
 
 

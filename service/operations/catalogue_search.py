@@ -1,0 +1,188 @@
+"""Search the catalogue: filters, order and paging by SQL over narrow rows, with an index for each.
+
+A page is found by the identifier of the last release before it: the order's value is looked up
+from it, so a cursor stays an identifier, and nothing is skipped or repeated.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from service.domain import permissions
+from service.domain.accounts import Actor, Role, Scope
+from service.domain.releases import IN_CATALOGUE, ReleaseState
+from service.store import access_tables, tables
+from service.store.pages import Page
+from service.store.unit_of_work import UnitOfWork
+
+_MOST_COUNTED = 10_000
+_l = access_tables.listings.c
+
+
+class Order(StrEnum):
+    """By what the catalogue is sorted."""
+
+    NEWEST = "newest"
+    NAME = "name"
+    EPSILON = "epsilon"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """What is looked for; an empty value looks for everything."""
+
+    text: str = ""
+    label: str = ""
+    modality: str = ""
+    tenant_id: str = ""
+    tier: str = ""
+    licence: str = ""
+    duo: str = ""
+    state: ReleaseState | None = None
+    epsilon_min: float | None = None
+    epsilon_max: float | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """One release of the catalogue, as its list shows it."""
+
+    release_id: str
+    name: str
+    version: str
+    title: str
+    state: str
+    tier: str
+    verdict: str
+    modality: str
+    label: str
+    licence: str
+    epsilon: float | None
+    listed_at: Any
+    tenant: str
+    mode: str
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the filters may be set to, from what is there."""
+
+    tenants: list[tuple[str, str]]
+    tiers: list[str]
+    modalities: list[str]
+    licences: list[str]
+
+
+def search_catalogue(
+    uow: UnitOfWork,
+    actor: Actor,
+    *,
+    filters: Filters,
+    order: Order = Order.NEWEST,
+    cursor: str | None = None,
+    limit: int = 25,
+) -> Page[Found]:
+    """Return one page of the releases that everybody may see and that the filters let through."""
+    permissions.check_scope(actor, "Searching the catalogue", Scope.READ)
+    statement = _columns().where(_in_catalogue(filters), *_conditions(filters))
+    return _page(uow, statement, order=order, cursor=cursor, limit=limit)
+
+
+def list_upcoming(uow: UnitOfWork, actor: Actor, *, limit: int = 50) -> list[Found]:
+    """Return the releases of the actor's tenant that are on their way, newest first; insiders only."""
+    if not actor.roles & {Role.DATA_OWNER, Role.AUDITOR}:
+        return []
+    closed = [ReleaseState.REJECTED, ReleaseState.WITHDRAWN, *IN_CATALOGUE]
+    open_states = [state.value for state in ReleaseState if state not in closed]
+    statement = _columns().where(_l.tenant_id == actor.tenant_id, _l.state.in_(open_states))
+    return _page(uow, statement, order=Order.NEWEST, cursor=None, limit=limit).items
+
+
+def count_catalogue(uow: UnitOfWork, actor: Actor, *, filters: Filters) -> int:
+    """Return how many releases the filters let through; counting stops at 10,000."""
+    permissions.check_scope(actor, "Searching the catalogue", Scope.READ)
+    inner = sa.select(_l.release_id).where(_in_catalogue(filters), *_conditions(filters))
+    some = inner.limit(_MOST_COUNTED).subquery()
+    return int(uow.session.execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
+
+
+def catalogue_choices(uow: UnitOfWork) -> Choices:
+    """Return the tenants, tiers, modalities and licences that occur in the catalogue."""
+    public = _l.state.in_([state.value for state in IN_CATALOGUE])
+    statement = sa.select(_l.tenant_id, _l.tier, _l.modality, _l.licence).where(public).distinct()
+    rows = uow.session.execute(statement).all()
+    tenants, wanted = tables.tenants.c, {row[0] for row in rows}
+    named = sa.select(tenants.id, tenants.name).where(tenants.id.in_(wanted))
+    return Choices(
+        sorted(((row[0], row[1]) for row in uow.session.execute(named)), key=lambda pair: pair[1]),
+        sorted({row[1] for row in rows} - {""}),
+        sorted({row[2] for row in rows} - {""}),
+        sorted({row[3] for row in rows} - {""}),
+    )
+
+
+def _columns() -> sa.Select[Any]:
+    policies = access_tables.access_policies.c
+    return (
+        sa.select(
+            _l.release_id, _l.name, _l.version, _l.title, _l.state, _l.tier, _l.verdict,
+            _l.modality, _l.label, _l.licence, _l.epsilon, _l.listed_at, tables.tenants.c.name,
+            sa.func.coalesce(sa.cast(policies.mode, sa.String), "open"),
+        )
+        .join(tables.tenants, tables.tenants.c.id == _l.tenant_id)
+        .outerjoin(access_tables.access_policies, policies.release_id == _l.release_id)
+    )  # fmt: skip
+
+
+def _in_catalogue(filters: Filters) -> sa.ColumnElement[bool]:
+    states = IN_CATALOGUE if filters.state is None else IN_CATALOGUE & {filters.state}
+    return _l.state.in_(sorted(state.value for state in states))
+
+
+def _conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
+    found: list[sa.ColumnElement[bool]] = [
+        _l.words.contains(word, autoescape=True) for word in filters.text.casefold().split()[:8]
+    ]
+    if filters.label:
+        found.append(sa.func.lower(_l.label) == filters.label.casefold())
+    for column, wanted in (
+        (_l.modality, filters.modality),
+        (_l.tenant_id, filters.tenant_id),
+        (_l.tier, filters.tier),
+        (_l.licence, filters.licence),
+    ):
+        if wanted:
+            found.append(column == wanted)
+    if filters.duo:
+        found.append((" " + _l.duo + " ").contains(f" {filters.duo} ", autoescape=True))
+    if filters.epsilon_min is not None:
+        found.append(_l.epsilon >= filters.epsilon_min)
+    if filters.epsilon_max is not None:
+        found.append(_l.epsilon <= filters.epsilon_max)
+    return found
+
+
+def _page(
+    uow: UnitOfWork, statement: sa.Select[Any], *, order: Order, cursor: str | None, limit: int
+) -> Page[Found]:
+    key: sa.ColumnElement[Any] = {
+        Order.NEWEST: _l.listed_at,
+        Order.NAME: _l.name,
+        # A tombstone without a certificate sorts last.
+        Order.EPSILON: sa.func.coalesce(_l.epsilon, 1e9),
+    }[order]
+    descending = order is Order.NEWEST
+    if cursor:
+        last = uow.session.execute(sa.select(key).where(_l.release_id == cursor)).scalar()
+        if last is not None:
+            here, there = (
+                sa.tuple_(key, _l.release_id),
+                sa.tuple_(sa.literal(last, type_=key.type), sa.literal(cursor)),
+            )
+            statement = statement.where(here < there if descending else here > there)
+    by = (key.desc(), _l.release_id.desc()) if descending else (key.asc(), _l.release_id.asc())
+    rows = uow.session.execute(statement.order_by(*by).limit(limit + 1)).all()
+    items = [Found(*row) for row in rows[:limit]]
+    return Page(items, items[-1].release_id if len(rows) > limit else None)
