@@ -72,14 +72,6 @@ def create_first_operator(state: str, *, tenant_name: str, user_name: str) -> di
         }
 
 
-def verify_journal(state: str) -> list[str]:
-    """Return one sentence per problem of the journal."""
-    from service.operations import journal
-
-    with open_application(state).uow(read_only=True) as uow:
-        return journal.verify(uow)
-
-
 def replay_journal(state: str) -> str:
     """Put back what object storage holds and the database lost; return what was done."""
     from service.domain.accounts import BOOTSTRAP

@@ -1,4 +1,4 @@
-"""`kaima serve`, `demo`, `journal` and `openapi`: run an instance and look after it."""
+"""`kaima serve`, `demo` and `openapi`: run an instance and describe it."""
 
 # ruff: noqa: PLC0415 - the base install lacks what these commands import, so they import it late
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from service.commands import local
-from service.commands.console import EXIT_FAILED
 
 
 @click.command()
@@ -30,30 +29,6 @@ def demo(arguments: tuple[str, ...]) -> None:
     from service import demo as walkthrough
 
     sys.exit(walkthrough.main(list(arguments)))
-
-
-@click.group()
-def journal() -> None:
-    """Check the journal, and restore what an older database has lost."""
-
-
-@journal.command()
-@local.state_option
-def verify(state: str) -> None:
-    """Walk the hash chain and compare it with what object storage holds. Exit 1 on a problem."""
-    problems = local.verify_journal(state)
-    for problem in problems:
-        click.echo(problem, err=True)
-    if problems:
-        sys.exit(EXIT_FAILED)
-    click.echo("The journal is whole, and the database is not behind it.")
-
-
-@journal.command()
-@local.state_option
-def replay(state: str) -> None:
-    """Put back the rows that object storage holds and the database lost; re-applies charges."""
-    click.echo(local.replay_journal(state))
 
 
 @click.command()

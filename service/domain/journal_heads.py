@@ -103,6 +103,16 @@ def read_document(content: bytes) -> dict[str, Any]:
     return document
 
 
+def about(document: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
+    """Return a consistency proof that starts from the head that somebody kept.
+
+    Raises: ProofRefused for another kind of document.
+    """
+    if document["kind"] != CONSISTENCY or kept["kind"] != HEAD:
+        raise ProofRefused("The file was refused: only a consistency proof has an older head.")
+    return {**document, "old": kept}
+
+
 def check(document: dict[str, Any], *, key: Ed25519PublicKey) -> Checked:
     """Check a head or a proof with the public key alone.  Raises: ProofRefused."""
     try:

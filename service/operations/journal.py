@@ -1,6 +1,7 @@
 """Read, verify and replay the journal. Replay is an operator's act and is journalled itself."""
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -14,7 +15,7 @@ from service.domain.datasets import Cohort, StoredReservation
 from service.domain.errors import Conflict
 from service.domain.jobs import Job
 from service.domain.trail import LedgerEvent, TrailEvent
-from service.operations import budgets, membership
+from service.operations import budgets, journal_heads, membership
 from service.store import journal, journal_proof, tables
 from service.store.journal import Row
 from service.store.unit_of_work import UnitOfWork
@@ -34,9 +35,24 @@ class ReplayReport:
     closed_reservations: list[str]
 
 
-def verify(uow: UnitOfWork, *, with_anchors: bool = True) -> list[str]:
-    """Return one sentence per problem of the journal; none means that the chain is whole."""
-    found = journal_proof.verify(uow.session, uow.objects if with_anchors else None)
+def verify(
+    uow: UnitOfWork,
+    *,
+    with_anchors: bool = True,
+    heads: Iterable[journal_proof.KnownHead] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> list[str]:
+    """Return one sentence per problem of the journal; none means that the chain is whole.
+
+    `heads` were exported before and kept elsewhere; those in object storage count as well.
+    """
+    found = journal_proof.verify(
+        uow.session,
+        uow.objects if with_anchors else None,
+        heads=heads,
+        key=journal_heads.signing_key(uow).public_key(),
+        progress=progress,
+    )
     return [problem.sentence for problem in found]
 
 

@@ -13,7 +13,6 @@ from service.domain.errors import Conflict, IllegalTransition, InputRefused
 from service.domain.identifiers import new_id
 from service.domain.jobs import Job, JobKind, JobState
 from service.domain.releases import (
-    AUDITORS_NEEDED,
     IN_CATALOGUE,
     Acceptance,
     Release,
@@ -21,6 +20,8 @@ from service.domain.releases import (
     Review,
 )
 from service.domain.trail import TrailEvent
+from service.operations import stories
+from service.operations.blinding import blindfold
 from service.operations.earlier_rounds import (
     EarlierRelease,
     all_votes,
@@ -42,7 +43,7 @@ from service.operations.withholding import (
     suspend_release,
     withdraw_release,
 )
-from service.store import journal, tables
+from service.store import tables
 from service.store.pages import Page, fetch_page
 from service.store.unit_of_work import UnitOfWork
 
@@ -76,7 +77,7 @@ class ReleaseView:
     """A release as one actor may see it.
 
     Whoever is not an insider sees what was published and nothing that led to it. `reviews` holds
-    only the votes that the actor may see; `votes_cast` counts all of this round. `earlier` are the
+    only the votes that the actor may see; `votes_cast` counts those of this round. `earlier` are the
     other releases of the same samples, for insiders.
     """
 
@@ -182,10 +183,20 @@ def get_release(uow: UnitOfWork, actor: Actor, *, release_id: str) -> ReleaseVie
     )
     insider = permissions.is_insider(actor, release)
     votes = all_votes(uow, release) if insider else []
-    cast = sum(vote.round == release.round for vote in votes)
+    cast = _votes_cast(uow, actor, release, votes) if insider else 0
     accepted = uow.get(Acceptance, (release.id, actor.user_id)) is not None
     earlier = earlier_releases(uow, actor, release) if insider else []
     return ReleaseView(release, insider, shown_votes(votes, actor), cast, accepted, earlier)
+
+
+def _votes_cast(uow: UnitOfWork, actor: Actor, release: Release, votes: list[Review]) -> int:
+    """Count the votes of this round that the actor may know of."""
+    hides_vote = blindfold(uow, actor, release).hides_vote
+    return sum(
+        vote.round == release.round
+        and not hides_vote(round_number=vote.round, auditor_id=vote.auditor_id)
+        for vote in votes
+    )
 
 
 def list_releases(
@@ -227,39 +238,8 @@ def list_trail(
     release = permissions.check_may_see_release(
         actor, uow.get(Release, release_id), asked=release_id
     )
-    insider = permissions.is_insider(actor, release)
-    shown = []
-    # Read whole: the rows are few, and a query inside an open cursor is not possible everywhere.
-    for row in list(journal.read_rows(uow.session, after=after, subject=release.id)):
-        document = row.document
-        is_public = document["body"]["event"] in _PUBLIC_EVENTS
-        if is_public or (insider and not _is_blind(document, uow, actor, release)):
-            shown.append(document)
-        if len(shown) == limit:
-            break
-    return shown
-
-
-_PUBLIC_EVENTS = frozenset(
-    {
-        TrailEvent.RELEASE_PUBLISH.value,
-        TrailEvent.RELEASE_SUSPEND.value,
-        TrailEvent.RELEASE_REINSTATE.value,
-        TrailEvent.RELEASE_REVOKE.value,
-    }
-)
-
-
-def _is_blind(document: dict[str, Any], uow: UnitOfWork, actor: Actor, release: Release) -> bool:
-    """Tell whether a row would show a vote that is still hidden from the actor."""
-    body = document["body"]
-    if body["event"] != TrailEvent.RELEASE_REVIEW.value or body["actor"] == actor.user_id:
-        return False
-    statement = sa.select(sa.func.count()).where(
-        tables.reviews.c.release_id == release.id,
-        tables.reviews.c.round == body["details"]["round"],
-    )
-    return int(uow.session.execute(statement).scalar_one()) < AUDITORS_NEEDED
+    rows, _ = stories.visible_rows(uow, actor, release, after=after, limit=limit)
+    return [row.document for row in rows]
 
 
 def _audit_job(uow: UnitOfWork, actor: Actor, audit_job_id: str, *, dataset_id: str) -> Job:

@@ -14,8 +14,8 @@ has otherwise, means that the database is older than what was promised, or was c
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -57,13 +57,17 @@ class Position:
 
 @dataclass(frozen=True)
 class Row:
-    """One row as it is stored: `text` is the canonical JSON that `digest` is taken over."""
+    """One row as it is stored: `text` is the canonical JSON that `digest` is taken over.
+
+    `filters` are the columns that repeat some of it, of a row that was read from the database.
+    """
 
     seq: int
     kind: str
     subject: str
     text: str
     digest: str
+    filters: dict[str, Any] | None = field(default=None, compare=False)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -143,16 +147,46 @@ def position(session: Session) -> Position:
 
 
 def read_rows(
-    session: Session, *, after: int = 0, limit: int | None = None, subject: str | None = None
+    session: Session,
+    *,
+    after: int = 0,
+    limit: int | None = None,
+    subject: str | Collection[str] | None = None,
+    only: Sequence[sa.ColumnElement[bool]] = (),
 ) -> Iterator[Row]:
-    """Yield rows behind position `after`, in order."""
-    statement = sa.select(_rows).where(_rows.c.seq > after).order_by(_rows.c.seq)
+    """Yield rows behind position `after`, in order: of one subject or of some, if named."""
+    statement = sa.select(_rows).where(_rows.c.seq > after, *only).order_by(_rows.c.seq)
     if subject is not None:
-        statement = statement.where(_rows.c.subject == subject)
+        names = [subject] if isinstance(subject, str) else list(subject)
+        statement = statement.where(_rows.c.subject.in_(names))
     if limit is not None:
         statement = statement.limit(limit)
     for found in session.execute(statement.execution_options(yield_per=BATCH)):
-        yield Row(found.seq, found.kind, found.subject, found.row, found.digest)
+        yield _row(found)
+
+
+def read_newest(
+    session: Session,
+    *,
+    before: int | None = None,
+    limit: int,
+    only: Sequence[sa.ColumnElement[bool]] = (),
+) -> list[Row]:
+    """Return the last rows before position `before`, newest first."""
+    statement = sa.select(_rows).where(*only).order_by(_rows.c.seq.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(_rows.c.seq < before)
+    return [_row(found) for found in session.execute(statement)]
+
+
+def read_row(session: Session, seq: int) -> Row | None:
+    """Return one row."""
+    return next(read_rows(session, after=seq - 1, limit=1, only=[_rows.c.seq == seq]), None)
+
+
+def _row(found: Any) -> Row:
+    filters = {"event": found.event, "actor": found.actor, "at": found.at}
+    return Row(found.seq, found.kind, found.subject, found.row, found.digest, filters)
 
 
 def anchor(session: Session, objects: ObjectStore, *, settings: Settings) -> None:
