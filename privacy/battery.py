@@ -91,7 +91,7 @@ def run(
         seen,
         materials,
         detector,
-        audits=_gating_membership(running, policy),
+        audits=_self_tested(running, policy),
         terms=terms,
         rng=rng,
         show=meter.show,
@@ -173,14 +173,17 @@ def _report(
     )
 
 
-def _gating_membership(
-    running: Mapping[str, ModuleType], policy: Policy
-) -> Mapping[str, ModuleType]:
-    """Return the membership audits that a pass depends on: the self-test runs them as well."""
+def _self_tested(running: Mapping[str, ModuleType], policy: Policy) -> Mapping[str, ModuleType]:
+    """Return the audits that the self-test runs on the release of the whole training set.
+
+    The membership audits that a pass depends on, and the diagnostics that such a release cannot
+    but set off; re-identification by other pictures of a person is none of these.
+    """
     return {
         name: module
         for name, module in running.items()
-        if name in policy.audits.gating and module.THREAT_MODEL.goal is Goal.MEMBERSHIP
+        if (name in policy.audits.gating and module.THREAT_MODEL.goal is Goal.MEMBERSHIP)
+        or (name in policy.audits.diagnostics and getattr(module, "SEES_EVERYTHING", False))
     }
 
 

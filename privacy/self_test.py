@@ -6,9 +6,11 @@ from types import ModuleType
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from privacy.copies import DETECTORS, Copies, Detector, copy_metrics
 from privacy.detection_limits import LEAKS, detection_limit
+from privacy.diagnostics import judge_diagnostic
 from privacy.evidence import Evidence, Finding
 from privacy.exact_copies import match_verbatim, natural_twins, unique_records
 from privacy.membership import Settings, distance_scores, measure, pool_of
@@ -17,6 +19,8 @@ from privacy.policy import Policy, Tier, judge_membership, judge_near_copies
 from privacy.report import DetectionLimit, Gate, GateStatus, SpecimenResult, Verdict
 from privacy.specimens import Bench, Materials, Specimen
 from privacy.verdicts import verdict_of
+
+Floats = NDArray[np.floating]
 
 # An innocent specimen counts as accused only below this: at the alarm level of candidates, one sound
 # report in a few hundred would be called broken by chance.
@@ -70,7 +74,8 @@ def examine(
 ) -> Examination:
     """Judge every specimen and find the limits of detection.
 
-    `audits` are the membership audits that gate the candidate; each must see the whole training set.
+    `audits` are those of the candidate that must see a release of the whole training set, by a
+    generator that knows it by heart.
     `detector` is the candidate's own; specimens get one for a population without their persons.
     """
     if isinstance(materials, str):
@@ -239,9 +244,10 @@ class _Judge:
     def _by_audits(self, specimen: Specimen) -> Sequence[Gate]:
         """Return the gates of the candidate's own audits, each run on the whole training set."""
         evidence = known_by_heart(self._evidence, specimen.survey.population, rng=self._rng)
+        policy, tier = self._terms.policy, self._terms.tier
         settings = replace(self._terms.settings, permutations=_FEW_SHUFFLES)
         gates: list[Gate] = []
-        for audit in self._audits.values():
+        for name, audit in self._audits.items():
             finding = audit.run(
                 evidence,
                 specimen.survey,
@@ -249,8 +255,11 @@ class _Judge:
                 detector=self._detector,
                 rng=self._rng,
             )
-            policy, tier = self._terms.policy, self._terms.tier
-            gates += judge_membership(finding, policy=policy, tier=tier, ceiling={})
+            if name in policy.audits.diagnostics:  # one that has too little to go on says nothing
+                judged = judge_diagnostic(finding, policy=policy, tier=tier)
+                gates += [gate for gate in judged if gate.status is not GateStatus.NOT_APPLICABLE]
+            else:
+                gates += judge_membership(finding, policy=policy, tier=tier, ceiling={})
         return gates
 
 
@@ -269,7 +278,15 @@ def known_by_heart(
             name: knows + _SCORE_NOISE * rng.normal(size=len(knows))
             for name in evidence.record_scores
         },
+        gradient_features=_shrunk(evidence, knows, rng),
     )
+
+
+def _shrunk(evidence: Evidence, knows: Floats, rng: np.random.Generator) -> Floats:
+    """Return gradient features all of which nearly vanish at records known by heart."""
+    noise = rng.normal(size=evidence.gradient_features.shape)
+    shrunk: Floats = 1.0 - knows[:, None] + _SCORE_NOISE * noise
+    return shrunk if evidence.gradient_features.size else evidence.gradient_features
 
 
 def _expected(audits: set[str], by: set[str]) -> str:

@@ -36,6 +36,7 @@ THREAT_MODEL = ThreatModel(
     description="An onlooker who holds the released samples and sees where they crowd.",
 )
 NEEDS = ("samples",)
+SEES_EVERYTHING = True  # a release of the whole training set: the self-test demands it
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]

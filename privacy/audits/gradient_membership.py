@@ -39,6 +39,7 @@ THREAT_MODEL = ThreatModel(
     description="Somebody who holds the generator's weights and knows who half of the members are.",
 )
 NEEDS = ("gradient_features",)
+SEES_EVERYTHING = True  # a generator that knows its training set by heart: the self-test demands it
 AUDIT = "gradient_membership"
 
 Floats = NDArray[np.floating]

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from privacy.audits import loss_membership, run_battery, sample_membership
+from privacy.audits import (
+    data_copying,
+    gradient_membership,
+    loss_membership,
+    run_battery,
+    sample_membership,
+)
 from privacy.copies import Detector
 from privacy.membership import measure, pool_of
 from privacy.policy import load_policy
@@ -58,6 +64,14 @@ def dead(audit):
     return run
 
 
+def no_crowding(trained, of_samples, of_units, cells):
+    return np.zeros(3)
+
+
+def no_lesson(features, pool, *, ridge):
+    return {"learned": np.random.default_rng(6).normal(size=int((pool.folds == 2).sum()))}
+
+
 def always_copies(detector, near):
     return 0.0
 
@@ -76,9 +90,20 @@ def test_the_audit_as_it_stands_passes_its_self_test(evidence):
         (Detector, "_verbatim", no_verbatim, "everything"),
         (sample_membership, "run", dead("sample_membership"), "everything"),
         (loss_membership, "run", dead("loss_membership"), "everything"),
+        (data_copying, "_statistics", no_crowding, "everything"),
+        (gradient_membership, "learned_scores", no_lesson, "everything"),
         (Detector, "_arms", always_copies, "fresh_real"),
     ],
-    ids=["arms", "ratio", "verbatim", "sample_membership", "loss_membership", "accuses everybody"],
+    ids=[
+        "arms",
+        "ratio",
+        "verbatim",
+        "sample_membership",
+        "loss_membership",
+        "data_copying",
+        "gradients",
+        "accuses everybody",
+    ],
 )
 def test_a_report_without_a_detector_is_invalid(evidence, monkeypatch, owner, name, blind, missed):
     monkeypatch.setattr(owner, name, blind)
