@@ -20,15 +20,20 @@ from service.config import Settings
 from service.logs import configure_logging, describe_error
 from service.pages import (
     account,
-    c,
+    catalogue,
     invitation,
     oidc,
-    p,
-    r,
-    s,
-    t,
-    u,
-    w,
+    proposals,
+    review,
+    review_queue,
+    review_release,
+    session,
+    sign_in,
+    step_up,
+    training,
+    uploads,
+    utility,
+    words,
 )
 from service.pages import datasets as dataset_pages
 from service.pages import jobs as job_pages
