@@ -208,7 +208,7 @@ def _waiting_releases(uow: UnitOfWork, actor: Actor) -> list[Waiting]:
         .order_by(tables.releases.c.id)
         .limit(MOST_WAITING)
     )
-    found = list(uow.session.execute(statement).tuples())
+    found = list(uow.session.execute(statement))
     past = _past(uow, [release.id for release, _, _ in found])
     votes = _votes(uow, [release for release, _, _ in found])
     names = names_of(uow, [release.evidence["submitted_by"] for release, _, _ in found])
