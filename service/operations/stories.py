@@ -31,6 +31,7 @@ PUBLIC_EVENTS = frozenset(
         TrailEvent.RELEASE_SUSPEND.value,
         TrailEvent.RELEASE_EXPIRE.value,
         TrailEvent.RELEASE_REINSTATE.value,
+        TrailEvent.RELEASE_EXPIRE.value,
         TrailEvent.RELEASE_REVOKE.value,
     }
 )
