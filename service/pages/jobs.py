@@ -35,11 +35,18 @@ KIND_WORDS = {
     JobKind.PACKAGE: "Packaging and signing",
     JobKind.ESTIMATE: "Dry run",
     JobKind.ERASE: "Withdrawal of a person",
+    JobKind.STUDY: "Drawing of a reader study's cases",
 }
 _METRIC_WORDS = {
     "phantom_loss": "Loss on a phantom batch",
     "warm_up_loss": "Loss while warming up, on pictures that belong to nobody",
 }
+
+
+@blueprint.app_template_filter("kind_words")
+def kind_words(kind: JobKind) -> str:
+    """Return what a job does, in words."""
+    return KIND_WORDS.get(kind, kind.value.replace("_", " ").capitalize())
 
 
 @dataclass(frozen=True)
@@ -76,11 +83,10 @@ def list_jobs() -> str:
             nav="jobs",
             jobs=page.items,
             named=named,
-            kinds=[(one.value, KIND_WORDS[one]) for one in JobKind],
+            kinds=[(one.value, kind_words(one)) for one in JobKind],
             states=[one.value for one in JobState],
             datasets=_choices(uow, dataset),
             keep={name: str(value) for name, value in chosen.items() if value},
-            kind_words=KIND_WORDS,
             is_live=any(job.state not in TERMINAL for job in page.items),
             next_cursor=page.next_cursor,
             is_later="cursor" in request.args,
@@ -99,7 +105,6 @@ def show_job(job_id: str) -> str:
             nav="jobs",
             job=job,
             dataset=uow.get(Dataset, job.dataset_id),
-            kind_words=KIND_WORDS,
             chain=chain,
             chain_rows=[_chain_row(one, here=one.id == job.id) for one in chain],
             entry=entry,
@@ -197,7 +202,7 @@ _KINDS_OF_STATE = {"succeeded": "good", "failed": "bad", "cancelled": "bad", "ru
 def _chain_row(job: Job, *, here: bool) -> dict[str, object]:
     verdict = job.result.get("verdict")
     return {
-        "title": KIND_WORDS[job.kind],
+        "title": kind_words(job.kind),
         "href": None if here else url_for("pages.show_job", job_id=job.id),
         "by": f"{state_words(job.status)}{f', {verdict}' if verdict else ''}",
         "kind": _KINDS_OF_STATE.get(job.state.value, ""),
