@@ -46,6 +46,7 @@ class Settings:
     idempotency_seconds: int = 86_400
     upload_expiry_seconds: int = 7 * 86_400
     second_factor_roles: str = "auditor"
+    reader_study_tiers: str = ""
     session_seconds: int = 8 * 3600
     session_idle_seconds: int = 3600
     oidc_issuer: str = ""
@@ -126,6 +127,7 @@ _VARIABLES: dict[str, tuple[str, type]] = {
     "KAIMA_IDEMPOTENCY_SECONDS": ("idempotency_seconds", int),
     "KAIMA_UPLOAD_EXPIRY_SECONDS": ("upload_expiry_seconds", int),
     "KAIMA_SECOND_FACTOR_ROLES": ("second_factor_roles", str),
+    "KAIMA_READER_STUDY_TIERS": ("reader_study_tiers", str),
     "KAIMA_SESSION_SECONDS": ("session_seconds", int),
     "KAIMA_SESSION_IDLE_SECONDS": ("session_idle_seconds", int),
     "KAIMA_OIDC_ISSUER": ("oidc_issuer", str),
