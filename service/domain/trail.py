@@ -114,6 +114,10 @@ class TrailEvent(StrEnum):
     STUDY_CLOSE = "study:close"
     STUDY_CANCEL = "study:cancel"
     STUDY_READ_RESULT = "study:read_result"
+    POLICY_PROPOSE = "policy:propose"
+    POLICY_VOTE = "policy:vote"
+    POLICY_ADOPT = "policy:adopt"
+    POLICY_WITHDRAW = "policy:withdraw"
     JOURNAL_REPLAY = "journal:replay"
     JOURNAL_REATTACH = "journal:reattach"
 
