@@ -11,10 +11,11 @@ TIERS = ("public", "registered", "enclave")
 
 
 class Audience(StrEnum):
-    """Who may read a comment."""
+    """Who may read a comment: an auditor's is for auditors or the author, the author's for all."""
 
     AUDITORS = "auditors"
     AUTHOR = "author"
+    EVERYBODY = "everybody"
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,9 @@ from service.domain.jobs import TERMINAL, Job, JobKind
 from service.domain.releases import Location, Release, ReleaseState
 from service.domain.trail import TrailEvent
 from service.operations import budgets, fencing
+from service.operations.evidence import candidate_jobs, check_candidate
 from service.operations.queueing import queue_job
-from service.operations.reviewing import (
-    approvers,
-    candidate_jobs,
-    check_candidate,
-    check_evidence,
-    check_revision,
-)
+from service.operations.reviewing import approvers, check_evidence, check_revision
 from service.operations.withholding import settle_bundle
 from service.store.unit_of_work import UnitOfWork
 

@@ -20,9 +20,9 @@ from service.domain.errors import Conflict
 from service.domain.jobs import TERMINAL, Job, JobKind
 from service.domain.releases import Release, ReleaseState
 from service.domain.trail import TrailEvent
+from service.operations.evidence import candidate_jobs
 from service.operations.pipeline import attempt_number
 from service.operations.queueing import queue_job
-from service.operations.reviewing import candidate_jobs
 from service.operations.withdrawals import check_usable
 from service.operations.withholding import withhold
 from service.store import tables

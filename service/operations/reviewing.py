@@ -4,23 +4,14 @@ The evidence is a set of digests. If what they name has changed when somebody vo
 every vote of the round is void and reviewing starts again.
 """
 
-import hashlib
-from typing import Any
+from datetime import date
 
 import sqlalchemy as sa
 
 from privacy import inclusion
 from service.domain import permissions
 from service.domain.accounts import SYSTEM, Actor
-from service.domain.datasets import Cohort, Dataset, DatasetVersion
-from service.domain.errors import (
-    Conflict,
-    IllegalTransition,
-    InputRefused,
-    PermissionDenied,
-    PreconditionFailed,
-)
-from service.domain.jobs import Job
+from service.domain.errors import Conflict, IllegalTransition, InputRefused, PreconditionFailed
 from service.domain.releases import (
     AUDITORS_NEEDED,
     Decision,
@@ -29,20 +20,19 @@ from service.domain.releases import (
     Review,
     outcome,
 )
+from service.domain.review_permissions import check_open
+from service.domain.reviews import TIERS, Conditions, join, narrowest
 from service.domain.trail import TrailEvent
+from service.operations import conflicts, evidence, review_notices
+from service.operations.assignments import check_assigned
 from service.operations.earlier_rounds import check_not_rejected
-from service.operations.withdrawals import check_usable
-from service.store import journal, tables
+from service.operations.evidence import check_candidate
+from service.store import tables
 from service.store.unit_of_work import UnitOfWork
 
 _REASON_LIMIT = 10_000
-AUTHORSHIP = frozenset(
-    {
-        TrailEvent.RELEASE_CREATE.value,
-        TrailEvent.RELEASE_REVISE.value,
-        TrailEvent.RELEASE_SUBMIT.value,
-    }
-)
+_CONDITION_LIMIT = 4000
+AUTHORSHIP = conflicts.AUTHORSHIP
 HANDED_IN = frozenset({TrailEvent.RELEASE_SUBMIT.value, TrailEvent.RELEASE_RESET_VOTES.value})
 """What begins a round of review."""
 _AFTER_VOTES = {
@@ -75,8 +65,8 @@ def submit_release(
             "Submitting was refused: the release has no terms. Write what collaborators accept."
         )
     check_candidate(uow, release, what="Submitting")
-    release.move_to(ReleaseState.SUBMITTED)
-    _freeze(uow, release, submitted_by=actor.user_id)
+    release.move_to(ReleaseState.SUBMITTED, at=uow.now())
+    evidence.freeze(uow, release, submitted_by=actor.user_id)
     uow.trail(
         actor,
         TrailEvent.RELEASE_SUBMIT,
@@ -84,6 +74,26 @@ def submit_release(
         round=release.round,
         evidence=release.evidence,
     )
+    review_notices.tell_judges(uow, release)
+    return release
+
+
+def begin_review(
+    uow: UnitOfWork, actor: Actor, *, release_id: str, if_match: str | None
+) -> Release:
+    """Say that reading has begun; it says nothing of any vote. Voting begins a review by itself.
+
+    Raises: NotFound, PermissionDenied, IllegalTransition unless SUBMITTED; PreconditionFailed.
+    """
+    release = permissions.check_may_review(
+        actor, uow.get(Release, release_id, lock=True), asked=release_id
+    )
+    check_open(release, what="Beginning the review")
+    check_revision(release, if_match)
+    check_evidence(uow, actor, release)
+    conflicts.check_uninvolved(uow, actor, release)
+    check_assigned(uow, actor, release)
+    _begin(uow, actor, release)
     return release
 
 
@@ -94,50 +104,54 @@ def review_release(
     release_id: str,
     decision: Decision | str,
     reason: str = "",
+    conditions: Conditions | None = None,
     if_match: str | None,
 ) -> Release:
     """Record an auditor's vote; the second one decides.
 
-    Raises: PermissionDenied for the author, a forbidden approval or a missing reason; Conflict for
-    a second vote or changed evidence; IllegalTransition; PreconditionFailed.
+    Raises: PermissionDenied for whoever made a part of it or was not assigned, a forbidden approval
+    or a missing reason; Conflict for a second vote or changed evidence; IllegalTransition;
+    InputRefused; PreconditionFailed.
     """
     release = permissions.check_may_review(
         actor, uow.get(Release, release_id, lock=True), asked=release_id
     )
-    _check_open(release)
+    check_open(release, what="The review")
     check_revision(release, if_match)
     decision = _decision(decision)
-    if len(reason) > _REASON_LIMIT:
-        raise InputRefused(
-            f"The reason was refused: {len(reason)} characters, the limit is {_REASON_LIMIT}.",
-            value=len(reason),
-            limit=_REASON_LIMIT,
-        )
+    _check_reason(reason)
+    conditions = conditions or Conditions()
+    _check_conditions(conditions, decision=decision, today=uow.now().date())
     check_evidence(uow, actor, release)
-    _check_uninvolved(uow, actor, release)
+    conflicts.check_uninvolved(uow, actor, release)
+    check_assigned(uow, actor, release)
     permissions.check_decision(release, decision=decision, reason=reason)
     if decision is Decision.APPROVE:
         check_not_rejected(uow, release.audit_job_id, what="Approving", release_id=release.id)
     votes = _votes(uow, release)
     _check_not_voted(actor, votes)
-    vote = Review(release.id, release.round, actor.user_id, decision, reason, uow.now())
+    vote = Review(
+        release.id,
+        release.round,
+        actor.user_id,
+        decision,
+        reason,
+        uow.now(),
+        conditions.document(),
+    )
     uow.session.add(vote)
-    if release.state is ReleaseState.SUBMITTED:
-        release.move_to(ReleaseState.UNDER_REVIEW)
+    _begin(uow, actor, release)
     uow.trail(
         actor,
         TrailEvent.RELEASE_REVIEW,
         release.id,
         round=release.round,
         commitment=vote_commitment(uow, vote),
-        evidence=_digests(release.evidence),
+        evidence=evidence.digests(release.evidence),
     )
     votes.append(vote)
-    decided = outcome([cast.decision for cast in votes])
-    if decided is not None:
-        release.move_to(_AFTER_VOTES[decided])
     if len(votes) >= AUDITORS_NEEDED:
-        _reveal(uow, votes)
+        _decide(uow, release, votes)
     return release
 
 
@@ -147,8 +161,9 @@ def check_may_vote(uow: UnitOfWork, actor: Actor, release: Release) -> None:
     Raises: NotFound, PermissionDenied, IllegalTransition; Conflict for a second vote.
     """
     permissions.check_may_review(actor, release, asked=release.id)
-    _check_open(release)
-    _check_uninvolved(uow, actor, release)
+    check_open(release, what="The review")
+    conflicts.check_uninvolved(uow, actor, release)
+    check_assigned(uow, actor, release)
     _check_not_voted(actor, _votes(uow, release))
 
 
@@ -158,10 +173,31 @@ def vote_commitment(uow: UnitOfWork, vote: Review) -> str:
     The salt follows from the master key, so that whoever holds it can open the commitment.
     """
     salt = uow.keys.commitment_salt(f"{vote.release_id}/{vote.round}/{vote.auditor_id}")
-    return inclusion.commit(
-        {"auditor": vote.auditor_id, "decision": vote.decision.value, "reason": vote.reason},
-        salt=salt,
-    )
+    said = {"auditor": vote.auditor_id, "decision": vote.decision.value, "reason": vote.reason}
+    conditions = {"conditions": vote.conditions} if vote.conditions else {}
+    return inclusion.commit(said | conditions, salt=salt)
+
+
+def _begin(uow: UnitOfWork, actor: Actor, release: Release) -> None:
+    """Go on to UNDER_REVIEW; it was due from the day on which it was submitted."""
+    if release.state is ReleaseState.SUBMITTED:
+        release.move_to(ReleaseState.UNDER_REVIEW)
+        uow.trail(actor, TrailEvent.RELEASE_BEGIN_REVIEW, release.id, round=release.round)
+
+
+def _decide(uow: UnitOfWork, release: Release, votes: list[Review]) -> None:
+    """Do what the votes come to; an approval holds under the conditions of both."""
+    decided = outcome([cast.decision for cast in votes])
+    if decided is None:
+        return
+    if decided is Decision.APPROVE:
+        joined = join(Conditions.of(cast.conditions) for cast in votes)
+        release.conditions = joined.document()
+        if joined.max_tier is not None:
+            release.tier = narrowest(release.tier, joined.max_tier)
+    release.move_to(_AFTER_VOTES[decided], at=uow.now())
+    _reveal(uow, votes)
+    review_notices.tell_of_decision(uow, release, decided, [vote.auditor_id for vote in votes])
 
 
 def _reveal(uow: UnitOfWork, votes: list[Review]) -> None:
@@ -202,12 +238,9 @@ def check_evidence(uow: UnitOfWork, actor: Actor, release: Release) -> None:
 
     The reset is committed; the caller's own action is then refused.  Raises: Conflict.
     """
-    if _digests(release.evidence) == _digests(_current_evidence(uow, release)):
+    if not evidence.has_changed(uow, release):
         return
-    if release.state is not ReleaseState.SUBMITTED:
-        release.move_to(ReleaseState.SUBMITTED)
-    _freeze(uow, release, submitted_by=release.evidence["submitted_by"])
-    uow.trail(actor, TrailEvent.RELEASE_RESET_VOTES, release.id, round=release.round)
+    restart_round(uow, actor, release, why="The evidence changed")
     uow.commit()
     raise Conflict(
         "The action was refused: the evidence changed since it was submitted, so every vote is "
@@ -215,30 +248,20 @@ def check_evidence(uow: UnitOfWork, actor: Actor, release: Release) -> None:
     )
 
 
-def check_candidate(uow: UnitOfWork, release: Release, *, what: str) -> None:
-    """Refuse a candidate that was rejected before, or whose data hold a person who withdraws.
-
-    Holds the cohort's row, so that no withdrawal begins before the caller commits.
-    Raises: Conflict.
-    """
-    train, _, audit = candidate_jobs(uow, release)
-    check_not_rejected(uow, audit.id, what=what, release_id=release.id)
-    version = uow.get(DatasetVersion, str(train.version_id))
-    dataset = uow.get(Dataset, release.dataset_id)
-    if version is None or dataset is None:
-        raise Conflict(f"The data behind release {release.id} are missing; train again.")
-    uow.get(Cohort, dataset.cohort_id, lock=True)
-    check_usable(uow, version, what=what)
-
-
-def candidate_jobs(uow: UnitOfWork, release: Release) -> tuple[Job, Job, Job]:
-    """Return the TRAIN, SAMPLE and AUDIT jobs behind a release.  Raises: Conflict if one is lost."""
-    audit = uow.get(Job, release.audit_job_id)
-    sample = uow.get(Job, audit.parent_id) if audit and audit.parent_id else None
-    train = uow.get(Job, sample.parent_id) if sample and sample.parent_id else None
-    if audit is None or sample is None or train is None:
-        raise Conflict(f"The jobs behind release {release.id} are incomplete; train again.")
-    return train, sample, audit
+def restart_round(uow: UnitOfWork, actor: Actor, release: Release, *, why: str) -> None:
+    """Void the round's votes, whether there are any or not, and begin another."""
+    if release.state is not ReleaseState.SUBMITTED:
+        release.move_to(ReleaseState.SUBMITTED, at=uow.now())
+    evidence.freeze(uow, release, submitted_by=release.evidence["submitted_by"])
+    uow.trail(
+        actor,
+        TrailEvent.RELEASE_RESET_VOTES,
+        release.id,
+        round=release.round,
+        evidence=release.evidence,
+        why=why,
+    )
+    review_notices.tell_judges(uow, release, again=why)
 
 
 def approvers(uow: UnitOfWork, release: Release) -> list[str]:
@@ -246,70 +269,45 @@ def approvers(uow: UnitOfWork, release: Release) -> list[str]:
     return [vote.auditor_id for vote in _votes(uow, release) if vote.decision is Decision.APPROVE]
 
 
-def _freeze(uow: UnitOfWork, release: Release, *, submitted_by: str) -> None:
-    release.round += 1
-    release.evidence = {**_current_evidence(uow, release), "submitted_by": submitted_by}
-    _, _, audit = candidate_jobs(uow, release)
-    release.tier, release.verdict = str(audit.payload["tier"]), str(audit.result["verdict"])
-
-
-def _current_evidence(uow: UnitOfWork, release: Release) -> dict[str, Any]:
-    train, sample, audit = candidate_jobs(uow, release)
-    version = uow.get(DatasetVersion, str(train.version_id))
-    position = journal.position(uow.session)
-    return {
-        "dataset": version.manifest_digest if version else None,
-        "generator": train.result["digest"],
-        "samples": sample.result["digest"],
-        "report": audit.result["digest"],
-        "verdict": audit.result["verdict"],
-        "tier": audit.payload["tier"],
-        "policy": train.payload["policy_digest"],
-        "commitment": train.payload["commitment"],
-        "terms": hashlib.sha256(release.terms.encode()).hexdigest(),
-        "ledger": {"seq": position.seq, "digest": position.digest},
-    }
-
-
-def _digests(evidence: dict[str, Any]) -> dict[str, Any]:
-    """Return what must not change; the ledger goes on growing while auditors read."""
-    return {name: evidence[name] for name in evidence if name not in {"ledger", "submitted_by"}}
-
-
-def _check_open(release: Release) -> None:
-    if release.state not in {ReleaseState.SUBMITTED, ReleaseState.UNDER_REVIEW}:
-        raise IllegalTransition(
-            f"The review was refused: release {release.id} is {release.state.value}, "
-            "not under review.",
-            state=release.state.value,
-        )
-
-
 def _check_not_voted(actor: Actor, votes: list[Review]) -> None:
     if any(vote.auditor_id == actor.user_id for vote in votes):
         raise Conflict("The review was refused: you voted already in this round.")
 
 
-def _check_uninvolved(uow: UnitOfWork, actor: Actor, release: Release) -> None:
-    if actor.user_id in _authors(uow, release):
-        raise PermissionDenied(
-            "Reviewing this release was refused: you brought the data, trained the candidate, or "
-            "wrote or submitted the release. Two other auditors must review it."
+def _check_reason(reason: str) -> None:
+    if len(reason) > _REASON_LIMIT:
+        raise InputRefused(
+            f"The reason was refused: {len(reason)} characters, the limit is {_REASON_LIMIT}.",
+            value=len(reason),
+            limit=_REASON_LIMIT,
         )
 
 
-def _authors(uow: UnitOfWork, release: Release) -> set[str]:
-    """Return everybody who made any part of what is reviewed, in whatever round."""
-    train, _, _ = candidate_jobs(uow, release)
-    version = uow.get(DatasetVersion, str(train.version_id))
-    dataset = uow.get(Dataset, release.dataset_id)
-    found = {release.author_id, release.evidence["submitted_by"], train.requested_by}
-    found |= {made.created_by for made in (version, dataset) if made is not None}
-    for row in journal.read_rows(uow.session, subject=release.id):
-        body = row.document["body"]
-        if body["event"] in AUTHORSHIP:
-            found.add(body["actor"])
-    return found
+def _check_conditions(conditions: Conditions, *, decision: Decision, today: date) -> None:
+    if conditions and decision is not Decision.APPROVE:
+        raise InputRefused(
+            f"Conditions were refused with the decision to {decision.value}: only an approval has "
+            "conditions. Write them into the reason."
+        )
+    if len(conditions.text) > _CONDITION_LIMIT or "\x00" in conditions.text:
+        raise InputRefused(
+            f"The condition was refused: {len(conditions.text)} characters, the limit is "
+            f"{_CONDITION_LIMIT}.",
+            value=len(conditions.text),
+            limit=_CONDITION_LIMIT,
+        )
+    if conditions.max_tier is not None and conditions.max_tier not in TIERS:
+        raise InputRefused(
+            f"The tier {conditions.max_tier[:40]!r} was refused. Choose from: {', '.join(TIERS)}.",
+            value=conditions.max_tier[:40],
+        )
+    if conditions.expires_on is not None and conditions.expires_on <= today:
+        raise InputRefused(
+            f"The expiry {conditions.expires_on} was refused: it is not after today ({today}). "
+            "Choose a later day.",
+            value=str(conditions.expires_on),
+            limit=str(today),
+        )
 
 
 def _votes(uow: UnitOfWork, release: Release) -> list[Review]:
