@@ -1,10 +1,11 @@
 """Open a release bundle with the tools that its readers have, and compare what each of them sees.
 
-    python -m tests.open_bundle BUNDLE
+    python -m tests.open_bundle BUNDLE...
 
-BUNDLE is a downloaded .zip or the folder it was unpacked to. Each format is opened by the library
+A BUNDLE is a downloaded .zip or the folder it was unpacked to. Each format is opened by the library
 that people use for it, without a network and with caches in a temporary folder; images and labels
-must be equal in all of them. Exit code: 0 equal, 1 not.
+must be equal in all of them, and in the same order but where a tool reads folder by folder.
+Exit code: 0 equal, 1 not.
 """
 
 import argparse
@@ -153,7 +154,7 @@ class Tool:
 
 TOOLS = (
     Tool("numpy", "medmnist", "medmnist/*.npz", with_numpy),
-    Tool("datasets", "imagefolder", "imagefolder/", with_datasets_imagefolder),
+    Tool("datasets", "imagefolder", "imagefolder/", with_datasets_imagefolder, in_order=False),
     Tool("datasets", "parquet", "parquet/", with_datasets_parquet),
     Tool("datasets", "", "README.md", with_datasets_card),
     Tool("pydicom", "dicom", "dicom/", with_pydicom),
@@ -261,33 +262,44 @@ def isolate(scratch: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Print a table of what each tool saw."""
     parser = argparse.ArgumentParser(prog="python -m tests.open_bundle", description=__doc__)
-    parser.add_argument("bundle", type=Path)
-    bundle: Path = parser.parse_args(arguments).bundle
-    if not bundle.exists():
-        parser.error(f"there is no {bundle}")
+    parser.add_argument("bundles", type=Path, nargs="+", metavar="BUNDLE")
+    bundles: list[Path] = parser.parse_args(arguments).bundles
+    absent = [str(bundle) for bundle in bundles if not bundle.exists()]
+    if absent:
+        parser.error(f"there is no {', '.join(absent)}")
+    differing = 0
     with tempfile.TemporaryDirectory(prefix="kaima-open-") as folder:
-        scratch = Path(folder)
-        isolate(scratch)
-        if bundle.is_file():
-            with zipfile.ZipFile(bundle) as archive:
-                archive.extractall(scratch / "bundle")
-            bundle = scratch / "bundle"
-        rows = open_bundle(bundle.resolve())
+        isolate(Path(folder))
+        for number, bundle in enumerate(bundles):
+            rows = open_bundle(unpacked(bundle, Path(folder) / str(number)))
+            show(bundle, rows)
+            differing += any(row.reason for row in rows) or not rows
+    return 1 if differing else 0
+
+
+def unpacked(bundle: Path, folder: Path) -> Path:
+    """Return the folder of a bundle, unpacking a zip to `folder`."""
+    if bundle.is_dir():
+        return bundle.resolve()
+    with zipfile.ZipFile(bundle) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def show(bundle: Path, rows: list[Row]) -> None:
+    """Write the table of one bundle."""
     lines = [("tool", "opened", "split", "images", "result")]
     for row in rows:
         count = "-" if row.images is None else str(len(row.images))
         lines.append((row.tool, row.opened, row.split, count, row.reason or "equal"))
     widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    sys.stdout.write(f"{bundle}\n")
     for line in lines:
         cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
         sys.stdout.write("  ".join([*cells, line[4]]).rstrip() + "\n")
-    failed = [row for row in rows if row.reason]
-    sys.stdout.write(
-        f"{len(failed)} of {len(rows)} differ.\n"
-        if failed
-        else "All images and labels are equal, bit for bit.\n"
-    )
-    return 1 if failed or not rows else 0
+    failed = sum(bool(row.reason) for row in rows)
+    whole = "All images and labels are equal, bit for bit."
+    sys.stdout.write(f"{failed} of {len(rows)} differ.\n" if failed or not rows else f"{whole}\n")
 
 
 if __name__ == "__main__":

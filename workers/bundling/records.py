@@ -1,7 +1,7 @@
 """A synthetic set as every format writes it: images in one order, in declared splits, named once.
 
-The order, the split and the file name of an image are the same in every format, so that whoever
-opens two of them can compare image by image.
+The split and the name of an image are the same in every format, and so is the order of the files and
+rows, so that whoever opens two of them can compare image by image.
 """
 
 import io

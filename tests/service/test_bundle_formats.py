@@ -1,0 +1,204 @@
+"""A bundle whose formats differ is refused although its publisher signed it; what was not compared is told."""
+
+import json
+import shutil
+import sys
+import zipfile
+
+import numpy as np
+import pyarrow as pa
+import pydicom
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from privacy import attestation, bundle
+from privacy.manifests import ReleaseCertificate
+from service.bundle_formats import compare
+from tests.workers.bundle_material import KEY, PUBLIC, make_bundle, synthetic_set
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_bundle(tmp_path_factory.mktemp("made") / "bundle", synthetic_set(6, test_share=0.5))
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "bundle")
+
+
+def sign_again(folder):
+    """Sign whatever is in the folder, as a publisher with a broken exporter would."""
+    (folder / "SHA256SUMS.sig").unlink()
+    (folder / attestation.ATTESTATION).unlink()
+    bundle.write_checksums(folder)
+    bundle.sign_bundle(folder, KEY)
+    document = (folder / "certificate.json").read_bytes()
+    attestation.write(folder, ReleaseCertificate.model_validate_json(document), key=KEY)
+    assert bundle.verify_bundle(folder, public_key=PUBLIC).accepted
+
+
+def problems(folder):
+    sign_again(folder)
+    return dict(compare(folder).problems)
+
+
+def change_a_png(folder):
+    path = min((folder / "imagefolder" / "train").rglob("*.png"))
+    with Image.open(path) as picture:
+        pixels = np.array(picture)
+    pixels[0, 0] ^= 1
+    Image.fromarray(pixels).save(path)
+    return "shows another image"
+
+
+def shrink_a_png(folder):
+    path = min((folder / "imagefolder" / "train").rglob("*.png"))
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(path)
+    return "pixels; (11, 9) is certified"
+
+
+def break_a_png(folder):
+    min((folder / "imagefolder" / "train").rglob("*.png")).write_bytes(b"no picture")
+    return "is no PNG"
+
+
+def swap_labels_of_a_table(folder):
+    table = folder / "imagefolder" / "train" / "metadata.csv"
+    lines = table.read_text().splitlines()
+    lines[1] = lines[1].rpartition(",")[0] + ",2"
+    table.write_text("\n".join(lines) + "\n")
+    return "000000.png is '2'"
+
+
+def drop_a_row_of_a_table(folder):
+    table = folder / "imagefolder" / "train" / "metadata.csv"
+    table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
+    return "holds 2 of the 3 images of train"
+
+
+def change_parquet(folder):
+    path = folder / "parquet" / "train-00000-of-00001.parquet"
+    table = parquet.read_table(path)
+    labels = pa.array([0] * len(table), pa.int64())
+    parquet.write_table(table.set_column(1, "label", labels), path)
+    return "is labelled '0'"
+
+
+def no_parquet(folder):
+    (folder / "parquet" / "train-00000-of-00001.parquet").write_bytes(b"PAR1")
+    return "cannot be read as Parquet"
+
+
+def change_the_arrays(folder):
+    path = folder / "medmnist" / "knees.npz"
+    with np.load(path) as arrays:
+        content = dict(arrays)
+    content["train_labels"][0] = 2
+    np.savez_compressed(path, **content)
+    return "is labelled"
+
+
+def no_arrays(folder):
+    path = folder / "medmnist" / "knees.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train_images.npy", b"\x93NUMPY")
+    return "cannot be read as arrays"
+
+
+def dicom(change, reason):
+    def edit(folder):
+        path = min((folder / "dicom" / "train").rglob("*.dcm"))
+        image = pydicom.dcmread(path)
+        change(image)
+        image.save_as(path)
+        return reason
+
+    return edit
+
+
+def reuse_a_uid(folder):
+    first, second = sorted((folder / "dicom" / "train").rglob("*.dcm"))[:2]
+    image = pydicom.dcmread(second)
+    image.StudyInstanceUID = pydicom.dcmread(first).StudyInstanceUID
+    image.save_as(second)
+    return "shares a UID"
+
+
+def change_pixels(image):
+    pixels = image.pixel_array.copy()
+    pixels[0, 0] ^= 1
+    image.PixelData = pixels.tobytes() + b"\x00"
+
+
+BROKEN = {
+    "a pixel of a PNG": change_a_png,
+    "a PNG of another size": shrink_a_png,
+    "a PNG that is none": break_a_png,
+    "a label of a table": swap_labels_of_a_table,
+    "a row of a table": drop_a_row_of_a_table,
+    "labels of the Parquet file": change_parquet,
+    "a Parquet file that is none": no_parquet,
+    "labels of the arrays": change_the_arrays,
+    "arrays that are none": no_arrays,
+    "a pixel of a DICOM file": dicom(change_pixels, "shows another image"),
+    "DICOM without its mark": dicom(
+        lambda image: setattr(image, "SyntheticData", "NO"), "does not say that it is synthetic"
+    ),
+    "DICOM without its equipment": dicom(
+        lambda image: delattr(image, "ContributingEquipmentSequence"),
+        "does not say that it is synthetic",
+    ),
+    "DICOM that claims to be original": dicom(
+        lambda image: setattr(image, "ImageType", ["ORIGINAL", "PRIMARY"]), "original image"
+    ),
+    "DICOM with another label": dicom(
+        lambda image: setattr(image, "ImageComments", "grade = x"), "another label than its table"
+    ),
+    "DICOM with a UID twice": reuse_a_uid,
+}
+
+
+@pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN)
+def test_a_signed_bundle_whose_formats_differ_is_refused_and_says_where(folder, change):
+    expected = change(folder)
+    found = problems(folder)
+    assert any(expected in reason for reason in found.values()), found
+
+
+def test_a_zip_is_compared_like_its_folder(made, tmp_path):
+    bundle.write_zip(made, tmp_path / "b.zip")
+    found = compare(tmp_path / "b.zip")
+    assert found == compare(made)
+    assert [check.images for check in found.formats] == [6] * 4
+
+
+@pytest.mark.parametrize(
+    ("module", "unchecked"),
+    [
+        ("pyarrow", {"parquet"}),
+        ("pydicom", {"dicom"}),
+        ("PIL", {"imagefolder", "parquet"}),
+    ],
+)
+def test_a_format_whose_library_is_missing_is_reported_as_not_checked(
+    made, monkeypatch, module, unchecked
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    found = compare(made)
+    assert not found.problems
+    assert {check.format for check in found.formats if not check.checked} == unchecked
+    reasons = [check.reason for check in found.formats if not check.checked]
+    assert all("is not installed; install kaima[formats]" in reason for reason in reasons)
+
+
+def test_a_format_that_this_version_does_not_know_is_not_called_checked(folder):
+    document = json.loads((folder / "certificate.json").read_bytes())
+    document["formats"].append("hologram")
+    certificate = ReleaseCertificate.model_validate(document)
+    (folder / "certificate.json").write_bytes(certificate.canonical())
+    sign_again(folder)
+    [unknown] = [check for check in compare(folder).formats if check.format == "hologram"]
+    assert not unknown.checked
+    assert unknown.reason == "this version does not know the format"
