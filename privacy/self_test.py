@@ -284,9 +284,11 @@ def known_by_heart(
 
 def _shrunk(evidence: Evidence, knows: Floats, rng: np.random.Generator) -> Floats:
     """Return gradient features all of which nearly vanish at records known by heart."""
+    if not evidence.gradient_features.size:
+        return evidence.gradient_features
     noise = rng.normal(size=evidence.gradient_features.shape)
     shrunk: Floats = 1.0 - knows[:, None] + _SCORE_NOISE * noise
-    return shrunk if evidence.gradient_features.size else evidence.gradient_features
+    return shrunk
 
 
 def _expected(audits: set[str], by: set[str]) -> str:

@@ -229,11 +229,16 @@ def gather_evidence(  # noqa: PLR0913 - the options of the command
 
 
 def with_embedding(evidence: Evidence, *, seed: int) -> Evidence:
-    """Learn a copy embedding, which takes a while."""
+    """Learn a copy embedding, which takes a while, and show how far it is."""
     from workers.copy_network import with_copy_network  # noqa: PLC0415  (torch is slow to import)
 
-    click.echo("Learning to recognise copies, on reference records only.", err=True)
-    return with_copy_network(evidence, seed=seed)
+    with _bar() as bar:
+        task = bar.add_task("Learning to recognise copies, on reference records only", total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        return with_copy_network(evidence, seed=seed, progress=show)
 
 
 def check_writable(path: Path) -> None:
@@ -278,6 +283,16 @@ def _end(sentence: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+
+
 def run_with_bar(
     evidence: Evidence,
     *,
@@ -289,13 +304,7 @@ def run_with_bar(
 ) -> AuditReport:
     """Run the battery and show how far it is."""
     policy = load_policy(None)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as bar:
+    with _bar() as bar:
         task = bar.add_task("Auditing", total=1000)
 
         def show(stage: str, step: int, total: int) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from privacy import inclusion, ledger, planning, regimes
+from privacy import foresight, inclusion, ledger, planning, regimes
 from privacy.errors import PrivacyError
 from privacy.inclusion import Rates
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import Mechanism, PrivacyTarget, Stage
+from privacy.policy import Policy
 from service.domain import permissions
 from service.domain.accounts import Actor
 from service.domain.datasets import Cohort, Dataset, DatasetVersion, VersionState
@@ -29,6 +30,7 @@ from service.domain.errors import (
 )
 from service.operations import budgets, catalogue
 from service.operations.datasets import check_delta, cohort_of
+from service.operations.policies import policy_in_force
 from service.operations.withdrawals import check_usable
 from service.store.unit_of_work import UnitOfWork
 
@@ -147,16 +149,31 @@ def plan_training(  # noqa: PLR0913 - everything that may be asked for
         epsilon=ledger.cost(planned.mechanisms, target.delta),
         epsilon_remaining=left[0],
         delta_remaining=left[1],
-        warnings=regimes.warnings(
-            planned.mechanisms,
-            stages=catalogue.stages_of(uow, generator),
-            schema=planned.dataset.schema,
-            units=planned.units,
-            epsilon=target.epsilon,
-        ),
+        warnings=_warnings(uow, planned),
         recommended=recommended,
         recommendation=sentence,
     )
+
+
+def _warnings(uow: UnitOfWork, planned: Planned) -> tuple[str, ...]:
+    """Return what to know before paying: of the generator's chances, and of the audit's."""
+    asked, schema = planned.asked, planned.dataset.schema
+    found = regimes.warnings(
+        planned.mechanisms,
+        stages=catalogue.stages_of(uow, asked.generator),
+        schema=schema,
+        units=planned.units,
+        epsilon=asked.target.epsilon,
+    )
+    undecided = foresight.about_the_audit(
+        planned.mechanisms,
+        policy=policy_in_force(uow, planned.dataset.tenant_id),
+        tier=asked.tier,
+        rates=planned.rates,
+        declared=schema.declared_count,
+        unit=schema.unit,
+    )
+    return found if undecided is None else (*found, undecided)
 
 
 def _recommend(uow: UnitOfWork, planned: Planned) -> tuple[str, str]:
@@ -178,7 +195,7 @@ def plan(uow: UnitOfWork, version: DatasetVersion, asked: Asked) -> Planned:
     if dataset is None:
         raise NotFound(f"The dataset of version {version.id} is missing.")
     check_trainable(uow, version)
-    _check_target(uow, dataset.schema, asked.target, asked.tier)
+    _check_target(policy_in_force(uow, dataset.tenant_id), dataset.schema, asked)
     if not 1 <= asked.samples <= MOST_SAMPLES:
         raise InputRefused(
             f"{asked.samples} samples were refused: ask for 1 to {MOST_SAMPLES}.",
@@ -236,9 +253,9 @@ def _remembered_plan(
     return mechanisms
 
 
-def _check_target(uow: UnitOfWork, schema: DatasetSchema, target: PrivacyTarget, tier: str) -> None:
+def _check_target(policy: Policy, schema: DatasetSchema, asked: Asked) -> None:
+    target, tier, tiers = asked.target, asked.tier, policy.tiers
     check_delta(_exact(target.delta), schema)
-    tiers = uow.policy.tiers
     if tier not in tiers:
         raise InputRefused(
             f"The tier {tier!r} was refused. Choose from: {', '.join(tiers)}.", value=tier
