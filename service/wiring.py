@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from privacy import signing
 from privacy.policy import Policy, load_policy
+from privacy.policy_limits import check_limits
 from service.config import Settings
 from service.dispatch import Dispatcher
 from service.store import listings, mapping, schema
@@ -94,7 +95,7 @@ def build(settings: Settings, *, dispatcher: SendsJobs | None = None) -> Applica
         objects=ObjectStore(settings),
         dispatcher=dispatcher or Dispatcher(settings),
         keys=_keys(settings),
-        policy=load_policy(settings.policy_file),
+        policy=_policy(settings.policy_file),
         catalogue=load_catalogue(settings.catalogue_file),
     )
     return Application(settings, connect(settings.effective_database_url), parts)
@@ -116,6 +117,13 @@ def migrate(settings: Settings) -> None:
     finally:
         engine.dispose()
     ObjectStore(settings).create_buckets()
+
+
+def _policy(path: Path | None) -> Policy:
+    """Read version zero of the policy.  Raises: InvalidParameter if it is beyond the fixed limits."""
+    policy = load_policy(path)
+    check_limits(policy)
+    return policy
 
 
 def _keys(settings: Settings) -> Keys:

@@ -34,6 +34,7 @@ from service.operations import jobs
 from service.wiring import Application, build
 from workers.context import Entry, JobContext
 from workers.logs import configure_logging, describe_error, logger
+from workers.policy_of_job import under_its_policy
 
 PROGRESS_INTERVAL_SECONDS = 0.5
 INTAKE_DATA_BYTES = 4 << 30
@@ -206,7 +207,7 @@ def main(arguments: list[str]) -> int:
     job = load_job(application, arguments[0])
     limit_resources(job.kind)
     context = JobContext(
-        application=application,
+        application=under_its_policy(application, job),
         job=job,
         token=order["token"],
         scratch=scratch,

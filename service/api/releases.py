@@ -25,6 +25,7 @@ from service.api.problems import documented
 from service.domain.accounts import Scope
 from service.domain.releases import Decision
 from service.operations import downloads, reaudits, releases
+from service.operations.policies import policy_in_force
 from service.store.unit_of_work import UnitOfWork
 from service.web import application
 
@@ -238,9 +239,10 @@ def request_reaudits(body: r.NewReaudits, header: IdempotencyHeader) -> Response
             queued, skipped = reaudits.request_reaudits(
                 uow, actor(), release_ids=body.release_ids, depth=body.depth
             )
+            policy = policy_in_force(uow, actor().tenant_id)
             view = r.Reaudits(
-                policy_version=uow.policy.version,
-                policy_digest=uow.policy.digest,
+                policy_version=policy.version,
+                policy_digest=policy.digest,
                 queued=[r.Reaudit(release_id=str(j.release_id), job_id=j.id) for j in queued],
                 skipped=[
                     r.SkippedRelease(release_id=s.release_id, reason=s.reason) for s in skipped

@@ -16,6 +16,8 @@ from service.domain.jobs import Job
 from service.domain.releases import Release
 from service.operations import studies
 from service.operations.earlier_rounds import check_not_rejected
+from service.operations.policies import policy_in_force
+from service.operations.policies import policy_in_force
 from service.operations.withdrawals import check_usable
 from service.store import journal, tables
 from service.store.unit_of_work import UnitOfWork
@@ -106,7 +108,7 @@ def _current(uow: UnitOfWork, release: Release) -> dict[str, Any]:
         "verdict": audit.result["verdict"],
         "tier": audit.payload["tier"],
         "policy": train.payload["policy_digest"],
-        "policy_in_force": uow.policy.digest,
+        "policy_in_force": policy_in_force(uow, release.tenant_id).digest,
         "commitment": train.payload["commitment"],
         "terms": hashlib.sha256(release.terms.encode()).hexdigest(),
         "account": account_position(uow, dataset.cohort_id) if dataset else None,

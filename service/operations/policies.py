@@ -52,14 +52,18 @@ def version_in_force(uow: UnitOfWork, tenant_id: str) -> PolicyVersion | None:
 
 
 def adopted_policy(uow: UnitOfWork, digest: str) -> Policy | None:
-    """Return the policy with this digest, if it is or was in force anywhere; None if it is unknown."""
+    """Return the policy with this digest, if it is or was in force anywhere; None if it is unknown.
+
+    A stored text that no longer has its digest was changed behind our back: it is unknown as well.
+    """
     if digest == uow.policy.digest:
         return uow.policy
     statement = sa.select(PolicyVersion).where(
         _versions.c.digest == digest, _versions.c.state.in_(_ADOPTED)
     )
     found = uow.session.execute(statement).scalars().first()
-    return None if found is None else read(found.toml)
+    policy = None if found is None else read(found.toml)
+    return policy if policy is not None and policy.digest == digest else None
 
 
 @functools.lru_cache(maxsize=64)

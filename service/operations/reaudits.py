@@ -22,6 +22,7 @@ from service.domain.releases import Release, ReleaseState
 from service.domain.trail import TrailEvent
 from service.operations.evidence import candidate_jobs
 from service.operations.pipeline import attempt_number
+from service.operations.policies import policy_in_force
 from service.operations.queueing import queue_job
 from service.operations.withdrawals import check_usable
 from service.operations.withholding import withhold
@@ -203,7 +204,7 @@ def _queue(uow: UnitOfWork, actor: Actor, release: Release, *, depth: str) -> Jo
             "tier": audit.payload["tier"],
             "attempt": attempt_number(uow, release.dataset_id),
             "depth": depth,
-            "policy_digest": uow.policy.digest,
+            "policy_digest": policy_in_force(uow, release.tenant_id).digest,
         },
     )
     uow.session.flush()  # the next release of the same cohort counts this attempt

@@ -26,6 +26,7 @@ from service.operations.plans import (
     check_trainable,
     plan,
 )
+from service.operations.policies import policy_in_force
 from service.operations.queueing import check_quota, queue_job
 from service.store.unit_of_work import UnitOfWork
 
@@ -89,7 +90,7 @@ def request_training(  # noqa: PLR0913 - everything that may be asked for
             "rates": {"reference": planned.rates.reference, "pool": planned.rates.pool},
             "plan": committed,
             "commitment": commitment,
-            "policy_digest": uow.policy.digest,
+            "policy_digest": committed["policy"],
             **twin,
         },
     )
@@ -124,7 +125,7 @@ def _committed_plan(
         "rates": {"reference": planned.rates.reference, "pool": planned.rates.pool},
         "reference_key": hashlib.sha256(reference_key).hexdigest(),
         "run_key": hashlib.sha256(run_key).hexdigest(),
-        "policy": uow.policy.digest,
+        "policy": policy_in_force(uow, version.tenant_id).digest,
         "tier": planned.asked.tier,
         "samples": planned.asked.samples,
     }

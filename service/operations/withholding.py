@@ -11,7 +11,10 @@ from service.domain.accounts import SYSTEM, Actor
 from service.domain.errors import Conflict, IllegalTransition, InputRefused
 from service.domain.jobs import Job, JobKind, JobState
 from service.domain.releases import Location, Release, ReleaseState
+from service.domain.reviews import Conditions
 from service.domain.trail import TrailEvent
+from service.operations.policies import policy_in_force
+from service.operations import review_notices
 from service.operations.reviewing import check_revision
 from service.store import tables
 from service.store.objects import Bucket
@@ -21,6 +24,7 @@ _BUCKETS = {Location.RELEASED: Bucket.RELEASED, Location.QUARANTINE: Bucket.QUAR
 _PLACES = {
     ReleaseState.PUBLISHED: Location.RELEASED,
     ReleaseState.SUSPENDED: Location.QUARANTINE,
+    ReleaseState.EXPIRED: Location.QUARANTINE,
     ReleaseState.REVOKED: Location.QUARANTINE,
 }
 
@@ -74,7 +78,8 @@ def reinstate_release(
             state=release.state.value,
         )
     check_not_failed_again(uow, release)
-    release.move_to(ReleaseState.PUBLISHED)
+    check_not_expired(uow, release, what="Reinstating")
+    release.move_to(ReleaseState.PUBLISHED, at=uow.now())
     release.tombstone = None
     uow.trail(actor, TrailEvent.RELEASE_REINSTATE, release.id, reason=_checked(reason))
     uow.commit()
@@ -89,13 +94,65 @@ def check_not_failed_again(uow: UnitOfWork, release: Release) -> None:
         tables.jobs.c.kind == JobKind.REAUDIT,
         tables.jobs.c.state == JobState.SUCCEEDED,
     )
+    in_force = policy_in_force(uow, release.tenant_id).digest
     for job in uow.session.execute(statement).scalars():
-        is_current = job.payload["policy_digest"] == uow.policy.digest
+        is_current = job.payload["policy_digest"] == in_force
         if is_current and job.result.get("verdict") == "FAIL":
             raise Conflict(
                 f"Reinstating was refused: release {release.id} failed when it was audited again "
                 f"(job {job.id}). Revoke it; a failed audit cannot be overruled."
             )
+
+
+def check_not_expired(uow: UnitOfWork, release: Release, *, what: str) -> None:
+    """Refuse what an approval no longer covers, because its conditions set a day.
+
+    Raises: Conflict.
+    """
+    day = Conditions.of(release.conditions).expires_on
+    if day is not None and day <= uow.now().date():
+        raise Conflict(
+            f"{what} was refused: the approval held until {day} only. Propose the next version, so "
+            "that two auditors approve it.",
+            expires_on=str(day),
+        )
+
+
+def expire_releases(uow: UnitOfWork) -> int:
+    """Take away every release whose day has come; return how many. Each is its own transaction.
+
+    A bundle that cannot be moved now is moved by `settle_bundles` later.
+    """
+    over = sa.select(tables.releases.c.id).where(
+        tables.releases.c.state.in_([ReleaseState.PUBLISHED, ReleaseState.SUSPENDED]),
+        tables.releases.c.expires_at <= uow.now(),
+    )
+    found = list(uow.session.execute(over.order_by(tables.releases.c.id)).scalars())
+    uow.commit()
+    return sum(_expire(uow, release_id) for release_id in found)
+
+
+def _expire(uow: UnitOfWork, release_id: str) -> int:
+    release = uow.get(Release, release_id, lock=True)
+    live = {ReleaseState.PUBLISHED, ReleaseState.SUSPENDED}
+    if release is None or release.state not in live or release.expires_at is None:
+        return 0
+    if release.expires_at > uow.now():
+        return 0
+    withhold(
+        uow,
+        SYSTEM,
+        release,
+        reason=(
+            f"The approval of this release held until {release.expires_at:%Y-%m-%d} only. Stop "
+            "using it, or ask its owner for the next version."
+        ),
+        state=ReleaseState.EXPIRED,
+        event=TrailEvent.RELEASE_EXPIRE,
+    )
+    uow.commit()
+    settle_bundle(uow, release_id)
+    return 1
 
 
 def withdraw_release(
@@ -106,7 +163,7 @@ def withdraw_release(
         actor, uow.get(Release, release_id, lock=True), asked=release_id
     )
     check_revision(release, if_match)
-    release.move_to(ReleaseState.WITHDRAWN)
+    release.move_to(ReleaseState.WITHDRAWN, at=uow.now())
     uow.trail(actor, TrailEvent.RELEASE_WITHDRAW, release.id, reason=reason[:1000])
     return release
 
@@ -169,7 +226,7 @@ def withhold(
     event: TrailEvent,
 ) -> None:
     """Put a tombstone on a release; the caller commits, then settles the bundle."""
-    release.move_to(state)
+    release.move_to(state, at=uow.now())
     release.tombstone = {
         "state": state.value,
         "reason": reason,
@@ -179,6 +236,7 @@ def withhold(
         "bundle_sha256": release.bundle_sha256,
     }
     uow.trail(actor, event, release.id, reason=reason)
+    review_notices.tell_of_withholding(uow, release, reason=reason)
 
 
 def _checked(reason: str) -> str:
