@@ -144,6 +144,10 @@ class KaimaClient(JournalCalls, AccessCalls):
         """Return what is reserved, spent and left of a dataset's budget."""
         return self._connection.get(r.Budget, f"/v1/datasets/{dataset_id}/budget")
 
+    def start_upload(self, dataset_id: str, wanted: r.NewUpload) -> r.Upload:
+        """Make a version whose parts come next."""
+        return self._connection.post(r.Upload, f"/v1/datasets/{dataset_id}/versions", wanted)
+
     def upload(
         self,
         dataset_id: str,
@@ -161,7 +165,7 @@ class KaimaClient(JournalCalls, AccessCalls):
         wanted = r.NewUpload.model_validate(
             {"suffix": source.suffix, "size_bytes": source.size_bytes}
         )
-        upload = self._connection.post(r.Upload, f"/v1/datasets/{dataset_id}/versions", wanted)
+        upload = self.start_upload(dataset_id, wanted)
         version_id = upload.version.id
         if through_service or not self._storage_answers(version_id):
             return self._connection.put_blocks(

@@ -27,6 +27,7 @@ from service.stack import Stack
 from service.walkthrough.actors import Actors, make_actors
 from service.walkthrough.declaration import Declaration, UploadRefused, declare
 from service.walkthrough.display import Display
+from service.walkthrough.example import fill_example, signing_in
 from service.walkthrough.stack import StackFailed, first_operator_key, running_stack
 from service.walkthrough.steps import NotReleasable, Request, Walkthrough
 from service.walkthrough.summary import PATHS, summarise, write_summary
@@ -176,6 +177,8 @@ def _with_stack(options: Options, request: Request, display: Display) -> int:
         walk = Walkthrough(actors, request, display, options.out)
         verification: list[Verification] = []
         outcome = _outcome(lambda: verification.append(_walk(walk, actors)))
+        if options.keep:
+            fill_example(actors, walk, display, scratch=options.out)
         actors.close()
         if options.keep:
             write_summary(options.out / "api_keys.json", actors.keys)
@@ -191,6 +194,9 @@ def _with_stack(options: Options, request: Request, display: Display) -> int:
         write_summary(options.out / "summary.json", summary)
         display.say(outcome.sentence)
         _say_where(options, display, stack)
+        if options.keep:
+            for line in signing_in(actors, stack.web_url):
+                display.say(line)
     return outcome.code
 
 

@@ -16,7 +16,15 @@ class Actors:
     owner: KaimaClient
     auditors: tuple[KaimaClient, KaimaClient]
     collaborator: KaimaClient
+    tenant_id: str
+    url: str
     keys: dict[str, str] = field(repr=False)
+
+    def new_person(self, who: str, role: str, tenant_id: str) -> KaimaClient:
+        """Create another person, as the operator; whoever asked closes the connection."""
+        user = self.operator.create_user(who, roles=[role], tenant_id=tenant_id)
+        self.keys[who] = self.operator.create_api_key(user.id, expires_in_days=7).token
+        return KaimaClient(self.url, self.keys[who])
 
     def close(self) -> None:
         """Close every connection."""
@@ -41,5 +49,7 @@ def make_actors(url: str, operator_key: str, *, name: str = "Phantom Hospital") 
         owner=person("Data owner", "data_owner"),
         auditors=(person("First auditor", "auditor"), person("Second auditor", "auditor")),
         collaborator=person("Collaborator", "collaborator"),
+        tenant_id=hospital.id,
+        url=url,
         keys=keys,
     )

@@ -137,13 +137,13 @@ class Walkthrough:
             raise RuntimeError("There is no audited candidate to review.")
         with self.display.step("review", "Owner submits, two auditors review"):
             release = self.actors.owner.create_release(
-                dataset.id, audit_job_id=audit.id, name=self._release_name(), terms=TERMS
+                dataset.id, audit_job_id=audit.id, name=self.release_name(), terms=TERMS
             )
             self.record.release = self.actors.owner.submit_release(release.id)
             for auditor in self.actors.auditors:
                 verdict = str(auditor.report(audit.id)["verdict"])
                 auditor.review_release(
-                    release.id, decision="approve", reason=_reason(verdict, self.request.tier)
+                    release.id, decision="approve", reason=reason_for(verdict, self.request.tier)
                 )
             self.record.release = self.actors.owner.release(release.id)
 
@@ -173,7 +173,8 @@ class Walkthrough:
             raise RuntimeError("There is no release yet.")
         return self.record.release
 
-    def _release_name(self) -> str:
+    def release_name(self) -> str:
+        """Return the name that the release of this walkthrough gets."""
         return f"synthetic-{self.request.declaration.schema.label}".replace("_", "-").lower()[:60]
 
     def _keep_report(self, owner: KaimaClient, audit_id: str) -> None:
@@ -183,7 +184,8 @@ class Walkthrough:
         page.write_text(owner.report_html(audit_id), encoding="utf-8")
 
 
-def _reason(verdict: str, tier: str) -> str:
+def reason_for(verdict: str, tier: str) -> str:
+    """Return what an auditor of a walkthrough writes beside an approval."""
     if verdict in PASSED:
         return f"The verdict is {verdict}: every required gate holds in the {tier} tier."
     return (
