@@ -18,12 +18,15 @@ from service.api import access, accounts, datasets, health, jobs, journal, relea
 from service.api.problems import problem, refuse_validation
 from service.config import Settings
 from service.logs import configure_logging, describe_error
+from service.pages import access as access_pages
 from service.pages import (
+    access_owner,
     account,
     catalogue,
     invitation,
     oidc,
     proposals,
+    release,
     review,
     review_queue,
     review_release,
@@ -47,6 +50,8 @@ MAX_BODY_BYTES = 2**20
 _PROGRAM_PATHS = ("/v1/", "/openapi", "/healthz", "/readyz")
 
 PAGES = (
+    access_owner,
+    access_pages,
     account,
     catalogue,
     dataset_pages,
@@ -54,6 +59,7 @@ PAGES = (
     job_pages,
     oidc,
     proposals,
+    release,
     review,
     review_queue,
     review_release,

@@ -61,20 +61,8 @@ def request_access(
     Raises: NotFound; Conflict while a request is open, a grant runs for long, or the release is
     open to everybody; InputRefused for the answers.
     """
-    release = may.check_may_ask(actor, uow.get(Release, release_id), asked=release_id)
+    release, last = check_may_request(uow, actor, release_id=release_id)
     policy = policy_of(uow, release)
-    if release.state is not ReleaseState.PUBLISHED:
-        raise IllegalTransition(
-            f"Asking for access was refused: release {release.id} is {release.state.value}.",
-            state=release.state.value,
-        )
-    if policy.mode is not AccessMode.BY_REQUEST:
-        raise Conflict(
-            "Asking for access was refused: this release is open to everybody who accepts its "
-            "terms. Accept them and download it."
-        )
-    last = newest_request(uow, release_id=release.id, user_id=actor.user_id)
-    _check_may_ask_now(uow, last)
     fields = asked_fields(policy)
     documents = [field.model_dump(mode="json") for field in fields]
     checked = check_answers(documents, answers)
@@ -105,6 +93,29 @@ def request_access(
         link=f"/access/{request.id}",
     )
     return request
+
+
+def check_may_request(
+    uow: UnitOfWork, actor: Actor, *, release_id: str
+) -> tuple[Release, AccessRequest | None]:
+    """Return the release that the actor may ask for now, and their last request for it.
+
+    Raises: NotFound, PermissionDenied, IllegalTransition, Conflict.
+    """
+    release = may.check_may_ask(actor, uow.get(Release, release_id), asked=release_id)
+    if release.state is not ReleaseState.PUBLISHED:
+        raise IllegalTransition(
+            f"Asking for access was refused: release {release.id} is {release.state.value}.",
+            state=release.state.value,
+        )
+    if policy_of(uow, release).mode is not AccessMode.BY_REQUEST:
+        raise Conflict(
+            "Asking for access was refused: this release is open to everybody who accepts its "
+            "terms. Accept them and download it."
+        )
+    last = newest_request(uow, release_id=release.id, user_id=actor.user_id)
+    _check_may_ask_now(uow, last)
+    return release, last
 
 
 def approve_access(

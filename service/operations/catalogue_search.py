@@ -12,12 +12,13 @@ import sqlalchemy as sa
 
 from service.domain import permissions
 from service.domain.accounts import Actor, Role, Scope
-from service.domain.releases import IN_CATALOGUE, ReleaseState
+from service.domain.releases import IN_CATALOGUE, Release, ReleaseState
 from service.store import access_tables, tables
 from service.store.pages import Page
 from service.store.unit_of_work import UnitOfWork
 
 _MOST_COUNTED = 10_000
+_MOST_VERSIONS = 200
 _l = access_tables.listings.c
 
 
@@ -106,6 +107,44 @@ def count_catalogue(uow: UnitOfWork, actor: Actor, *, filters: Filters) -> int:
     inner = sa.select(_l.release_id).where(_in_catalogue(filters), *_conditions(filters))
     some = inner.limit(_MOST_COUNTED).subquery()
     return int(uow.session.execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
+
+
+@dataclass(frozen=True)
+class VersionRow:
+    """One version of a name, as the release's page compares it with its sisters."""
+
+    release_id: str
+    version: str
+    state: str
+    published_at: Any
+    epsilon: float | None
+    image_count: int | None
+    changes: str
+
+
+def list_versions(uow: UnitOfWork, actor: Actor, *, release: Release) -> list[VersionRow]:
+    """Return the versions of the release's name that the actor may see, newest first."""
+    statement = sa.select(Release).where(
+        tables.releases.c.tenant_id == release.tenant_id, tables.releases.c.name == release.name
+    )
+    found = [
+        other
+        for other in uow.session.execute(statement.limit(_MOST_VERSIONS)).scalars()
+        if permissions.is_visible(actor, other)
+    ]
+    found.sort(key=lambda other: [int(part) for part in other.version.split(".")], reverse=True)
+    return [
+        VersionRow(
+            other.id,
+            other.version,
+            other.state.value,
+            other.published_at,
+            other.certificate.get("epsilon"),
+            other.certificate.get("image_count"),
+            str((other.declared or {}).get("changes", "")),
+        )
+        for other in found
+    ]
 
 
 def catalogue_choices(uow: UnitOfWork) -> Choices:

@@ -1,19 +1,25 @@
-"""The release list and a release's page; the tombstone of one that was taken away."""
+"""The catalogue with its search; the start page; what a problem type means."""
+
+import math
 
 from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from service.domain.accounts import Role
-from service.domain.datasets import Dataset
+from service.domain.declarations import DUO_TERMS, MODALITIES
 from service.domain.errors import DomainError, NotFound
-from service.domain.releases import Release
-from service.operations import reaudits, releases
+from service.domain.releases import IN_CATALOGUE, ReleaseState
+from service.operations import catalogue_search
+from service.operations.catalogue_search import Choices, Filters, Order
 from service.pages.session import actor, blueprint
 from service.refusals import HTTP_STATUSES, PRIVACY_ERRORS, title_of
-from service.store.unit_of_work import UnitOfWork
 from service.web import application
 
-_INSIDE = frozenset({Role.DATA_OWNER, Role.AUDITOR})
+_ORDERS = {
+    Order.NEWEST: "newest first",
+    Order.NAME: "by name",
+    Order.EPSILON: "strongest guarantee first",
+}
+_LONGEST = 200
 
 
 @blueprint.get("/")
@@ -24,41 +30,27 @@ def start() -> Response:
 
 @blueprint.get("/releases")
 def list_releases() -> str:
-    """List the catalogue; for data owners and auditors, their tenant's releases before it."""
+    """Search the catalogue; for data owners and auditors, what is on its way stands before it."""
+    asked = _asked()
+    filters, order = _filters(asked), _order(asked)
     cursor = request.args.get("cursor")
     with application().uow(read_only=True) as uow:
-        page = releases.list_releases(uow, actor(), cursor=cursor)
-        mine: list[Release] = []
-        if actor().roles & _INSIDE and cursor is None:
-            mine = releases.list_releases(uow, actor(), catalogue=False).items
-            mine = [found for found in mine if found not in page.items]
+        page = catalogue_search.search_catalogue(
+            uow, actor(), filters=filters, order=order, cursor=cursor
+        )
+        is_start = cursor is None and not asked
         return render_template(
             "releases.html",
             nav="releases",
-            mine=[(found, _unit(uow, found)) for found in mine],
-            releases=[(found, _unit(uow, found)) for found in page.items],
+            upcoming=catalogue_search.list_upcoming(uow, actor()) if is_start else [],
+            releases=page.items,
             next_cursor=page.next_cursor,
-        )
-
-
-@blueprint.get("/releases/<string:release_id>")
-def show_release(release_id: str) -> str:
-    """Show a release: its guarantee first."""
-    with application().uow(read_only=True) as uow:
-        view = releases.get_release(uow, actor(), release_id=release_id)
-        inside = view.is_insider
-        return render_template(
-            "release.html",
-            nav="releases",
-            release=view.release,
-            view=view,
-            certificate=view.release.certificate,
-            unit=_unit(uow, view.release),
-            reaudits=reaudits.list_reaudits(uow, view.release) if inside else [],
-            downloaders=(
-                reaudits.list_downloaders(uow, actor(), release_id=release_id) if inside else []
-            ),
-            trail=releases.list_trail(uow, actor(), release_id=release_id, limit=200),
+            is_later=cursor is not None,
+            count=catalogue_search.count_catalogue(uow, actor(), filters=filters),
+            selects=_selects(catalogue_search.catalogue_choices(uow)),
+            asked=asked,
+            orders=_ORDERS,
+            modalities=MODALITIES,
         )
 
 
@@ -81,12 +73,57 @@ def explain_problem(slug: str) -> str:
     return render_template("problem.html", title=title_of(slug), status=status, meaning=meaning)
 
 
-def _unit(uow: UnitOfWork, release: Release) -> str | None:
-    """Return whose presence is hidden: stated by the certificate, before it by the dataset."""
-    if release.certificate:
-        return str(release.certificate["unit"])
-    dataset = uow.get(Dataset, release.dataset_id)
-    return dataset.schema.unit.value if dataset else None
+def _asked() -> dict[str, str]:
+    """Return what was typed into the search, by field; what is empty or too long is left out."""
+    names = ("q", "label", "modality", "tenant", "tier", "licence", "duo", "state", "sort")
+    given = {name: request.args.get(name, "").strip() for name in (*names, "min", "max")}
+    return {
+        name: value
+        for name, value in given.items()
+        if value and len(value) <= _LONGEST and value.isprintable()
+    }
+
+
+def _selects(there: Choices) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """Return name, label and what is offered of each filter that is chosen from a list."""
+    found = (
+        ("modality", "Modality", [(code, MODALITIES.get(code, code)) for code in there.modalities]),
+        ("tenant", "Organisation", there.tenants),
+        ("tier", "Tier", [(tier, tier) for tier in there.tiers]),
+        ("licence", "Licence", [(name, name) for name in there.licences]),
+        ("duo", "Data use", [(code, name) for code, (name, _) in DUO_TERMS.items()]),
+        ("state", "State", [(state.value, state.value) for state in sorted(IN_CATALOGUE)]),
+    )
+    return [(name, label, [("", "any"), *offered]) for name, label, offered in found]
+
+
+def _filters(asked: dict[str, str]) -> Filters:
+    state = asked.get("state", "")
+    return Filters(
+        text=asked.get("q", ""),
+        label=asked.get("label", ""),
+        modality=asked.get("modality", ""),
+        tenant_id=asked.get("tenant", ""),
+        tier=asked.get("tier", ""),
+        licence=asked.get("licence", ""),
+        duo=asked.get("duo", ""),
+        state=ReleaseState(state) if state in set(ReleaseState) else None,
+        epsilon_min=_number(asked.get("min")),
+        epsilon_max=_number(asked.get("max")),
+    )
+
+
+def _order(asked: dict[str, str]) -> Order:
+    wanted = asked.get("sort", "")
+    return Order(wanted) if wanted in set(Order) else Order.NEWEST
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _kinds(parent: type[DomainError]) -> list[type[DomainError]]:
