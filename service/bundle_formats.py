@@ -7,7 +7,6 @@ installed is reported as not checked, never as passed. Memory holds one row grou
 
 # ruff: noqa: PLC0415 - a library is imported when its format is read, and may be absent
 
-import csv
 import importlib.util
 import io
 import json
@@ -251,14 +250,16 @@ _READERS: dict[str, Callable[[_Bundle, str], Iterator[Image]]] = {
 
 
 def _table(bundle: _Bundle, folder: str) -> Iterator[tuple[str, str]]:
-    """Yield path and label of each row of a folder's metadata.csv."""
-    name = f"{folder}/metadata.csv"
+    """Yield path and label of each row of a folder's metadata.jsonl."""
+    name = f"{folder}/metadata.jsonl"
     try:
-        rows = csv.DictReader(io.StringIO(bundle.read(name).decode("utf-8"), newline=""))
-        for row in rows:
-            yield f"{folder}/{row['file_name']}", row["label"]
-    except (KeyError, UnicodeDecodeError, csv.Error, OSError) as error:
+        # Not splitlines(): a label may hold what Unicode calls a line separator.
+        rows = [json.loads(line) for line in bundle.read(name).decode("utf-8").split("\n") if line]
+        found = [(str(row["file_name"]), str(row["label"])) for row in rows]
+    except (KeyError, TypeError, ValueError, OSError) as error:
         raise Unlike(name, f"does not list the images of its folder ({error})") from error
+    for file_name, label in found:
+        yield f"{folder}/{file_name}", label
 
 
 def _decode_png(bundle: _Bundle, content: bytes, *, file: str) -> NDArray[np.generic]:

@@ -217,12 +217,10 @@ def open_bundle(root: Path) -> list[Row]:
 
 def folder_labels(root: Path) -> dict[str, str]:
     """Return the label of each folder, from the tables of the splits."""
-    import csv
-
     labels = {}
-    for table in root.glob("imagefolder/*/metadata.csv"):
-        with table.open(newline="", encoding="utf-8") as stream:
-            for row in csv.DictReader(stream):
+    for table in root.glob("imagefolder/*/metadata.jsonl"):
+        with table.open(encoding="utf-8") as stream:
+            for row in map(json.loads, stream):
                 labels[row["file_name"].partition("/")[0]] = row["label"]
     return labels
 

@@ -65,15 +65,13 @@ def break_a_png(folder):
 
 
 def swap_labels_of_a_table(folder):
-    table = folder / "imagefolder" / "train" / "metadata.csv"
-    lines = table.read_text().splitlines()
-    lines[1] = lines[1].rpartition(",")[0] + ",2"
-    table.write_text("\n".join(lines) + "\n")
+    table = folder / "imagefolder" / "train" / "metadata.jsonl"
+    table.write_text(table.read_text().replace('"label": "0"', '"label": "2"', 1))
     return "000000.png is '2'"
 
 
 def drop_a_row_of_a_table(folder):
-    table = folder / "imagefolder" / "train" / "metadata.csv"
+    table = folder / "imagefolder" / "train" / "metadata.jsonl"
     table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
     return "holds 2 of the 3 images of train"
 

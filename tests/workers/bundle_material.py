@@ -14,7 +14,17 @@ from workers.bundling.writer import write_bundle
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
 PUBLIC = KEY.public_key().public_bytes_raw()
-HOSTILE_LABELS = ("../x", "CON", "a/b", "Überbein ≥ 2", "no", "No", 'say "so", or', "<b>bold</b>")
+HOSTILE_LABELS = (
+    "../x",
+    "CON",
+    "a/b",
+    "Überbein ≥ 2",
+    "no",
+    "No",
+    'say "so", or',
+    "<b>bold</b>",
+    "01",
+)
 
 
 def synthetic_set(

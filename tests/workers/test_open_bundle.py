@@ -23,10 +23,8 @@ def run(repository, *bundles):
 def test_a_bundle_opens_in_every_tool_and_a_changed_one_does_not(repository, tmp_path):
     folder = make_bundle(tmp_path / "bundle", synthetic_set(8, test_share=0.5))
     write_zip(folder, tmp_path / "bundle.zip")
-    table = folder / "imagefolder" / "train" / "metadata.csv"
-    lines = table.read_text(encoding="utf-8").splitlines()
-    swapped = [lines[0], lines[1].rpartition(",")[0] + ",2", *lines[2:]]
-    table.write_text("\n".join(swapped) + "\n", encoding="utf-8")
+    table = folder / "imagefolder" / "train" / "metadata.jsonl"
+    table.write_text(table.read_text().replace('"label": "0"', '"label": "2"', 1))
     done = run(repository, tmp_path / "bundle.zip", folder)
     assert done.returncode == 1, done.stdout + done.stderr
     whole, changed = done.stdout.split(str(folder) + "\n")

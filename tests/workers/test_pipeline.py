@@ -1,6 +1,5 @@
 """From an upload to a published bundle, through real children, database and object store."""
 
-import csv
 import io
 import json
 import re
@@ -240,17 +239,17 @@ def test_a_bundle_holds_the_listed_files_and_nothing_else(bundle_path):
         "SHA256SUMS.sig",
         "certificate.json",
         "croissant.json",
-        "dicom/train/metadata.csv",
+        "dicom/train/metadata.jsonl",
         "gallery.html",
-        "imagefolder/train/metadata.csv",
+        "imagefolder/train/metadata.jsonl",
         "medmnist/knees.npz",
         "parquet/train-00000-of-00001.parquet",
         "public_key.pem",
     }
-    table = "imagefolder/train/metadata.csv"
+    table = "imagefolder/train/metadata.jsonl"
     with zipfile.ZipFile(bundle_path) as archive:
         names = set(archive.namelist())
-        rows = list(csv.DictReader(io.StringIO(archive.read(table).decode())))
+        rows = [json.loads(line) for line in archive.read(table).decode().splitlines()]
     pattern = r"(?:imagefolder/train/[0-4]/\d{6}\.png|dicom/train/[0-4]/\d{6}\.dcm)"
     images = {name for name in names if re.fullmatch(pattern, name)}
     assert names - images == plain
@@ -280,7 +279,7 @@ def test_a_bundle_tells_no_private_count_and_no_unsalted_digest(
         texts = {
             name: archive.read(name).decode()
             for name in archive.namelist()
-            if name.endswith((".md", ".json", ".jsonl", ".csv", ".html", "SHA256SUMS"))
+            if name.endswith((".md", ".json", ".jsonl", ".html", "SHA256SUMS"))
         }
     for secret in private:
         for name, text in texts.items():

@@ -203,7 +203,7 @@ def _files(certificate: ReleaseCertificate) -> dict[str, str]:
             files[path] = "application/x-parquet"
         for name in (image_folder.NAME, "dicom"):
             if name in certificate.formats:
-                files[f"{name}/{split}/metadata.csv"] = "text/csv"
+                files[f"{name}/{split}/{image_folder.TABLE}"] = "application/jsonlines"
     if medmnist.NAME in certificate.formats:
         files[f"{medmnist.NAME}/{certificate.name}.npz"] = "application/x-npz"
     return files
@@ -235,7 +235,7 @@ def _record_sets(certificate: ReleaseCertificate) -> list[dict[str, Any]]:
             sets.append(_record_set(split, split, [image, label]))
         for name in (image_folder.NAME, "dicom"):
             if name in certificate.formats:
-                source = f"{name}/{split}/metadata.csv"
+                source = f"{name}/{split}/{image_folder.TABLE}"
                 key = f"{name}-{split}"
                 fields = [
                     _field(key, column, "sc:Text", source=source) for column in image_folder.COLUMNS

@@ -38,7 +38,7 @@ _PLACEHOLDERS = {f"2.25.1{'0' * 37}{digit}": count for digit, count in ((1, 2), 
 
 
 class DicomWriter:
-    """Writes dicom/<split>/<label>/NNNNNN.dcm and dicom/<split>/metadata.csv."""
+    """Writes dicom/<split>/<label>/NNNNNN.dcm and dicom/<split>/metadata.jsonl."""
 
     def __init__(self, root: Path, synthetic: SyntheticSet, *, shared: Dataset) -> None:
         self._folder = root / NAME

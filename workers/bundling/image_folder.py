@@ -1,21 +1,23 @@
-"""Writes the PNG files, in folders by label, with a metadata.csv in each split.
+"""Writes the PNG files, in folders by label, with a metadata.jsonl in each split.
 
 `datasets.load_dataset("imagefolder")` reads the table, torchvision's ImageFolder the folders. The
-table stands inside its split: beside the splits it would be read as a split of its own.
+table stands inside its split: beside the splits it would be read as a split of its own. It is no
+CSV: readers of those take the labels "0" and "01" for numbers, and spreadsheets some for formulas.
 """
 
-import csv
+import json
 from pathlib import Path
 from typing import TextIO
 
 from workers.bundling.records import Record, SyntheticSet
 
 NAME = "imagefolder"
+TABLE = "metadata.jsonl"
 COLUMNS = ("file_name", "label")
 
 
 class ImageFolderWriter:
-    """Writes imagefolder/<split>/<label>/NNNNNN.png and imagefolder/<split>/metadata.csv."""
+    """Writes imagefolder/<split>/<label>/NNNNNN.png and imagefolder/<split>/metadata.jsonl."""
 
     def __init__(self, root: Path, synthetic: SyntheticSet) -> None:
         self._folder = root / NAME
@@ -36,17 +38,16 @@ class ImageFolderWriter:
 
 
 class FileTable:
-    """Writes metadata.csv: the file of each image, relative to the table, and its label."""
+    """Writes metadata.jsonl: the file of each image, relative to the table, and its label."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, mode=0o755)
-        self._stream: TextIO = (folder / "metadata.csv").open("w", newline="", encoding="utf-8")
-        self._rows = csv.writer(self._stream, lineterminator="\n")
-        self._rows.writerow(COLUMNS)
+        self._stream: TextIO = (folder / TABLE).open("w", newline="\n", encoding="utf-8")
 
     def add(self, file_name: str, label: str) -> None:
         """Write one row."""
-        self._rows.writerow([file_name, label])
+        row = dict(zip(COLUMNS, (file_name, label), strict=True))
+        self._stream.write(f"{json.dumps(row, ensure_ascii=False)}\n")
 
     def close(self) -> None:
         """Close the table."""
