@@ -164,8 +164,8 @@ def _store(
     objects = context.application.objects
     json_key, html_key = context.candidate_key("report.json"), context.candidate_key("report.html")
     utility_key = context.candidate_key("utility.json")
-    # Pairs are looked at one by one in the service, which records each look.
-    context_of_page = {**shown, "utility": utility, "pairs_are_apart": True}
+    # Real records are looked at one by one in the service, which records each look.
+    context_of_page = {**shown, "utility": utility, "real_records_apart": True}
     page = render_report(report, evidence=evidence, context=context_of_page)
     pairs_key = context.candidate_key("pairs.json")
     pairs = [asdict(pair) for pair in suspicious_pairs(report, evidence)]

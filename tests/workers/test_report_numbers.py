@@ -134,10 +134,12 @@ def test_bars_are_as_long_as_their_values(reported):
     assert lengths == [("low", "25.00"), ("most", "50.00"), ("claim", "100.00")]
 
 
-def test_pairs_that_are_looked_at_elsewhere_are_not_on_the_page(reported):
+def test_real_records_that_are_looked_at_elsewhere_are_not_on_the_page(reported):
     report, evidence = reported
     here = render_report(report, evidence=evidence, context={})
-    apart = render_report(report, evidence=evidence, context={"pairs_are_apart": True})
+    apart = render_report(report, evidence=evidence, context={"real_records_apart": True})
     assert here.count('<input type="checkbox"') > 0
     assert '<input type="checkbox"' not in apart
     assert "each look is recorded" in apart
+    assert 'alt="real, ' in here
+    assert 'alt="real, ' not in apart

@@ -57,15 +57,15 @@ def white_level(evidence: Evidence) -> float:
     return float(np.max(evidence.records[np.unique(few)]))
 
 
-def rows_by_label(evidence: Evidence, names: Sequence[str]) -> tuple[Row, ...]:
-    """Return some synthetic and some trained-on records of each label."""
+def rows_by_label(evidence: Evidence, names: Sequence[str], *, with_real: bool) -> tuple[Row, ...]:
+    """Return some synthetic and, if asked for, some trained-on records of each label."""
     top = white_level(evidence)
     trained = np.isin(evidence.arms[evidence.persons], (Arm.TRAIN, Arm.AUDIT_IN))
     labels = np.unique(evidence.sample_labels)[:MOST_LABELS]
     rows: list[Row] = []
     for label in labels:
         made = np.flatnonzero(evidence.sample_labels == label)[:PER_LABEL]
-        real = np.flatnonzero((evidence.labels == label) & trained)
+        real = np.flatnonzero((evidence.labels == label) & trained) if with_real else made[:0]
         real = real[np.linspace(0, max(0, len(real) - 1), min(PER_LABEL, len(real))).astype(int)]
         name = names[int(label)] if 0 <= int(label) < len(names) else str(label)
         rows.append(

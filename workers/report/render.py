@@ -13,7 +13,7 @@ from workers.report import charts, pictures, words
 
 _HERE = Path(__file__).parent
 _GRAVITY = list(GateStatus)  # declared from the gravest on
-_NOT_FACTS = frozenset({"title", "labels", "pairs_are_apart"})
+_NOT_FACTS = frozenset({"title", "labels", "real_records_apart"})
 
 
 def render_report(
@@ -22,12 +22,13 @@ def render_report(
     """Return a self-contained HTML page without scripts or outside requests.
 
     `evidence` None (or a table) leaves pictures out. `context` may hold `title`, `labels` (names in
-    label order), `utility` (`workers.owner_utility`), `pairs_are_apart` (suspicious pairs are looked
-    at one by one elsewhere, where each look is recorded), and other entries, whose plain values are
-    listed under "This run" by their key.
+    label order), `utility` (`workers.owner_utility`), `real_records_apart` (real records are
+    looked at one by one elsewhere, where each look is recorded: the page then shows none), and other
+    entries, whose plain values are listed under "This run" by their key.
     """
     shown = evidence if evidence is not None and evidence.modality == "image" else None
     names = context.get("labels")
+    apart = bool(context.get("real_records_apart"))
     label_names = [str(name) for name in names] if isinstance(names, list | tuple) else []
     return _template().render(
         report=report,
@@ -55,9 +56,9 @@ def render_report(
         ],
         bars=charts.epsilon_bars(report),
         pairs=pictures.suspicious_pairs(report, shown) if shown else (),
-        pairs_are_apart=bool(context.get("pairs_are_apart")),
+        real_records_apart=apart,
         label_names=label_names,
-        rows=pictures.rows_by_label(shown, label_names) if shown else (),
+        rows=pictures.rows_by_label(shown, label_names, with_real=not apart) if shown else (),
         utility=context.get("utility"),
         facts=_facts(context),
         tones=words.TONES,
