@@ -15,6 +15,7 @@ from service.domain.errors import DomainError, PermissionDenied
 from service.domain.jobs import Job
 from service.domain.releases import Decision, Release, ReleaseState, Review
 from service.operations import reviewing
+from service.operations.reminding import release_due_at
 from service.store import journal, tables
 from service.store.unit_of_work import UnitOfWork
 
@@ -234,6 +235,7 @@ def _waiting_releases(uow: UnitOfWork, actor: Actor) -> list[Waiting]:
                 tier=release.tier,
                 verdict=release.verdict,
                 epsilon=audit.result.get("summary", {}).get("epsilon_claimed"),
+                due_at=release_due_at(uow, release),
             )
         )
     return waiting

@@ -1,17 +1,23 @@
 """One release under review: all the evidence on one page, and the vote beside it."""
 
 from collections.abc import Iterable
+from datetime import date
 from typing import Any
 
 from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from service.domain.accounts import Role
-from service.domain.errors import DomainError
+from service.domain.errors import DomainError, InputRefused, PermissionDenied
 from service.domain.releases import AUDITORS_NEEDED, Decision, Release
-from service.operations import releases, review_queue
+from service.domain.review_permissions import check_may_comment
+from service.domain.reviews import Conditions
+from service.operations import assigning, commenting, conflicts, releases, review_queue
+from service.operations.conflicts import Candidate
+from service.operations.reminding import release_due_at
 from service.operations.review_queue import names_of
 from service.pages.evidence import VERDICT_KINDS, load_candidate
+from service.pages.rules import reason
 from service.pages.session import actor, blueprint
 from service.pages.step_up import require_fresh_factor
 from service.store.unit_of_work import UnitOfWork
@@ -26,6 +32,10 @@ _EVENTS = {
     "release:create": ("Drafted", ""),
     "release:revise": ("Revised", ""),
     "release:submit": ("Submitted: its evidence was frozen", "wait"),
+    "release:begin_review": ("Reading began", "wait"),
+    "release:comment": ("A comment was made", ""),
+    "release:assign": ("Its auditors were named", ""),
+    "release:delegate": ("The review was handed on", ""),
     "release:review": ("A vote was cast", ""),
     "release:reveal_vote": ("A vote was revealed", ""),
     "release:reset_votes": ("The evidence had changed: every vote is void", "bad"),
@@ -57,6 +67,7 @@ def vote_on_release(release_id: str) -> AnyResponse | tuple[str, int]:
                 release_id=release_id,
                 decision=request.form.get("decision", ""),
                 reason=request.form.get("reason", ""),
+                conditions=_conditions(),
                 if_match=request.form.get("if_match", ""),
             )
     except DomainError as refusal:
@@ -66,7 +77,12 @@ def vote_on_release(release_id: str) -> AnyResponse | tuple[str, int]:
     return redirect(url_for("pages.review_release", release_id=release_id, _anchor="vote"), 303)
 
 
-def render_review(release_id: str, *, refusal: DomainError | None = None) -> str:
+def render_review(
+    release_id: str,
+    *,
+    refusal: DomainError | None = None,
+    what: str = "Your vote was not counted.",
+) -> str:
     """Return the page; that the report was read goes into the trail."""
     with application().uow() as uow:
         view = releases.get_release(uow, actor(), release_id=release_id)
@@ -75,10 +91,19 @@ def render_review(release_id: str, *, refusal: DomainError | None = None) -> str
         people = {vote.auditor_id for vote in view.reviews} | {view.release.author_id}
         people |= {row["body"]["actor"] for row in trail}
         people |= {vote.auditor_id for other in view.earlier for vote in other.reviews}
+        comments = commenting.list_comments(uow, actor(), release_id=release_id)
+        people |= {comment.author_id for comment in comments}
+        assigned = assigning.list_assigned(uow, actor(), release_id=release_id)
+        people |= {item.auditor_id for item in (*assigned.now, *assigned.before)}
         shown: dict[str, Any] = {
             "names": names_of(uow, people),
             "rules": _rules(uow, view.release),
             "now": uow.now(),
+            "due": release_due_at(uow, view.release),
+            "no_comment": reason(
+                lambda: check_may_comment(actor(), view.release, asked=release_id)
+            ),
+            "auditors": _auditors(uow, release_id),
         }
     return render_template(
         "review_release.html",
@@ -90,7 +115,10 @@ def render_review(release_id: str, *, refusal: DomainError | None = None) -> str
         kinds=VERDICT_KINDS,
         decisions=DECISIONS,
         story=story(trail, shown["names"]),
+        comments=comments,
+        assigned=assigned,
         refusal=refusal,
+        what=what,
         given=request.form,
         **shown,
     )
@@ -117,6 +145,32 @@ def story(trail: Iterable[dict[str, Any]], names: dict[str, str]) -> list[dict[s
             }
         )
     return rows[::-1]
+
+
+def _conditions() -> Conditions:
+    """Return what the form says an approval depends on.  Raises: InputRefused for no date."""
+    day = request.form.get("expires_on", "").strip()
+    try:
+        expires_on = date.fromisoformat(day) if day else None
+    except ValueError as error:
+        raise InputRefused(
+            f"The expiry {day[:20]!r} was refused: write a day such as 2030-12-31.", value=day[:20]
+        ) from error
+    return Conditions(
+        text=request.form.get("condition", "").strip(),
+        max_tier=request.form.get("max_tier") or None,
+        expires_on=expires_on,
+    )
+
+
+def _auditors(uow: UnitOfWork, release_id: str) -> list[Candidate]:
+    """Return who could review it, with the rule against each; nothing for whoever may not ask."""
+    if not actor().has(Role.AUDITOR):
+        return []
+    try:
+        return conflicts.list_candidates(uow, actor(), release_id=release_id)
+    except PermissionDenied:
+        return []
 
 
 def _rules(uow: UnitOfWork, release: Release) -> dict[str, str | None] | None:
