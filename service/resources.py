@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from privacy.manifests import DatasetSchema
+from service.domain.versions import VERSION_PATTERN
 
 IDENTIFIER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 """Ids are opaque: nobody may read anything into one, and none can hold a path or a quote."""
@@ -378,7 +379,7 @@ class NewRelease(Body):
     dataset_id: Identifier
     audit_job_id: Identifier
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-    version: Annotated[str, Field(pattern=r"^\d{1,6}\.\d{1,6}\.\d{1,6}$")] = "1.0.0"
+    version: Annotated[str, Field(pattern=VERSION_PATTERN)] = "1.0.0"
     terms: Prose
 
 

@@ -20,6 +20,7 @@ from service.domain.releases import (
     Review,
 )
 from service.domain.trail import TrailEvent
+from service.domain.versions import check_version
 from service.operations import stories
 from service.operations.blinding import blindfold
 from service.operations.earlier_rounds import (
@@ -68,7 +69,6 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_VERSION = re.compile(r"\d{1,6}\.\d{1,6}\.\d{1,6}")
 _TERMS_LIMIT = 20_000
 
 
@@ -110,11 +110,13 @@ def create_release(
     )
     job = _audit_job(uow, actor, audit_job_id, dataset_id=dataset.id)
     check_not_rejected(uow, job.id, what="The release")
-    if not _NAME.fullmatch(name) or not _VERSION.fullmatch(version):
+    if not _NAME.fullmatch(name):
         raise InputRefused(
-            f"The name {name[:80]!r} with version {version[:80]!r} was refused. Use lower-case "
-            "letters, digits and hyphens (63 at most), and a version such as 1.0.0.",
+            f"The name {name[:80]!r} was refused. Use lower-case letters, digits and hyphens, 63 "
+            "at most, the first no hyphen.",
+            value=name[:80],
         )
+    check_version(version)
     _check_terms(terms)
     taken = sa.select(tables.releases.c.id).where(
         tables.releases.c.tenant_id == actor.tenant_id,
