@@ -54,6 +54,19 @@ class Settings:
     oidc_client_secret_file: Path | None = None
     oidc_name: str = "your organisation"
 
+    review_due_days: int = 10
+    author_due_days: int = 30
+    remind_before_days: int = 3
+    plan_approval_days: int = 14
+    smtp_host: str = ""
+    smtp_port: int = 587
+    smtp_security: str = "starttls"
+    smtp_user: str = ""
+    smtp_password_file: Path | None = None
+    smtp_from: str = ""
+    webhook_allowed_hosts: str = ""
+    notification_retention_days: int = 180
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
         """Read KAIMA_* and the usual component URLs; an unset variable keeps its default.
@@ -134,4 +147,16 @@ _VARIABLES: dict[str, tuple[str, type]] = {
     "KAIMA_OIDC_CLIENT_ID": ("oidc_client_id", str),
     "KAIMA_OIDC_CLIENT_SECRET_FILE": ("oidc_client_secret_file", Path),
     "KAIMA_OIDC_NAME": ("oidc_name", str),
+    "KAIMA_REVIEW_DUE_DAYS": ("review_due_days", int),
+    "KAIMA_AUTHOR_DUE_DAYS": ("author_due_days", int),
+    "KAIMA_REMIND_BEFORE_DAYS": ("remind_before_days", int),
+    "KAIMA_PLAN_APPROVAL_DAYS": ("plan_approval_days", int),
+    "KAIMA_SMTP_HOST": ("smtp_host", str),
+    "KAIMA_SMTP_PORT": ("smtp_port", int),
+    "KAIMA_SMTP_SECURITY": ("smtp_security", str),
+    "KAIMA_SMTP_USER": ("smtp_user", str),
+    "KAIMA_SMTP_PASSWORD_FILE": ("smtp_password_file", Path),
+    "KAIMA_SMTP_FROM": ("smtp_from", str),
+    "KAIMA_WEBHOOK_ALLOWED_HOSTS": ("webhook_allowed_hosts", str),
+    "KAIMA_NOTIFICATION_RETENTION_DAYS": ("notification_retention_days", int),
 }

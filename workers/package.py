@@ -26,6 +26,7 @@ from service.domain.declarations import ReleaseDeclaration
 from service.operations import jobs, releases
 from service.operations.releases import PublicationFacts
 from service.store.objects import Bucket
+from workers.bundling.preview import draw_preview
 from workers.bundling.records import SyntheticSet
 from workers.bundling.writer import write_bundle
 from workers.context import JobContext
@@ -53,12 +54,13 @@ def run(context: JobContext) -> dict[str, object]:
     def show(step: int, total: int) -> None:
         context.report(STAGE, step, total, eta_seconds=pace.eta_seconds(STAGE, step, total))
 
+    synthetic = synthetic_set(samples, certificate.declared, declared)
     write_bundle(
         folder,
-        synthetic_set(samples, certificate.declared, declared),
+        synthetic,
         certificate=certificate,
         declared=declared,
-        terms=facts.release.terms,
+        terms=facts.release.effective_terms,
         key=context.application.signing_key(),
         progress=show,
     )
@@ -69,6 +71,10 @@ def run(context: JobContext) -> dict[str, object]:
         Bucket.QUARANTINE, facts.bundle_key, path=archive, content_type="application/zip"
     )
     size = archive.stat().st_size
+    preview_key = facts.bundle_key.rpartition("/")[0] + "/preview.png"
+    context.application.objects.put_bytes(
+        Bucket.WORK, preview_key, body=draw_preview(synthetic), content_type="image/png"
+    )
     with context.application.uow() as uow:
         release = releases.finish_publication(
             uow,
@@ -78,6 +84,7 @@ def run(context: JobContext) -> dict[str, object]:
             sha256=sha256,
             size=size,
             certificate=certificate.model_dump(mode="json"),
+            preview_key=preview_key,
         )
     if release.bundle_key != facts.bundle_key:  # an earlier attempt had published its own
         context.application.objects.delete(Bucket.QUARANTINE, facts.bundle_key)

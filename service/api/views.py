@@ -169,7 +169,7 @@ def _release(found: Release, *, is_insider: bool) -> r.Release:
         revision=found.revision,
         tier=found.tier or None,
         verdict=found.verdict or None,
-        terms=found.terms,
+        terms=found.effective_terms,
         size_bytes=found.bundle_bytes or None,
         sha256=found.bundle_sha256,
         tombstone=found.tombstone,

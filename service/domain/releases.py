@@ -1,7 +1,8 @@
 """Release: the decision to publish one set of samples, as a table of states and their owners."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -81,6 +82,32 @@ OWNERS: dict[ReleaseState, StateOwner] = {
     ReleaseState.REVOKED: StateOwner.NOBODY,
 }
 
+
+class Due(StrEnum):
+    """What the time is counted by, after which the owner of a state should have acted."""
+
+    REVIEW = "review_due_days"
+    AUTHOR = "author_due_days"
+    EXPIRY = "expires_at"
+    NEVER = "never"
+
+
+DUE: dict[ReleaseState, Due] = {
+    ReleaseState.DRAFT: Due.NEVER,
+    ReleaseState.SUBMITTED: Due.REVIEW,
+    ReleaseState.UNDER_REVIEW: Due.REVIEW,
+    ReleaseState.RETURNED: Due.AUTHOR,
+    ReleaseState.APPROVED: Due.AUTHOR,
+    ReleaseState.REJECTED: Due.NEVER,
+    ReleaseState.WITHDRAWN: Due.NEVER,
+    ReleaseState.PUBLISHED: Due.EXPIRY,
+    ReleaseState.SUSPENDED: Due.AUTHOR,
+    ReleaseState.EXPIRED: Due.NEVER,
+    ReleaseState.REVOKED: Due.NEVER,
+}
+"""REVIEW and AUTHOR name settings in days, counted from when the state was entered; a review is
+counted from its submission, whenever somebody begins to read."""
+
 IN_CATALOGUE = frozenset(
     {
         ReleaseState.PUBLISHED,
@@ -154,6 +181,11 @@ class Release:
         return f'"{self.revision}"'
 
     @property
+    def effective_terms(self) -> str:
+        """Return what a collaborator accepts: the terms, and the conditions of the approval."""
+        return "\n\n".join([self.terms, *_condition_lines(self.conditions)])
+
+    @property
     def file_name(self) -> str:
         """Return the name under which the bundle is downloaded."""
         return f"{self.name}-{self.version}.zip"
@@ -204,6 +236,25 @@ class Download:
     created_at: datetime
     expires_at: datetime
     request_id: str | None = None
+
+
+def due_at(release: Release, *, review_days: int, author_days: int) -> datetime | None:
+    """Return when the owner of the release's state should have acted, or None."""
+    due = DUE[release.state]
+    if due is Due.EXPIRY:
+        return release.expires_at
+    if due is Due.NEVER or release.state_since is None:
+        return None
+    return release.state_since + timedelta(days=review_days if due is Due.REVIEW else author_days)
+
+
+def _condition_lines(conditions: Mapping[str, Any]) -> list[str]:
+    lines = [f"- {text}" for text in conditions.get("texts", ())]
+    if conditions.get("max_tier"):
+        lines.append(f"- Access is given in the {conditions['max_tier']} tier at most.")
+    if conditions.get("expires_on"):
+        lines.append(f"- This release expires on {conditions['expires_on']} (UTC).")
+    return ["Conditions of its approval:\n" + "\n".join(lines)] if lines else []
 
 
 def outcome(decisions: list[Decision]) -> Decision | None:

@@ -84,15 +84,27 @@ def interest_of(
     uow: UnitOfWork, user_id: str, release: Release, *, involved: set[str] | None = None
 ) -> Interest | None:
     """Return why a user must not judge a release, or None. `involved` saves asking again."""
+    return interest_in(
+        uow,
+        user_id,
+        tenant_id=release.tenant_id,
+        dataset_id=release.dataset_id,
+        involved=makers(uow, release) if involved is None else involved,
+    )
+
+
+def interest_in(
+    uow: UnitOfWork, user_id: str, *, tenant_id: str, dataset_id: str, involved: set[str]
+) -> Interest | None:
+    """Return why a user must not judge what `involved` made from a dataset, or None."""
     user = uow.get(User, user_id)
-    if user is None or user.tenant_id != release.tenant_id or Role.AUDITOR.value not in user.roles:
+    if user is None or user.tenant_id != tenant_id or Role.AUDITOR.value not in user.roles:
         return Interest.NOT_AN_AUDITOR
-    involved = makers(uow, release) if involved is None else involved
     if user_id in involved:
         return Interest.INVOLVED
     if user.lab.strip() and user.lab.strip().casefold() in _labs(uow, involved):
         return Interest.SAME_LAB
-    if uow.get(Recusal, (user_id, release.dataset_id)) is not None:
+    if uow.get(Recusal, (user_id, dataset_id)) is not None:
         return Interest.RECUSED
     return None
 

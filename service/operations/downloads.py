@@ -51,8 +51,8 @@ class LoggedDownload:
 
 
 def terms_digest(release: Release) -> str:
-    """Return the SHA-256 of the terms that a collaborator accepts."""
-    return hashlib.sha256(release.terms.encode()).hexdigest()
+    """Return the SHA-256 of what a collaborator accepts: terms, and conditions of the approval."""
+    return hashlib.sha256(release.effective_terms.encode()).hexdigest()
 
 
 def accept_terms(

@@ -17,7 +17,6 @@ from service.domain.releases import Release
 from service.operations import studies
 from service.operations.earlier_rounds import check_not_rejected
 from service.operations.policies import policy_in_force
-from service.operations.policies import policy_in_force
 from service.operations.withdrawals import check_usable
 from service.store import journal, tables
 from service.store.unit_of_work import UnitOfWork

@@ -1,6 +1,7 @@
 """Publish an approved release: queue its PACKAGE job, and record the bundle that comes out."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, time
 from decimal import Decimal
 from typing import Any
 
@@ -10,12 +11,13 @@ from service.domain.datasets import Cohort, Dataset, DatasetVersion
 from service.domain.errors import Conflict, IllegalTransition, NotFound
 from service.domain.jobs import TERMINAL, Job, JobKind
 from service.domain.releases import Location, Release, ReleaseState
+from service.domain.reviews import Conditions
 from service.domain.trail import TrailEvent
-from service.operations import budgets, fencing
+from service.operations import budgets, fencing, review_notices
 from service.operations.evidence import candidate_jobs, check_candidate
 from service.operations.queueing import queue_job
 from service.operations.reviewing import approvers, check_evidence, check_revision
-from service.operations.withholding import settle_bundle
+from service.operations.withholding import check_not_expired, settle_bundle
 from service.store.unit_of_work import UnitOfWork
 
 
@@ -67,6 +69,7 @@ def publish_release(uow: UnitOfWork, actor: Actor, *, release_id: str, if_match:
         )
     check_evidence(uow, actor, release)
     check_candidate(uow, release, what="Publishing")
+    check_not_expired(uow, release, what="Publishing")
     running = uow.get(Job, release.package_job_id) if release.package_job_id else None
     if running is not None and running.state not in TERMINAL:
         raise Conflict(f"Publishing was refused: job {running.id} is packaging it already.")
@@ -128,6 +131,7 @@ def finish_publication(
     sha256: str,
     size: int,
     certificate: dict[str, Any],
+    preview_key: str | None = None,
 ) -> Release:
     """Make the release PUBLISHED with the bundle that was stored in quarantine, then move it.
 
@@ -143,15 +147,23 @@ def finish_publication(
         settle_bundle(uow, release.id)
         return release
     _check_approved(release)
-    release.move_to(ReleaseState.PUBLISHED)
+    release.move_to(ReleaseState.PUBLISHED, at=uow.now())
     release.published_at = uow.now()
+    release.expires_at = _expiry(release)
     release.location = Location.QUARANTINE
     release.bundle_key, release.bundle_sha256, release.bundle_bytes = bundle_key, sha256, size
-    release.certificate = certificate
+    release.certificate, release.preview_key = certificate, preview_key
     uow.trail(SYSTEM, TrailEvent.RELEASE_PUBLISH, release.id, job=job.id, bundle=sha256, bytes=size)
+    review_notices.tell_of_publication(uow, release)
     uow.commit()
     settle_bundle(uow, release.id)
     return release
+
+
+def _expiry(release: Release) -> datetime | None:
+    """Return the first moment at which the approval's conditions no longer allow the release."""
+    day = Conditions.of(release.conditions).expires_on
+    return None if day is None else datetime.combine(day, time(), tzinfo=UTC)
 
 
 def _check_approved(release: Release) -> None:

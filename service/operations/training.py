@@ -17,7 +17,7 @@ from service.domain.errors import InputRefused
 from service.domain.identifiers import new_id
 from service.domain.jobs import Job, JobKind
 from service.domain.trail import TrailEvent
-from service.operations import budgets
+from service.operations import budgets, plan_approving
 from service.operations.datasets import cohort_of
 from service.operations.plans import (
     DEFAULT_SAMPLES,
@@ -56,7 +56,8 @@ def request_training(  # noqa: PLR0913 - everything that may be asked for
     Planning takes seconds the first time; calling `plan_training` in a read-only unit of work
     before it keeps them out of this transaction, because plans are remembered.
     Raises: BudgetRefused, InputRefused, QuotaExceeded, IllegalTransition, JournalBehind, NotFound,
-    PermissionDenied; Conflict while a person is being withdrawn, or if the version holds one who was.
+    PermissionDenied; Conflict while a person is being withdrawn, if the version holds one who was, or
+    if the tenant wants plans approved and this one is not.
     """
     version = permissions.check_may_train(
         actor, uow.get(DatasetVersion, version_id), asked=version_id
@@ -68,6 +69,9 @@ def request_training(  # noqa: PLR0913 - everything that may be asked for
     check_trainable(uow, version)
     check_quota(uow, actor.tenant_id)
     job_id = new_id("job")
+    plan_approving.use_approval(
+        uow, actor, version=version, planned=planned, canaries=canaries, job_id=job_id
+    )
     twin = {"canaries": canaries} if canaries else {}
     committed = _committed_plan(uow, job_id, version, planned) | twin
     commitment = inclusion.commit(committed, salt=uow.keys.commitment_salt(job_id))

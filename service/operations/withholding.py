@@ -13,8 +13,8 @@ from service.domain.jobs import Job, JobKind, JobState
 from service.domain.releases import Location, Release, ReleaseState
 from service.domain.reviews import Conditions
 from service.domain.trail import TrailEvent
-from service.operations.policies import policy_in_force
 from service.operations import review_notices
+from service.operations.policies import policy_in_force
 from service.operations.reviewing import check_revision
 from service.store import tables
 from service.store.objects import Bucket
