@@ -7,7 +7,7 @@ every sentence about a study is built, and may be checked, here.
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from scipy import stats
@@ -172,15 +172,19 @@ def power(design: Design, *, margin: float, alpha: float = 0.05) -> float:
 
 
 def cases_needed(
-    readers: int, *, margin: float, alpha: float = 0.05, wanted: float = 0.8, most: int = 2000
+    design: Design, *, margin: float, alpha: float = 0.05, wanted: float = 0.8, most: int = 2000
 ) -> int | None:
-    """Return the fewest cases of a class that give the wanted power, or None beyond `most`."""
+    """Return the fewest cases of a class that give a design the wanted power; None beyond `most`."""
+
+    def reached(cases: int) -> bool:
+        return power(replace(design, cases_per_class=cases), margin=margin, alpha=alpha) >= wanted
+
     low, high = 2, most
-    if power(Design(readers, most), margin=margin, alpha=alpha) < wanted:
+    if not reached(most):
         return None
     while low < high:
         middle = (low + high) // 2
-        if power(Design(readers, middle), margin=margin, alpha=alpha) >= wanted:
+        if reached(middle):
             high = middle
         else:
             low = middle + 1

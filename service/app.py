@@ -14,7 +14,7 @@ from flask_openapi3.openapi import OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from service import refusals
-from service.api import access, accounts, datasets, health, jobs, journal, releases
+from service.api import access, accounts, datasets, health, jobs, journal, releases, studies
 from service.api.problems import problem, refuse_validation
 from service.config import Settings
 from service.logs import configure_logging, describe_error
@@ -26,10 +26,12 @@ from service.pages import (
     invitation,
     oidc,
     proposals,
+    reading,
     release,
     review,
     review_queue,
     review_release,
+    review_talk,
     session,
     sign_in,
     step_up,
@@ -41,6 +43,7 @@ from service.pages import (
 )
 from service.pages import datasets as dataset_pages
 from service.pages import jobs as job_pages
+from service.pages import studies as study_pages
 from service.web import EXTENSION, limiter
 from service.wiring import Application, build
 
@@ -63,9 +66,11 @@ PAGES = (
     review,
     review_queue,
     review_release,
+    review_talk,
     sign_in,
     step_up,
     story,
+    study_pages,
     training,
     uploads,
     utility,
@@ -137,11 +142,13 @@ def create_app(application: Application | None = None) -> OpenAPI:
         datasets.blueprint,
         jobs.blueprint,
         releases.blueprint,
+        studies.blueprint,
         journal.blueprint,
         health.blueprint,
     ):
         app.register_api(blueprint)
     app.register_blueprint(session.blueprint)
+    app.register_blueprint(reading.blueprint)
     app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(app.api_doc))
     return app
 

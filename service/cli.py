@@ -6,7 +6,17 @@ The base install runs everything but `serve`, `demo`, `journal`, `audit`, `opena
 
 import click
 
-from service.commands import access, accounts, datasets, jobs, journal, machines, releases, trust
+from service.commands import (
+    access,
+    accounts,
+    datasets,
+    jobs,
+    journal,
+    machines,
+    releases,
+    studies,
+    trust,
+)
 from service.commands.console import Session, run_command
 from service.profile import Profile
 
@@ -35,6 +45,7 @@ for _command in (
     releases.download,
     access.access,
     access.agreement,
+    studies.study,
     trust.verify,
     trust.audit,
     trust.trust,

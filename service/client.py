@@ -18,6 +18,7 @@ from service import resources as r
 from service.access_client import AccessCalls
 from service.connection import Connection, ProblemError
 from service.journal_client import JournalCalls
+from service.study_client import StudyCalls
 from service.transfers import ByteProgress, Source, download_to, put_parts
 
 __all__ = ["JobFailed", "JobProgress", "KaimaClient", "ProblemError"]
@@ -35,7 +36,7 @@ class JobFailed(Exception):
         self.job = job
 
 
-class KaimaClient(JournalCalls, AccessCalls):
+class KaimaClient(JournalCalls, AccessCalls, StudyCalls):
     """A connection to one Kaima service, acting for one API key."""
 
     def __init__(

@@ -75,11 +75,11 @@ def test_a_margin_that_would_make_the_claim_empty_is_refused() -> None:
 
 
 def test_power_grows_with_cases_and_the_fewest_cases_just_suffice() -> None:
-    needed = cases_needed(10, margin=0.1)
+    needed = cases_needed(Design(10, 30), margin=0.1)
     assert needed is not None
     assert power(Design(10, needed), margin=0.1) >= 0.8 > power(Design(10, needed - 1), margin=0.1)
     assert power(Design(3, 10), margin=0.05) == 0
-    assert cases_needed(2, margin=0.001) is None
+    assert cases_needed(Design(2, 30), margin=0.001) is None
 
 
 def test_the_expected_error_is_that_of_simulated_studies_at_chance() -> None:

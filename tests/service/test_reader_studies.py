@@ -1,5 +1,6 @@
 """A reader study from its plan to its result, on real components; the order of its steps is enforced."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 import numpy as np
@@ -26,22 +27,35 @@ from service.domain.studies import (
 from service.operations import releases, studies, study_reading, study_results
 from service.store import journal
 from service.store.objects import Bucket
-from tests.factories import Walk, copied_clock
+from service.wiring import Application
+from tests.components import ObjectStoreServer
+from tests.factories import Walk, application_for, copied_clock, remove_buckets, settings_for
 
 PLAN = {
     "question": "Can radiologists tell them from real ones?",
     "margin": 0.2,
     "readers": 2,
-    "cases_per_class": 6,
+    "cases_per_class": 4,
     "scale": ["0", "1"],
     "scale_is_the_label": True,
     "least_seconds": 0,
 }
 
 
+@pytest.fixture(scope="module")
+def study_application(
+    tmp_path_factory: pytest.TempPathFactory, object_store: ObjectStoreServer
+) -> Iterator[Application]:
+    """Yield one application for the module: each test brings a tenant of its own."""
+    app = application_for(settings_for(tmp_path_factory.mktemp("studies"), object_store))
+    yield app
+    app.close()
+    remove_buckets(app)
+
+
 @pytest.fixture
-def walk(sqlite_walk: Walk) -> Walk:
-    return sqlite_walk
+def walk(study_application: Application) -> Walk:
+    return Walk(study_application)
 
 
 def drafted(walk: Walk, **plan) -> Study:
@@ -179,7 +193,7 @@ def test_a_plan_off_its_limits_is_refused_with_the_field(walk: Walk, plan, sente
         studies.create_study(
             uow, walk.owner, audit_job_id=audit.id, name="n", plan={**PLAN, **plan}
         )
-    with walk.application.uow() as uow, pytest.raises(InputRefused, match="indistinguishab"):
+    with walk.application.uow() as uow, pytest.raises(InputRefused, match="Indistinguishab"):
         studies.create_study(
             uow, walk.owner, audit_job_id=audit.id, name="Indistinguishable knees", plan=PLAN
         )
@@ -266,7 +280,7 @@ def test_nobody_goes_back_from_judging_to_grading_or_changes_an_answer(walk: Wal
     with walk.application.uow() as uow:
         study_reading.begin_judging(uow, session)
     with walk.application.uow() as uow, pytest.raises(Conflict, match="you have moved on"):
-        study_reading.answer_step(uow, session, phase="grading", position=12, value=0)
+        study_reading.answer_step(uow, session, phase="grading", position=8, value=0)
 
 
 def test_every_picture_that_is_shown_is_in_the_trail_and_no_other_can_be_had(walk: Walk) -> None:
@@ -337,7 +351,7 @@ def test_a_tier_that_needs_a_study_is_not_submitted_without_one(walk: Walk) -> N
     object.__setattr__(walk.application.settings, "reader_study_tiers", "registered, public")
     with walk.application.uow() as uow, pytest.raises(Conflict, match="closed reader study"):
         releases.submit_release(uow, walk.owner, release_id=release.id, if_match=release.etag)
-    object.__setattr__(walk.application.settings, "reader_study_tiers", "public")
+    object.__setattr__(walk.application.settings, "reader_study_tiers", "")
     assert walk.submitted(release).state is ReleaseState.SUBMITTED
 
 
