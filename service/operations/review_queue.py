@@ -13,10 +13,12 @@ from service.domain.accounts import Actor, Role, Scope
 from service.domain.datasets import Dataset
 from service.domain.errors import DomainError, PermissionDenied
 from service.domain.jobs import Job
+from service.domain.policies import PolicyState, PolicyVersion, PolicyVote
 from service.domain.releases import Decision, Release, ReleaseState, Review
 from service.operations import reviewing
+from service.operations.policies import votes_on
 from service.operations.reminding import release_due_at
-from service.store import journal, tables
+from service.store import journal, policy_tables, tables
 from service.store.unit_of_work import UnitOfWork
 
 OPEN = (ReleaseState.SUBMITTED, ReleaseState.UNDER_REVIEW)
@@ -113,8 +115,8 @@ def list_waiting(uow: UnitOfWork, actor: Actor, *, filters: Filters | None = Non
     Raises: PermissionDenied.
     """
     check_may_see_queue(actor)
-    found = [item for item in _waiting_releases(uow, actor) if (filters or Filters()).keep(item)]
-    return sorted(found, key=_urgency)
+    found = [*_waiting_releases(uow, actor), *_waiting_policies(uow, actor)]
+    return sorted(filter((filters or Filters()).keep, found), key=_urgency)
 
 
 def count_waiting(uow: UnitOfWork, actor: Actor) -> int:
@@ -136,7 +138,8 @@ def count_waiting(uow: UnitOfWork, actor: Actor) -> int:
         tables.releases.c.author_id != actor.user_id,
         ~voted,
     )
-    return int(uow.session.execute(statement).scalar_one())
+    asked = int(uow.session.execute(statement).scalar_one())
+    return asked + sum(item.standing == "yours" for item in _waiting_policies(uow, actor))
 
 
 def forbidding_rule(
@@ -164,7 +167,7 @@ def list_decided(uow: UnitOfWork, actor: Actor, *, limit: int = 500) -> list[Dec
         .order_by(tables.reviews.c.created_at.desc(), tables.reviews.c.release_id)
         .limit(limit)
     )
-    return [
+    found = [
         Decided(
             "release",
             release.id,
@@ -176,6 +179,32 @@ def list_decided(uow: UnitOfWork, actor: Actor, *, limit: int = 500) -> list[Dec
             release.state.value,
         )
         for vote, release in uow.session.execute(statement)
+    ]
+    found += _decided_policies(uow, actor, limit=limit)
+    return sorted(found, key=lambda one: one.at, reverse=True)[:limit]
+
+
+def _decided_policies(uow: UnitOfWork, actor: Actor, *, limit: int) -> list[Decided]:
+    versions, votes = policy_tables.policy_versions, policy_tables.policy_votes
+    statement = (
+        sa.select(PolicyVote, PolicyVersion)
+        .join(PolicyVersion, versions.c.id == votes.c.policy_id)
+        .where(votes.c.auditor_id == actor.user_id)
+        .order_by(votes.c.created_at.desc())
+        .limit(limit)
+    )
+    return [
+        Decided(
+            "policy",
+            version.id,
+            f"Policy version {version.number}",
+            0,
+            "approve" if vote.approves else "reject",
+            vote.reason,
+            vote.created_at,
+            version.state.value,
+        )
+        for vote, version in uow.session.execute(statement)
     ]
 
 
@@ -236,6 +265,35 @@ def _waiting_releases(uow: UnitOfWork, actor: Actor) -> list[Waiting]:
                 verdict=release.verdict,
                 epsilon=audit.result.get("summary", {}).get("epsilon_claimed"),
                 due_at=release_due_at(uow, release),
+            )
+        )
+    return waiting
+
+
+def _waiting_policies(uow: UnitOfWork, actor: Actor) -> list[Waiting]:
+    """Return the proposal of a policy that waits: at most one of each tenant."""
+    statement = sa.select(PolicyVersion).where(
+        policy_tables.policy_versions.c.tenant_id == actor.tenant_id,
+        policy_tables.policy_versions.c.state == PolicyState.PROPOSED,
+    )
+    waiting = []
+    for version in uow.session.execute(statement).scalars():
+        votes = votes_on(uow, version)
+        standing, why = _standing(
+            actor, voters=[vote.auditor_id for vote in votes], authors={version.author_id}
+        )
+        waiting.append(
+            Waiting(
+                kind="policy",
+                id=version.id,
+                title=f"Policy version {version.number}",
+                about=version.reason[:80],
+                asked_by=names_of(uow, [version.author_id]).get(version.author_id, ""),
+                asked_at=version.created_at,
+                round=1,
+                votes=len(votes),
+                standing=standing,
+                why="You proposed it: two others decide." if standing == "not_yours" else why,
             )
         )
     return waiting

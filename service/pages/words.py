@@ -9,6 +9,9 @@ from service.plan_words import duration_words
 
 UNIT_WORDS = {"person": "per person", "record": "per image"}
 STATE_WORDS = {
+    "proposed": "waiting for votes",
+    "in_force": "in force",
+    "superseded": "replaced by another",
     "draft": "being prepared",
     "submitted": "waiting for its auditors",
     "under_review": "with its auditors",
