@@ -66,16 +66,6 @@ class Found:
     mode: str
 
 
-@dataclass(frozen=True)
-class Choices:
-    """What the filters may be set to, from what is there."""
-
-    tenants: list[tuple[str, str]]
-    tiers: list[str]
-    modalities: list[str]
-    licences: list[str]
-
-
 def search_catalogue(
     uow: UnitOfWork,
     actor: Actor,
@@ -87,7 +77,7 @@ def search_catalogue(
 ) -> Page[Found]:
     """Return one page of the releases that everybody may see and that the filters let through."""
     permissions.check_scope(actor, "Searching the catalogue", Scope.READ)
-    statement = _columns().where(_in_catalogue(filters), *_conditions(filters))
+    statement = _columns().where(_l.is_public.is_(True), *_conditions(filters))
     return _page(uow, statement, order=order, cursor=cursor, limit=limit)
 
 
@@ -104,7 +94,7 @@ def list_upcoming(uow: UnitOfWork, actor: Actor, *, limit: int = 50) -> list[Fou
 def count_catalogue(uow: UnitOfWork, actor: Actor, *, filters: Filters) -> int:
     """Return how many releases the filters let through; counting stops at 10,000."""
     permissions.check_scope(actor, "Searching the catalogue", Scope.READ)
-    inner = sa.select(_l.release_id).where(_in_catalogue(filters), *_conditions(filters))
+    inner = sa.select(_l.release_id).where(_l.is_public.is_(True), *_conditions(filters))
     some = inner.limit(_MOST_COUNTED).subquery()
     return int(uow.session.execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
 
@@ -147,19 +137,12 @@ def list_versions(uow: UnitOfWork, actor: Actor, *, release: Release) -> list[Ve
     ]
 
 
-def catalogue_choices(uow: UnitOfWork) -> Choices:
-    """Return the tenants, tiers, modalities and licences that occur in the catalogue."""
-    public = _l.state.in_([state.value for state in IN_CATALOGUE])
-    statement = sa.select(_l.tenant_id, _l.tier, _l.modality, _l.licence).where(public).distinct()
-    rows = uow.session.execute(statement).all()
-    tenants, wanted = tables.tenants.c, {row[0] for row in rows}
-    named = sa.select(tenants.id, tenants.name).where(tenants.id.in_(wanted))
-    return Choices(
-        sorted(((row[0], row[1]) for row in uow.session.execute(named)), key=lambda pair: pair[1]),
-        sorted({row[1] for row in rows} - {""}),
-        sorted({row[2] for row in rows} - {""}),
-        sorted({row[3] for row in rows} - {""}),
-    )
+def list_publishers(uow: UnitOfWork) -> list[tuple[str, str]]:
+    """Return id and name of the tenants that have something in the catalogue, by name."""
+    tenants = tables.tenants.c
+    has_one = sa.exists().where(_l.tenant_id == tenants.id, _l.is_public.is_(True))
+    statement = sa.select(tenants.id, tenants.name).where(has_one).order_by(tenants.name)
+    return [(row[0], row[1]) for row in uow.session.execute(statement)]
 
 
 def _columns() -> sa.Select[Any]:
@@ -173,11 +156,6 @@ def _columns() -> sa.Select[Any]:
         .join(tables.tenants, tables.tenants.c.id == _l.tenant_id)
         .outerjoin(access_tables.access_policies, policies.release_id == _l.release_id)
     )  # fmt: skip
-
-
-def _in_catalogue(filters: Filters) -> sa.ColumnElement[bool]:
-    states = IN_CATALOGUE if filters.state is None else IN_CATALOGUE & {filters.state}
-    return _l.state.in_(sorted(state.value for state in states))
 
 
 def _conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
@@ -194,6 +172,8 @@ def _conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
     ):
         if wanted:
             found.append(column == wanted)
+    if filters.state is not None:
+        found.append(_l.state == filters.state.value)
     if filters.duo:
         found.append((" " + _l.duo + " ").contains(f" {filters.duo} ", autoescape=True))
     if filters.epsilon_min is not None:
@@ -209,9 +189,9 @@ def _page(
     key: sa.ColumnElement[Any] = {
         Order.NEWEST: _l.listed_at,
         Order.NAME: _l.name,
-        # A tombstone without a certificate sorts last.
-        Order.EPSILON: sa.func.coalesce(_l.epsilon, 1e9),
+        Order.EPSILON: _l.epsilon,
     }[order]
+    statement = statement.where(key.is_not(None))  # what has no epsilon has no place in its order
     descending = order is Order.NEWEST
     if cursor:
         last = uow.session.execute(sa.select(key).where(_l.release_id == cursor)).scalar()

@@ -1,17 +1,19 @@
 """The catalogue with its search; the start page; what a problem type means."""
 
 import math
+from typing import get_args
 
 from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from service.domain.declarations import DUO_TERMS, MODALITIES
+from service.domain.declarations import DUO_TERMS, LICENCES, MODALITIES
 from service.domain.errors import DomainError, NotFound
 from service.domain.releases import IN_CATALOGUE, ReleaseState
 from service.operations import catalogue_search
-from service.operations.catalogue_search import Choices, Filters, Order
+from service.operations.catalogue_search import Filters, Order
 from service.pages.session import actor, blueprint
 from service.refusals import HTTP_STATUSES, PRIVACY_ERRORS, title_of
+from service.resources import TierName
 from service.web import application
 
 _ORDERS = {
@@ -47,7 +49,7 @@ def list_releases() -> str:
             next_cursor=page.next_cursor,
             is_later=cursor is not None,
             count=catalogue_search.count_catalogue(uow, actor(), filters=filters),
-            selects=_selects(catalogue_search.catalogue_choices(uow)),
+            selects=_selects(catalogue_search.list_publishers(uow)),
             asked=asked,
             orders=_ORDERS,
             modalities=MODALITIES,
@@ -84,13 +86,13 @@ def _asked() -> dict[str, str]:
     }
 
 
-def _selects(there: Choices) -> list[tuple[str, str, list[tuple[str, str]]]]:
+def _selects(publishers: list[tuple[str, str]]) -> list[tuple[str, str, list[tuple[str, str]]]]:
     """Return name, label and what is offered of each filter that is chosen from a list."""
     found = (
-        ("modality", "Modality", [(code, MODALITIES.get(code, code)) for code in there.modalities]),
-        ("tenant", "Organisation", there.tenants),
-        ("tier", "Tier", [(tier, tier) for tier in there.tiers]),
-        ("licence", "Licence", [(name, name) for name in there.licences]),
+        ("modality", "Modality", list(MODALITIES.items())),
+        ("tenant", "Organisation", publishers),
+        ("tier", "Tier", [(tier, tier) for tier in get_args(TierName)]),
+        ("licence", "Licence", [(name, name) for name in LICENCES if name]),
         ("duo", "Data use", [(code, name) for code, (name, _) in DUO_TERMS.items()]),
         ("state", "State", [(state.value, state.value) for state in sorted(IN_CATALOGUE)]),
     )

@@ -85,6 +85,7 @@ listings = sa.Table(
     sa.Column("release_id", sa.ForeignKey("releases.id"), primary_key=True),
     sa.Column("tenant_id", _id(), nullable=False),
     sa.Column("state", sa.String(32), nullable=False),
+    sa.Column("is_public", sa.Boolean, nullable=False),
     sa.Column("name", sa.String(100), nullable=False),
     sa.Column("version", sa.String(50), nullable=False),
     sa.Column("title", sa.String(300), nullable=False),
@@ -97,8 +98,9 @@ listings = sa.Table(
     sa.Column("words", sa.Text, nullable=False),
     sa.Column("epsilon", sa.Float),
     sa.Column("listed_at", Instant),
-    sa.Index("ix_listings_state_listed_at", "state", "listed_at", "release_id"),
-    sa.Index("ix_listings_state_name", "state", "name", "release_id"),
-    sa.Index("ix_listings_state_epsilon", "state", "epsilon", "release_id"),
-    sa.Index("ix_listings_tenant_id_state", "tenant_id", "state"),
+    # Each order of the catalogue is a walk along one of these.
+    sa.Index("ix_listings_is_public_listed_at", "is_public", "listed_at", "release_id"),
+    sa.Index("ix_listings_is_public_name", "is_public", "name", "release_id"),
+    sa.Index("ix_listings_is_public_epsilon", "is_public", "epsilon", "release_id"),
+    sa.Index("ix_listings_tenant_id_is_public", "tenant_id", "is_public"),
 )

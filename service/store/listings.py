@@ -13,7 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from service.domain.declarations import DUO_TERMS
-from service.domain.releases import Release
+from service.domain.releases import IN_CATALOGUE, Release
 from service.store import access_tables, tables
 
 _ROWS_AT_ONCE = 500
@@ -35,6 +35,7 @@ def listing_of(release: Any) -> dict[str, Any]:
         "release_id": release.id,
         "tenant_id": release.tenant_id,
         "state": str(getattr(release.state, "value", release.state)),
+        "is_public": release.state in IN_CATALOGUE,
         "name": release.name,
         "version": release.version,
         "title": str(declared.get("title") or release.name),

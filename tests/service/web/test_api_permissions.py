@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from service.domain.access import AccessMode
 from service.domain.accounts import BOOTSTRAP, Actor, Scope
 from service.domain.jobs import Job
 from service.domain.releases import ReleaseState
-from service.operations import accounts
+from service.operations import access, access_policies, accounts, agreements, studies
 from tests.factories import SCHEMA, Walk
 
 OWNER, AUDITOR, COLLABORATOR, OPERATOR = "owner", "auditor", "collaborator", "operator"
@@ -81,6 +82,44 @@ ENDPOINTS: dict[tuple[str, str], tuple[set[str], dict[str, Any] | None]] = {
     ),
     ("GET", "/v1/releases/{release_id}/downloaders"): (INSIDE, None),
     ("GET", "/v1/journal"): ({OPERATOR}, None),
+    ("GET", "/v1/studies"): (INSIDE, None),
+    ("POST", "/v1/studies"): (
+        {OWNER},
+        {"audit_job_id": "{audit_job_id}", "name": "n", "plan": {"question": "q"}},
+    ),
+    ("POST", "/v1/studies/power"): (INSIDE, {"readers": 5, "cases_per_class": 30}),
+    ("GET", "/v1/studies/{study_id}"): (INSIDE, None),
+    ("PUT", "/v1/studies/{study_id}"): ({OWNER}, {"name": "n", "plan": {"question": "q"}}),
+    ("POST", "/v1/studies/{study_id}/register"): ({OWNER}, None),
+    ("POST", "/v1/studies/{study_id}/consents"): ({AUDITOR}, {"plan_digest": "0" * 64}),
+    ("POST", "/v1/studies/{study_id}/draw-again"): ({OWNER}, None),
+    ("POST", "/v1/studies/{study_id}/readers"): ({OWNER}, {"name": "n"}),
+    ("POST", "/v1/studies/{study_id}/readers/{reader_id}/link"): ({OWNER}, None),
+    ("DELETE", "/v1/studies/{study_id}/readers/{reader_id}"): ({OWNER}, None),
+    ("POST", "/v1/studies/{study_id}/close"): ({OWNER}, None),
+    ("POST", "/v1/studies/{study_id}/cancel"): ({OWNER}, None),
+    ("GET", "/v1/studies/{study_id}/result"): (INSIDE, None),
+    ("GET", "/v1/releases/{release_id}/access-policy"): (INSIDE, None),
+    ("PUT", "/v1/releases/{release_id}/access-policy"): ({OWNER}, {"mode": "open"}),
+    ("POST", "/v1/releases/{release_id}/access-requests"): (INSIDE, {"answers": {}}),
+    ("GET", "/v1/releases/{release_id}/declaration"): (INSIDE, None),
+    ("PUT", "/v1/releases/{release_id}/declaration"): ({OWNER}, {}),
+    ("GET", "/v1/releases/{release_id}/downloads"): ({OWNER}, None),
+    ("GET", "/v1/releases/{release_id}/downloads.csv"): ({OWNER}, None),
+    ("GET", "/v1/access-requests"): (EVERYBODY, None),
+    ("GET", "/v1/access-requests/{request_id}"): ({OWNER, COLLABORATOR}, None),
+    ("POST", "/v1/access-requests/{request_id}/approve"): ({OWNER}, {}),
+    ("POST", "/v1/access-requests/{request_id}/reject"): ({OWNER}, REASON),
+    ("POST", "/v1/access-requests/{request_id}/revoke"): ({OWNER}, REASON),
+    ("POST", "/v1/access-requests/{request_id}/withdraw"): ({COLLABORATOR}, None),
+    ("GET", "/v1/agreements"): ({OWNER}, None),
+    ("POST", "/v1/agreements"): ({OWNER}, {"name": "n", "text": "t"}),
+    ("GET", "/v1/agreements/{agreement_id}"): ({OWNER}, None),
+    ("POST", "/v1/agreements/{agreement_id}/versions"): ({OWNER}, {"text": "t"}),
+    ("POST", "/v1/agreements/{agreement_id}/acceptances"): (
+        {OWNER},
+        {"number": 1, "sha256": "0" * 64},
+    ),
 }
 WITHOUT_KEY = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/v1/instance")}
 
@@ -89,6 +128,24 @@ WITHOUT_KEY = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/v1/instance")}
 def things(people: Walk) -> dict[str, str]:
     """Return the id of one thing of each kind, all of one tenant and none of them published."""
     release = people.release(ReleaseState.UNDER_REVIEW)
+    asked = people.release(ReleaseState.PUBLISHED)
+    with people.application.uow() as uow:
+        access_policies.set_access_policy(
+            uow, people.owner, release_id=asked.id, mode=AccessMode.BY_REQUEST
+        )
+        agreement = agreements.create_agreement(uow, people.owner, name="a", text="a")
+    with people.application.uow() as uow:
+        request = access.request_access(
+            uow, people.collaborator, release_id=asked.id, answers={"purpose": "tests"}
+        )
+    with people.application.uow() as uow:
+        study = studies.create_study(
+            uow,
+            people.owner,
+            audit_job_id=release.audit_job_id,
+            name="n",
+            plan={"question": "q"},
+        )
     with people.application.uow(read_only=True) as uow:
         audit = uow.get(Job, release.audit_job_id)
         assert audit is not None
@@ -99,6 +156,10 @@ def things(people: Walk) -> dict[str, str]:
             "audit_job_id": audit.id,
             "release_id": release.id,
             "key_id": "key_0",
+            "request_id": request.id,
+            "study_id": study.id,
+            "reader_id": "rdr_0",
+            "agreement_id": agreement.agreement.id,
         }
 
 
@@ -115,7 +176,7 @@ def send(
     _, body = ENDPOINTS[endpoint]
     headers = {"Authorization": f"Bearer {token}", "If-Match": '"999"'}
     options: dict[str, Any] = {"json": filled(body, things)} if body is not None else {}
-    if method == "PUT":
+    if path.endswith("/content"):
         options = {"data": b"x", "content_type": "application/octet-stream"}
     answer = web.open(path.format(**things), method=method, headers=headers, **options)
     return answer.status_code, answer.get_json(silent=True)

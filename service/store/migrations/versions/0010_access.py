@@ -142,6 +142,7 @@ def _create_listings() -> None:
         _word("release_id"),
         _word("tenant_id"),
         _word("state", 32),
+        sa.Column("is_public", sa.Boolean(), nullable=False),
         _word("name", 100),
         _word("version", 50),
         _word("title", 300),
@@ -158,5 +159,7 @@ def _create_listings() -> None:
         sa.PrimaryKeyConstraint("release_id", name=op.f("pk_listings")),
     )
     for key in ("listed_at", "name", "epsilon"):
-        op.create_index(op.f(f"ix_listings_state_{key}"), "listings", ["state", key, "release_id"])
-    op.create_index(op.f("ix_listings_tenant_id_state"), "listings", ["tenant_id", "state"])
+        op.create_index(
+            op.f(f"ix_listings_is_public_{key}"), "listings", ["is_public", key, "release_id"]
+        )
+    op.create_index(op.f("ix_listings_tenant_id_is_public"), "listings", ["tenant_id", "is_public"])
