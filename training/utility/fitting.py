@@ -34,9 +34,9 @@ class Recipe:
 
 def as_tensor(images: NDArray[np.integer], device: torch.device) -> Tensor:
     """Return images as integers on the device; 16 bits keep their depth. Shapes: (N, H, W)."""
-    if images.dtype == np.uint8:
-        return torch.from_numpy(np.ascontiguousarray(images)).to(device)
-    return torch.from_numpy(np.ascontiguousarray(images, dtype=np.int32)).to(device)
+    kind = np.uint8 if images.dtype == np.uint8 else np.int32
+    # "W" copies what must not be written to, such as images mapped from a file.
+    return torch.from_numpy(np.require(images, dtype=kind, requirements=("C", "W"))).to(device)
 
 
 def full_scale(images: NDArray[np.integer]) -> float:
