@@ -15,6 +15,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from service import refusals
 from service.api import access, accounts, datasets, health, jobs, journal, releases, studies
+from service.api import catalogue as catalogue_api
 from service.api.problems import problem, refuse_validation
 from service.config import Settings
 from service.logs import configure_logging, describe_error
@@ -23,6 +24,7 @@ from service.pages import (
     access_owner,
     account,
     catalogue,
+    compare,
     invitation,
     oidc,
     policies,
@@ -58,6 +60,7 @@ PAGES = (
     access_pages,
     account,
     catalogue,
+    compare,
     dataset_pages,
     invitation,
     job_pages,
@@ -140,6 +143,7 @@ def create_app(application: Application | None = None) -> OpenAPI:
     app.register_error_handler(Exception, _refuse)
     for blueprint in (
         access.blueprint,
+        catalogue_api.blueprint,
         accounts.blueprint,
         datasets.blueprint,
         jobs.blueprint,

@@ -1,7 +1,7 @@
 """The auditor's pages: what waits, the evidence with the vote beside it, own history."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from flask.testing import FlaskClient
@@ -21,7 +21,7 @@ SignIn = Callable[[Actor], FlaskClient]
 
 
 @pytest.fixture
-def signed_in(web_application: Application, token_of: Callable[[Actor], str]) -> Iterator[SignIn]:
+def signed_in(web_application: Application, token_of: Callable[[Actor], str]) -> SignIn:
     app = create_app(web_application)
 
     def sign_in(actor: Actor) -> FlaskClient:
@@ -31,7 +31,7 @@ def signed_in(web_application: Application, token_of: Callable[[Actor], str]) ->
         client.post("/sign-in", data={"csrf": csrf, "api_key": token_of(actor)})
         return client
 
-    yield sign_in
+    return sign_in
 
 
 def token_in(page: TestResponse) -> str:
@@ -154,3 +154,58 @@ def test_a_button_that_a_rule_disables_says_the_rule(people: Walk, signed_in: Si
     page = text_of(signed_in(people.auditors[0]), f"/review/{blocked.id}")
     assert 'aria-disabled="true"' in page
     assert "you voted already in this round" in page
+
+
+def test_two_candidates_stand_side_by_side_and_what_differs_is_marked(
+    people: Walk, others: Walk, signed_in: SignIn
+) -> None:
+    one = with_evidence(people, ReleaseState.SUBMITTED)
+    other = with_evidence(people, ReleaseState.SUBMITTED, verdict=Verdict.FAIL)
+    auditor = signed_in(people.auditors[0])
+    page = text_of(auditor, f"/review/compare?a={one.id}&b={other.audit_job_id}")
+    rows = {
+        re.sub(r"<[^>]*>", "", row.split("</th>")[0]).strip(): row
+        for row in re.findall(r"<tr.*?</tr>", page)
+        if "</th><td>" in row
+    }
+    verdict = next(row for name, row in rows.items() if name.endswith("Verdict"))
+    assert "differs" in verdict
+    assert "PASS-EMPIRICAL" in verdict
+    assert "FAIL" in verdict
+    assert "differs" not in next(row for name, row in rows.items() if name.endswith("Claimed ε"))
+    foreign = with_evidence(others, ReleaseState.SUBMITTED)
+    text_of(auditor, f"/review/compare?a={one.id}&b={foreign.id}", status=404)
+    assert one.id in text_of(auditor, f"/review/compare?a={one.id}")
+
+
+def test_a_policy_is_drafted_previewed_proposed_and_voted_on(
+    people: Walk, others: Walk, signed_in: SignIn
+) -> None:
+    author, second, third = (signed_in(auditor) for auditor in people.auditors)
+    page = text_of(author, "/policies")
+    assert "Fixed limit" in page
+    assert "only an auditor may" in text_of(signed_in(people.owner), "/policies")
+    csrf = token_in(author.get("/policies/draft"))
+    loose = author.post("/policies/draft", data={"csrf": csrf, "tiers.public.auc": "0.9"})
+    assert loose.status_code == 422
+    values = {"csrf": csrf, "tiers.public.auc": "0.54", "grid.depth": "quick"}
+    preview = author.post("/policies/draft", data={**values, "preview": "yes"})
+    assert "tightens" in preview.get_data(as_text=True)
+    made = author.post("/policies/draft", data={**values, "propose": "y", "reason": "Knees."})
+    address = made.headers["Location"]
+    assert made.status_code == 303
+    assert "you proposed it" in text_of(author, address)
+    assert "Policy version 1" in text_of(second, "/review?kind=policy&mine=on")
+    text_of(signed_in(others.auditors[0]), address, status=404)
+    for client in (second, third):
+        shown = client.get(address)
+        etag = re.search(r'name="if_match" value="&#34;(\d+)&#34;"', shown.get_data(as_text=True))
+        assert etag is not None
+        data = {"csrf": token_in(shown), "if_match": f'"{etag[1]}"', "decision": "approve"}
+        assert client.post(f"{address}/votes", data=data).status_code == 303
+    page = text_of(author, "/policies")
+    assert "Version 1 of your organisation" in page
+    assert "auc = 0.54" in text_of(author, "/policies/in-force.toml")
+    again = author.post("/policies/re-audits", data={"csrf": csrf})
+    assert again.status_code == 303
+    assert "Policy version 1" in text_of(third, "/review/history")
