@@ -125,6 +125,10 @@ class AccessCalls:
         path = f"/v1/agreements/{agreement_id}/acceptances"
         return self._connection.post(r.AgreementAcceptance, path, body)
 
+    def search_catalogue(self, text: str = "", **filters: str) -> Iterator[r.CatalogueEntry]:
+        """Yield the releases that everybody may see and that fit; filters as /openapi.json says."""
+        return self._connection.pages(r.CataloguePage, "/v1/catalogue", q=text or None, **filters)
+
     def download_log(self, release_id: str) -> Iterator[r.LoggedDownload]:
         """Yield the links that were handed out to a release's bundle (data owner)."""
         return self._connection.pages(r.DownloadLog, f"/v1/releases/{release_id}/downloads")

@@ -173,6 +173,32 @@ class DownloadLog(Resource):
     next_cursor: str | None = None
 
 
+class CatalogueEntry(Resource):
+    """One release of the catalogue, as its list shows it."""
+
+    release_id: str
+    name: str
+    version: str
+    title: str
+    state: str
+    tier: str
+    verdict: str
+    modality: str
+    label: str
+    licence: str
+    epsilon: float | None = None
+    listed_at: datetime | None = None
+    tenant: str
+    mode: str
+
+
+class CataloguePage(Resource):
+    """One page of the catalogue."""
+
+    items: list[CatalogueEntry]
+    next_cursor: str | None = None
+
+
 class NewDeclaration(ReleaseDeclaration):
     """Licence, data use terms and citation of a release."""
 

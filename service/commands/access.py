@@ -54,6 +54,21 @@ def request(
     session.show(made, *_SHOWN)
 
 
+@access.command()
+@click.argument("words", nargs=-1)
+@click.option("--filter", "filters", multiple=True, metavar="NAME=VALUE", help="May be repeated.")
+@with_client
+def search(
+    session: Session, client: KaimaClient, words: tuple[str, ...], filters: tuple[str, ...]
+) -> None:
+    """Search the catalogue; filters: label, modality, tier, licence, duo, epsilon_max, order, …"""
+    given = dict(_pair(text, "--filter") for text in filters)
+    session.show_table(
+        client.search_catalogue(" ".join(words), **given),
+        "release_id", "name", "version", "state", "tier", "epsilon", "licence", "mode",
+    )  # fmt: skip
+
+
 @access.command("list")
 @click.option("--incoming", is_flag=True, help="Those that your tenant decides on.")
 @click.option("--state", help="submitted, approved, rejected, withdrawn, expired or revoked.")
@@ -256,11 +271,16 @@ def _answers(given: tuple[str, ...], fields: list[RequestField]) -> dict[str, st
     ticked = {field.name for field in fields if field.kind is FieldKind.CHECKBOX}
     answers: dict[str, str | bool] = {}
     for text in given:
-        name, found, value = text.partition("=")
-        if not found:
-            raise click.UsageError(f"Write --answer NAME=TEXT, not {text!r}.")
+        name, value = _pair(text, "--answer")
         answers[name] = value.lower() in {"yes", "true", "1"} if name in ticked else value
     return answers
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, found, value = text.partition("=")
+    if not found:
+        raise click.UsageError(f"Write {option} NAME=VALUE, not {text!r}.")
+    return name, value
 
 
 def _field(text: str) -> RequestField:

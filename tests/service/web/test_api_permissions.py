@@ -99,6 +99,7 @@ ENDPOINTS: dict[tuple[str, str], tuple[set[str], dict[str, Any] | None]] = {
     ("POST", "/v1/studies/{study_id}/close"): ({OWNER}, None),
     ("POST", "/v1/studies/{study_id}/cancel"): ({OWNER}, None),
     ("GET", "/v1/studies/{study_id}/result"): (INSIDE, None),
+    ("GET", "/v1/catalogue"): (EVERYBODY, None),
     ("GET", "/v1/releases/{release_id}/access-policy"): (INSIDE, None),
     ("PUT", "/v1/releases/{release_id}/access-policy"): ({OWNER}, {"mode": "open"}),
     ("POST", "/v1/releases/{release_id}/access-requests"): (INSIDE, {"answers": {}}),
