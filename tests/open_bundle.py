@@ -188,6 +188,9 @@ def text(value: bytes | str) -> str:
 def open_bundle(root: Path) -> list[Row]:
     """Open an unpacked bundle with every tool that has something to open in it."""
     certificate = json.loads((root / "certificate.json").read_text(encoding="utf-8"))
+    if not certificate.get("formats"):
+        reason = "the bundle is of layout 1, which does not name its formats"
+        return [Row("-", "certificate.json", "-", None, reason=reason)]
     declared = certificate["declared"]
     facts = {
         "name": certificate["name"],
