@@ -13,7 +13,7 @@ from typing import TypeVar
 import click
 
 from service.cli import kaima
-from service.domain import datasets, jobs, releases
+from service.domain import datasets, jobs, releases, studies
 
 README = Path(__file__).with_name("README.md")
 
@@ -43,6 +43,8 @@ def written(text: str) -> str:
         "job states": state_diagram(jobs.TRANSITIONS),
         "release states": state_diagram(releases.TRANSITIONS),
         "version states": state_diagram(datasets.VERSION_TRANSITIONS),
+        "study states": state_diagram(studies.STUDY_TRANSITIONS),
+        "phases of a reader": state_diagram(studies.PHASES),
     }
     for name, part in parts.items():
         start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"

@@ -5,7 +5,7 @@ Readers have no role at all: `service.operations.study_reading` knows them by a 
 """
 
 from service.domain.accounts import Actor, Role, Scope
-from service.domain.errors import NotFound, PermissionDenied
+from service.domain.errors import IllegalTransition, NotFound, PermissionDenied
 from service.domain.permissions import ROLE_WORDS, check_scope
 from service.domain.studies import CONSENTS_NEEDED, Study, StudyState
 
@@ -55,7 +55,7 @@ def check_may_read_result(actor: Actor, study: Study | None, *, asked: str) -> S
     """Return the study if its result may be read: by insiders, once it is closed."""
     found = check_may_see_study(actor, study, asked=asked)
     if found.state is not StudyState.CLOSED:
-        raise PermissionDenied(
+        raise IllegalTransition(
             f"Reading the result was refused: the study is {found.state.value}. Nobody sees answers "
             "before it is closed, or they could be waited for until they please.",
             state=found.state.value,

@@ -30,16 +30,7 @@ from service.store.objects import Bucket
 from service.wiring import Application
 from tests.components import ObjectStoreServer
 from tests.factories import Walk, application_for, copied_clock, remove_buckets, settings_for
-
-PLAN = {
-    "question": "Can radiologists tell them from real ones?",
-    "margin": 0.2,
-    "readers": 2,
-    "cases_per_class": 4,
-    "scale": ["0", "1"],
-    "scale_is_the_label": True,
-    "least_seconds": 0,
-}
+from tests.studies import PLAN, consented, drafted, joined, opened, registered
 
 
 @pytest.fixture(scope="module")
@@ -56,56 +47,6 @@ def study_application(
 @pytest.fixture
 def walk(study_application: Application) -> Walk:
     return Walk(study_application)
-
-
-def drafted(walk: Walk, **plan) -> Study:
-    audit = walk.audited(walk.version(walk.dataset()))
-    with walk.application.uow() as uow:
-        return studies.create_study(
-            uow, walk.owner, audit_job_id=audit.id, name="Readers", plan={**PLAN, **plan}
-        )
-
-
-def registered(walk: Walk, **plan) -> Study:
-    study = drafted(walk, **plan)
-    with walk.application.uow() as uow:
-        return studies.register_study(uow, walk.owner, study_id=study.id)
-
-
-def consented(walk: Walk, study: Study, *, by=(0, 1)) -> Study:
-    for index in by:
-        with walk.application.uow() as uow:
-            study = studies.consent_to_study(
-                uow, walk.auditors[index], study_id=study.id, plan_digest=str(study.plan_digest)
-            )
-    return study
-
-
-def opened(walk: Walk, **plan) -> Study:
-    """Play the worker: two pictures a pair, numbered as they come."""
-    study = consented(walk, registered(walk, **plan))
-    with walk.application.uow(read_only=True) as uow:
-        job = uow.get(Job, str(study.job_id))
-    assert job is not None
-    token = walk.claim(job)
-    cases = []
-    for number in range(1, 2 * study.design.cases_per_class + 1):
-        key = f"candidate/{job.id}/1/case-{number:04d}.png"
-        body = f"picture {number}".encode()
-        digest = walk.application.objects.put_bytes(Bucket.WORK, key, body=body)
-        truth = "real" if number % 2 else "synthetic"
-        cases.append(StudyCase(study.id, number, truth, number % 2, (number + 1) // 2, digest, key))
-    with walk.application.uow() as uow:
-        study = studies.lock_cases(uow, job.id, token=token, cases=cases, digest="c" * 64)
-    walk.succeed(job, token, {"digest": "c" * 64})
-    return study
-
-
-def joined(walk: Walk, study: Study, name: str = "Reader A") -> str:
-    with walk.application.uow() as uow:
-        _, link = study_reading.invite_reader(uow, walk.owner, study_id=study.id, name=name)
-    with walk.application.uow() as uow:
-        return study_reading.join_study(uow, link)[1]
 
 
 def step(walk: Walk, session: str) -> study_reading.Step:
@@ -324,7 +265,7 @@ def test_nobody_sees_a_result_before_the_study_is_closed_and_it_closes_once(walk
     study = opened(walk)
     with (
         walk.application.uow() as uow,
-        pytest.raises(PermissionDenied, match="before it is closed"),
+        pytest.raises(IllegalTransition, match="before it is closed"),
     ):
         study_results.read_result(uow, walk.owner, study_id=study.id)
     with walk.application.uow() as uow, pytest.raises(Conflict, match="two are needed"):

@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from service.domain import datasets, jobs, releases
+from service.domain import datasets, jobs, releases, studies
 from service.domain.errors import IllegalTransition
 from service.domain.releases import Decision, outcome
 
@@ -27,10 +27,16 @@ def release_in(state: releases.ReleaseState) -> releases.Release:
     return releases.Release("rel_1", "t", "d", "a", "n", "1.0.0", "", "u", NOW, state=state)
 
 
+def study_in(state: studies.StudyState) -> studies.Study:
+    """Return a reader study in a state."""
+    return studies.Study("stu_1", "t", "d", "a", "n", {}, "u", NOW, state=state)
+
+
 MACHINES = [
     (jobs.JobState, jobs.TRANSITIONS, job_in),
     (datasets.VersionState, datasets.VERSION_TRANSITIONS, version_in),
     (releases.ReleaseState, releases.TRANSITIONS, release_in),
+    (studies.StudyState, studies.STUDY_TRANSITIONS, study_in),
 ]
 MOVES = [
     (make, start, end, end in table[start])
