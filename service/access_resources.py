@@ -199,7 +199,7 @@ class CataloguePage(Resource):
     next_cursor: str | None = None
 
 
-class NewDeclaration(ReleaseDeclaration):
+class NewDeclaration(ReleaseDeclaration, Body):
     """Licence, data use terms and citation of a release."""
 
 

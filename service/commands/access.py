@@ -61,7 +61,7 @@ def request(
 def search(
     session: Session, client: KaimaClient, words: tuple[str, ...], filters: tuple[str, ...]
 ) -> None:
-    """Search the catalogue; filters: label, modality, tier, licence, duo, epsilon_max, order, …"""
+    """Search the catalogue; filters: label, modality, tier, licence, duo, epsilon_max, order."""
     given = dict(_pair(text, "--filter") for text in filters)
     session.show_table(
         client.search_catalogue(" ".join(words), **given),
