@@ -35,9 +35,7 @@ class StudyState(StrEnum):
 STUDY_TRANSITIONS: dict[StudyState, frozenset[StudyState]] = {
     StudyState.DRAFT: frozenset({StudyState.REGISTERED, StudyState.CANCELLED}),
     StudyState.REGISTERED: frozenset({StudyState.PREPARING, StudyState.CANCELLED}),
-    StudyState.PREPARING: frozenset(
-        {StudyState.OPEN, StudyState.REGISTERED, StudyState.CANCELLED}
-    ),
+    StudyState.PREPARING: frozenset({StudyState.OPEN, StudyState.REGISTERED, StudyState.CANCELLED}),
     StudyState.OPEN: frozenset({StudyState.CLOSED, StudyState.CANCELLED}),
     StudyState.CLOSED: frozenset(),
     StudyState.CANCELLED: frozenset(),
