@@ -17,6 +17,7 @@ from service.config import Settings
 from service.domain.errors import DomainError
 from service.operations import jobs
 from service.wiring import Application, build
+from workers.deliver import deliver_until
 from workers.logs import configure_logging, describe_error, logger
 
 LONGEST_INTERVAL_SECONDS = 5.0
@@ -51,6 +52,14 @@ def main() -> int:
     application = build(settings)
     interval = min(LONGEST_INTERVAL_SECONDS, settings.lease_seconds / 3)
     logger.info("Reconciling", interval_seconds=interval)
+    delivering = threading.Thread(
+        target=deliver_until,
+        args=(stopping, application),
+        kwargs={"interval": interval},
+        name="deliver",
+        daemon=True,  # a message that is being sent when the process ends is sent again
+    )
+    delivering.start()
     while not stopping.is_set():
         reconcile(application)
         stopping.wait(interval)

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from service.domain.errors import IllegalTransition
+
 
 class Channel(StrEnum):
     """How a message leaves."""
@@ -70,6 +72,17 @@ class Message:
     attempts: int = 0
     problem: str = ""
     ended_at: datetime | None = None
+
+    def move_to(self, state: MessageState) -> None:
+        """Change the state; the only writer of `state`."""
+        if state not in MESSAGE_TRANSITIONS[self.state]:
+            raise IllegalTransition(
+                f"Message {self.id} is {self.state}; it cannot become {state}. "
+                f"From here it may become: "
+                f"{', '.join(sorted(MESSAGE_TRANSITIONS[self.state])) or 'nothing'}.",
+                state=self.state.value,
+            )
+        self.state = state
 
 
 @dataclass(eq=False)

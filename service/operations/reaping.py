@@ -11,11 +11,15 @@ from service.domain.errors import DomainError
 from service.domain.jobs import Job, JobState
 from service.operations.access import expire_grants
 from service.operations.checkpoints import sweep_checkpoints
+from service.operations.delivering import sweep_notifications
 from service.operations.endings import take_back
 from service.operations.journal_heads import store_head_if_due
+from service.operations.plan_approving import expire_plans
 from service.operations.releases import settle_bundles
+from service.operations.reminding import remind
 from service.operations.uploads import expire_uploads
 from service.operations.withdrawals import sweep_erasures
+from service.operations.withholding import expire_releases
 from service.store import tables
 from service.store.unit_of_work import UnitOfWork
 
@@ -35,6 +39,10 @@ class Reaped:
     swept_versions: int = 0
     settled_bundles: int = 0
     swept_checkpoints: int = 0
+    expired_releases: int = 0
+    expired_plans: int = 0
+    reminded: int = 0
+    swept_notifications: int = 0
     ended_grants: int = 0
     stored_heads: int = 0
 
@@ -57,6 +65,10 @@ def reap(uow: UnitOfWork) -> Reaped:
     done.swept_versions = sweep_erasures(uow)
     done.settled_bundles = settle_bundles(uow)
     done.swept_checkpoints = sweep_checkpoints(uow)
+    done.expired_releases = expire_releases(uow)
+    done.expired_plans = expire_plans(uow)
+    done.reminded = remind(uow)
+    done.swept_notifications = sweep_notifications(uow)
     done.ended_grants = expire_grants(uow)
     done.stored_heads = store_head_if_due(uow)
     return done

@@ -47,6 +47,10 @@ class Keys:
         """Return the key that seals one user's authenticator secret at rest."""
         return self._derive("second-factor", user_id)
 
+    def webhook_key(self, endpoint: str) -> bytes:
+        """Return the secret that signs what is sent to one webhook; it is stored nowhere."""
+        return self._derive("webhook", endpoint)
+
     def person_digest(self, tenant_id: str, person: bytes) -> bytes:
         """Return HMAC-SHA256(tenant key, person): the only form in which a person is stored."""
         return hmac.digest(self.tenant_key(tenant_id), person, hashlib.sha256)
