@@ -36,7 +36,7 @@ _without_broker = SlidingWindowCounterRateLimiter(MemoryStorage())
 def count_password(sign_in_name: str) -> None:
     """Count one attempt at a password.  Raises: RequestRefused with 429."""
     address, account = get_remote_address(), _hidden(sign_in_name)
-    limits = [(PER_ADDRESS, "address", address)]
+    limits: list[tuple[RateLimitItem, str, str]] = [(PER_ADDRESS, "address", address)]
     browser = _known_browser(account)
     if browser is None:
         limits += [
@@ -50,6 +50,14 @@ def count_password(sign_in_name: str) -> None:
             429,
             "Signing in was refused: too many attempts. Wait a quarter of an hour, or sign in from "
             "a browser that you have used here before, or in another way.",
+        )
+
+
+def count_address() -> None:
+    """Count one attempt at anything from this address.  Raises: RequestRefused with 429."""
+    if not _hit(PER_ADDRESS, "address", get_remote_address()):
+        raise RequestRefused(
+            429, "The request was refused: too many attempts from your address. Wait a minute."
         )
 
 

@@ -48,7 +48,7 @@ def create_user(
     )
     if uow.session.execute(taken).first():
         raise Conflict(f"This tenant has a user named {name!r} already. Choose another name.")
-    user = User(new_id("usr"), tenant_id, name, _words(Role, roles, "role"), uow.now())
+    user = User(new_id("usr"), tenant_id, name, checked_roles(roles), uow.now())
     uow.session.add(user)
     uow.trail(actor, TrailEvent.USER_CREATE, user.id, roles=user.roles)
     return user
@@ -66,6 +66,18 @@ def create_api_key(
     permissions.check_may_administer(actor)
     if uow.get(User, user_id) is None:
         raise NotFound(f"No user {user_id!r} was found. Check the identifier.")
+    return issue_api_key(uow, actor, user_id=user_id, scopes=scopes, lifetime_days=lifetime_days)
+
+
+def issue_api_key(
+    uow: UnitOfWork,
+    actor: Actor,
+    *,
+    user_id: str,
+    scopes: Iterable[Scope | str],
+    lifetime_days: int | None,
+) -> tuple[ApiKey, str]:
+    """Make a key; the caller has asked whether the actor may."""
     expires_at = None
     if lifetime_days is not None:
         if not 1 <= lifetime_days <= 3650:
@@ -153,6 +165,11 @@ def list_tenants(
     return fetch_page(
         uow.session, sa.select(Tenant), id_column=tables.tenants.c.id, cursor=cursor, limit=limit
     )
+
+
+def checked_roles(roles: Iterable[Role | str]) -> list[str]:
+    """Return roles as sorted words.  Raises: InputRefused for an unknown one, or for none."""
+    return _words(Role, roles, "role")
 
 
 def _checked_name(name: str, what: str) -> str:

@@ -21,6 +21,7 @@ from service.domain.identifiers import new_id
 from service.domain.sign_in import Passkey, WebSession
 from service.domain.trail import TrailEvent
 from service.operations import second_factors
+from service.operations.passwords import load_sign_in
 from service.store import sign_in_tables as tables
 from service.store.unit_of_work import UnitOfWork
 
@@ -45,6 +46,7 @@ def start_registration(uow: UnitOfWork, actor: Actor, *, session_id: str) -> str
     if why_not(uow.settings):
         uow.without_trail("nothing was started")
         return None
+    load_sign_in(uow, actor.user_id)
     session = _load_session(uow, session_id)
     known = second_factors.list_factors(uow, actor.user_id).passkeys
     options = webauthn.generate_registration_options(

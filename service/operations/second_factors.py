@@ -76,7 +76,9 @@ def start_totp(uow: UnitOfWork, actor: Actor) -> NewTotp:
     uow.without_trail("nothing counts before a code was given")
     secret = _open(uow, sign_in)
     issuer = uow.settings.publisher
-    return NewTotp(secret, pyotp.TOTP(secret).provisioning_uri(sign_in.sign_in_name, issuer))
+    return NewTotp(
+        secret, pyotp.TOTP(secret).provisioning_uri(name=sign_in.sign_in_name, issuer_name=issuer)
+    )
 
 
 def confirm_totp(uow: UnitOfWork, actor: Actor, *, code: str) -> None:

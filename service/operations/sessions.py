@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -37,7 +37,7 @@ def open_session(
     method: Method,
     origin: Origin,
     is_pending: bool = False,
-    has_factor: bool = False,
+    factor_at: datetime | None = None,
     key_id: str | None = None,
 ) -> tuple[WebSession, str]:
     """Open a session; return it with the cookie's secret, which is stored nowhere.
@@ -56,7 +56,7 @@ def open_session(
         expires_at=uow.now() + timedelta(seconds=seconds),
         is_pending=is_pending,
         key_id=key_id,
-        factor_at=uow.now() if has_factor else None,
+        factor_at=factor_at,
         browser=origin.browser[:100],
         address=origin.address[:64],
     )
@@ -69,7 +69,7 @@ def open_session(
             TrailEvent.SESSION_OPEN,
             session.id,
             method=method.value,
-            second_factor=has_factor,
+            second_factor=factor_at is not None,
             key=key_id,
         )
     return session, token

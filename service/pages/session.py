@@ -8,6 +8,7 @@ key that opened it takes effect at once.
 import hmac
 import re
 import secrets
+from datetime import datetime
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, g, redirect, render_template, request, session, url_for
@@ -86,7 +87,7 @@ def open_session(
     *,
     method: Method,
     is_pending: bool = False,
-    has_factor: bool = False,
+    factor_at: datetime | None = None,
     key_id: str | None = None,
 ) -> WebSession:
     """Open a session with a new secret; whatever session the browser had before is dropped."""
@@ -97,7 +98,7 @@ def open_session(
         method=method,
         origin=origin,
         is_pending=is_pending,
-        has_factor=has_factor,
+        factor_at=factor_at,
         key_id=key_id,
     )
     session.clear()  # a session that was there before the sign-in must not survive it

@@ -3,6 +3,8 @@
 What is wrong is told in one sentence, whether the account exists or not.
 """
 
+from datetime import datetime
+
 from flask import g, make_response, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -74,11 +76,17 @@ def sign_out() -> AnyResponse:
 
 
 def finish_first_step(
-    uow: UnitOfWork, who: Actor, *, method: Method, next_page: str, has_factor: bool = False
+    uow: UnitOfWork,
+    who: Actor,
+    *,
+    method: Method,
+    next_page: str,
+    has_factor: bool = False,
+    factor_at: datetime | None = None,
 ) -> AnyResponse:
     """Open the session, or the half-way one that leads to the second step.
 
-    `has_factor` means that the first step was a second factor as well.
+    `has_factor` means that the first step was a second factor as well, given at `factor_at`.
     Raises: PermissionDenied for a user without the factor that their role needs.
     """
     if not has_factor and second_factors.list_factors(uow, who.user_id):
@@ -87,7 +95,7 @@ def finish_first_step(
         return redirect(url_for("pages.give_factor"), code=303)
     if not has_factor and second_factors.needs_factor(uow, who):
         raise PermissionDenied(_NO_FACTOR)
-    open_session(uow, who, method=method, has_factor=has_factor)
+    open_session(uow, who, method=method, factor_at=factor_at)
     return redirect(next_page, code=303)
 
 
@@ -152,5 +160,5 @@ def _whole(pending: WebSession, who: Actor) -> AnyResponse:
         else:
             second_factors.use_code(uow, who, code=request.form.get("factor_code", ""))
         sessions.end_session(uow, who, session_id=pending.id)
-        open_session(uow, who, method=pending.method, has_factor=True)
+        open_session(uow, who, method=pending.method, factor_at=uow.now())
     return redirect(next_page, code=303)

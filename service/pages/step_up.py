@@ -62,6 +62,24 @@ def require_fresh_factor(*, back: str = "") -> None:
     raise FactorNeeded(sentence, confirm=url_for("pages.confirm_factor", next=back or None))
 
 
+def require_fresh_sign_in(*, back: str = "") -> None:
+    """Let pass whoever confirmed, or without any factor signed in, a moment ago.
+
+    For changes of the account itself: a browser that was left alone must not be enough.
+    Raises: FactorNeeded; InputRefused for a wrong code in the form.
+    """
+    require_fresh_factor(back=back)
+    session: WebSession = g.web_session
+    with application().uow(read_only=True) as uow:
+        moment = session.factor_at or session.created_at
+        is_fresh = uow.now() < moment + timedelta(seconds=FRESH_FACTOR_SECONDS)
+    if not is_fresh:
+        raise FactorNeeded(
+            "This changes your account, and you signed in a while ago. Sign out, sign in again, "
+            "then do it at once."
+        )
+
+
 @blueprint.context_processor
 def add_missing_factor() -> dict[str, object]:
     """Give every template the sentence that disables a weighty button."""
