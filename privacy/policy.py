@@ -123,7 +123,12 @@ def load_policy(path: Path | None = None) -> Policy:
 
     Raises: InvalidParameter, naming the first entry that is missing, unknown or out of range.
     """
-    return parse_policy((path or _DEFAULT).read_bytes(), name=(path or _DEFAULT).name)
+    return parse_policy(policy_file(path), name=(path or _DEFAULT).name)
+
+
+def policy_file(path: Path | None = None) -> bytes:
+    """Return the bytes of a policy's file, whose SHA-256 is its digest."""
+    return (path or _DEFAULT).read_bytes()
 
 
 def parse_policy(raw: bytes, *, name: str) -> Policy:

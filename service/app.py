@@ -14,8 +14,18 @@ from flask_openapi3.openapi import OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from service import refusals
-from service.api import access, accounts, datasets, health, jobs, journal, releases, studies
+from service.api import (
+    access,
+    accounts,
+    datasets,
+    health,
+    jobs,
+    journal,
+    releases,
+    studies,
+)
 from service.api import catalogue as catalogue_api
+from service.api import policies as policies_api
 from service.api.problems import problem, refuse_validation
 from service.config import Settings
 from service.logs import configure_logging, describe_error
@@ -148,6 +158,7 @@ def create_app(application: Application | None = None) -> OpenAPI:
         datasets.blueprint,
         jobs.blueprint,
         releases.blueprint,
+        policies_api.blueprint,
         studies.blueprint,
         journal.blueprint,
         health.blueprint,

@@ -18,6 +18,7 @@ from service import resources as r
 from service.access_client import AccessCalls
 from service.connection import Connection, ProblemError
 from service.journal_client import JournalCalls
+from service.policy_client import PolicyCalls
 from service.study_client import StudyCalls
 from service.transfers import ByteProgress, Source, download_to, put_parts
 
@@ -36,7 +37,7 @@ class JobFailed(Exception):
         self.job = job
 
 
-class KaimaClient(JournalCalls, AccessCalls, StudyCalls):
+class KaimaClient(JournalCalls, AccessCalls, StudyCalls, PolicyCalls):
     """A connection to one Kaima service, acting for one API key."""
 
     def __init__(

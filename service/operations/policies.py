@@ -7,13 +7,14 @@ report changes. Nothing is in force that is looser than the fixed limits (`priva
 """
 
 import functools
+import hashlib
 from collections.abc import Mapping
 
 import sqlalchemy as sa
 
 from privacy import policy_limits
 from privacy.errors import InvalidParameter
-from privacy.policy import Policy, parse_policy
+from privacy.policy import Policy, parse_policy, policy_file
 from service.domain import policies as domain
 from service.domain.accounts import Actor, Role, Tenant
 from service.domain.errors import (
@@ -38,9 +39,24 @@ _versions, _votes = policy_tables.policy_versions, policy_tables.policy_votes
 
 
 def policy_in_force(uow: UnitOfWork, tenant_id: str) -> Policy:
-    """Return the policy that new trainings of a tenant commit to."""
+    """Return the policy that new trainings of a tenant commit to.
+
+    Raises: Conflict if its stored text was changed behind the auditors' backs.
+    """
     found = version_in_force(uow, tenant_id)
-    return uow.policy if found is None else read(found.toml)
+    policy = uow.policy if found is None else _unchanged(found)
+    if policy is None:
+        raise Conflict(
+            "The policy in force was refused: its stored text no longer has the digest that two "
+            "auditors approved. An operator must restore it from a backup."
+        )
+    return policy
+
+
+def text_in_force(uow: UnitOfWork, tenant_id: str) -> str:
+    """Return the file of the policy in force, whose SHA-256 is the policy's digest."""
+    found = version_in_force(uow, tenant_id)
+    return policy_file(uow.settings.policy_file).decode() if found is None else found.toml
 
 
 def version_in_force(uow: UnitOfWork, tenant_id: str) -> PolicyVersion | None:
@@ -62,8 +78,14 @@ def adopted_policy(uow: UnitOfWork, digest: str) -> Policy | None:
         _versions.c.digest == digest, _versions.c.state.in_(_ADOPTED)
     )
     found = uow.session.execute(statement).scalars().first()
-    policy = None if found is None else read(found.toml)
-    return policy if policy is not None and policy.digest == digest else None
+    return None if found is None else _unchanged(found)
+
+
+def _unchanged(version: PolicyVersion) -> Policy | None:
+    """Return what an adopted version says; None if its text was changed since it was approved."""
+    if hashlib.sha256(version.toml.encode()).hexdigest() != version.digest:
+        return None
+    return read(version.toml)
 
 
 @functools.lru_cache(maxsize=64)

@@ -62,9 +62,7 @@ def export_policy_in_force() -> Response:
     """Return the file that is judged by now."""
     with application().uow(read_only=True) as uow:
         check_may_read_policies(actor())
-        version = policies.version_in_force(uow, actor().tenant_id)
-        text = version.toml if version else policy_limits.render(uow.policy.model_dump(mode="json"))
-    return _file(text)
+        return _file(policies.text_in_force(uow, actor().tenant_id))
 
 
 @blueprint.post("/policies/re-audits")

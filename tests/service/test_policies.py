@@ -17,7 +17,8 @@ from service.domain.errors import (
 from service.domain.jobs import Job, JobKind
 from service.domain.policies import PolicyState, PolicyVersion
 from service.domain.releases import ReleaseState
-from service.operations import journal, policies
+from service.operations import policies
+from service.store import journal
 from tests.factories import Walk
 from workers.policy_of_job import under_its_policy
 
@@ -125,9 +126,13 @@ def test_two_other_auditors_put_a_version_in_force_for_new_trainings_only(walk: 
     with pytest.raises(IllegalTransition):
         voted(walk, version, walk.auditors[1])
     with walk.application.uow(read_only=True) as uow:
-        rows = journal.list_rows(uow, walk.operator, limit=1000)
-    adopted_rows = [r["body"] for r in rows if r["body"]["event"] == "policy:adopt"]
-    assert adopted_rows[-1]["details"]["policy"] == {"in_force": version.digest, "before": shipped}
+        told = [row.document["body"] for row in journal.read_rows(uow.session, subject=version.id)]
+    assert [body["event"] for body in told] == [
+        "policy:propose",
+        *2 * ["policy:vote"],
+        "policy:adopt",
+    ]
+    assert told[-1]["details"]["policy"] == {"in_force": version.digest, "before": shipped}
 
 
 def test_a_job_is_done_under_the_policy_that_its_training_committed_to(walk: Walk) -> None:
@@ -138,7 +143,9 @@ def test_a_job_is_done_under_the_policy_that_its_training_committed_to(walk: Wal
     assert digest_in_force(walk) == second.digest
     used = under_its_policy(walk.application, training).policy
     assert (used.digest, used.tiers["registered"].auc) == (first.digest, 0.55)
-    audit = Job(**{**_bare(training), "kind": JobKind.AUDIT, "payload": {"train_job_id": training.id}})
+    audit = Job(
+        **{**_bare(training), "kind": JobKind.AUDIT, "payload": {"train_job_id": training.id}}
+    )
     assert under_its_policy(walk.application, audit).policy.digest == first.digest
     unknown = Job(**{**_bare(training), "payload": {"policy_digest": "0" * 64}})
     assert under_its_policy(walk.application, unknown).policy is shipped
@@ -149,10 +156,12 @@ def test_a_stored_version_that_was_tampered_with_judges_nothing(walk: Walk) -> N
     with walk.application.uow() as uow:
         found = uow.get(PolicyVersion, version.id)
         assert found is not None
-        found.toml = found.toml.replace("auc = 0.55", "auc = 0.551")
+        found.toml = found.toml.replace("auc = 0.65", "auc = 0.64")
         uow.without_trail("the test plays somebody who tampers")
     with walk.application.uow(read_only=True) as uow:
         assert policies.adopted_policy(uow, version.digest) is None
+        with pytest.raises(Conflict, match="no longer has the digest"):
+            policies.policy_in_force(uow, walk.tenant_id)
 
 
 def test_what_is_refused_of_a_proposal(walk: Walk) -> None:
