@@ -1,5 +1,6 @@
 """The web app over real components, with a client for each role."""
 
+import functools
 import os
 import secrets
 import subprocess
@@ -18,8 +19,9 @@ from service.config import Settings
 from service.domain.accounts import BOOTSTRAP, Actor
 from service.domain.datasets import Dataset, DatasetVersion
 from service.domain.releases import Release, ReleaseState
+from service.domain.sign_in import Method
 from service.embedded import pick_port, stop_process, wait_for_http
-from service.operations import accounts
+from service.operations import accounts, sessions
 from service.web import limiter
 from service.wiring import Application
 from tests.components import ObjectStoreServer
@@ -107,6 +109,39 @@ def token_of(web_application: Application) -> Callable[[Actor], str]:
         return made[actor.user_id]
 
     return make
+
+
+@pytest.fixture(scope="module")
+def page_of(web_application: Application) -> Callable[[Actor | None], FlaskClient]:
+    """Return what gives an actor, or nobody, a browser; those are signed in with their factor.
+
+    The form token of all of them is `right`.
+    """
+    app = create_app(web_application)
+
+    @functools.cache
+    def make(actor: Actor | None) -> FlaskClient:
+        client = app.test_client()
+        client.environ_base["HTTP_ACCEPT"] = "text/html"
+        with client.session_transaction() as session:
+            session["csrf"] = "right"
+            if actor is not None:
+                session["token"] = _open_session(web_application, actor)
+        return client
+
+    return make
+
+
+def _open_session(application: Application, actor: Actor) -> str:
+    with application.uow() as uow:
+        _, token = sessions.open_session(
+            uow,
+            actor,
+            method=Method.PASSWORD,
+            origin=sessions.Origin(),
+            factor_at=uow.now(),
+        )
+    return token
 
 
 @pytest.fixture(autouse=True)
