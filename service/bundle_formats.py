@@ -11,8 +11,10 @@ import importlib.util
 import io
 import json
 import shutil
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -23,9 +25,17 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from privacy import checksums
+
 NEEDS = {"imagefolder": "PIL", "parquet": "pyarrow", "medmnist": "numpy", "dicom": "pydicom"}
 _DISTRIBUTIONS = {"PIL": "pillow"}
 _SYNTHESIZING = ("109100", "DCM")
+_CHECKSUMS = "SHA256SUMS"
+# What decoders raise for files that are not what they claim to be.
+_UNDECODABLE = (
+    AttributeError, EOFError, LookupError, NotImplementedError, OSError, RuntimeError, TypeError,
+    ValueError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 _CHUNK_BYTES = 4 << 20
 
 
@@ -108,18 +118,27 @@ class _Bundle:
     def open(cls, path: Path, stack: ExitStack) -> "_Bundle":
         """Open `path`; what a library wants as a file is unpacked to a temporary folder."""
         if path.is_dir():
-            certificate = json.loads((path / "certificate.json").read_bytes())
-            return cls(lambda name: (path / name).read_bytes(), path.joinpath, certificate)
+            listed = _listed((path / _CHECKSUMS).read_bytes())
+            return cls(
+                read=lambda name: (path / listed(name)).read_bytes(),
+                on_disk=lambda name: path / listed(name),
+                certificate=json.loads((path / "certificate.json").read_bytes()),
+            )
         archive = stack.enter_context(zipfile.ZipFile(path))
+        listed = _listed(archive.read(_CHECKSUMS))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kaima-")))
 
         def unpack(name: str) -> Path:
             target = folder / name.replace("/", "_")
-            with archive.open(name) as source, target.open("wb") as copy:
+            with archive.open(listed(name)) as source, target.open("wb") as copy:
                 shutil.copyfileobj(source, copy, _CHUNK_BYTES)
             return target
 
-        return cls(archive.read, unpack, json.loads(archive.read("certificate.json")))
+        return cls(
+            read=lambda name: archive.read(listed(name)),
+            on_disk=unpack,
+            certificate=json.loads(archive.read("certificate.json")),
+        )
 
     @property
     def labels(self) -> list[str]:
@@ -130,6 +149,18 @@ class _Bundle:
     def shape(self) -> tuple[int, int]:
         """Return height and width."""
         return self.certificate["declared"]["height"], self.certificate["declared"]["width"]
+
+
+def _listed(listing: bytes) -> Callable[[str], str]:
+    """Return a check that a name is one whose digest was verified, and no path to elsewhere."""
+    names = frozenset(checksums.read(listing) or ())
+
+    def check(name: str) -> str:
+        if name not in names:
+            raise Unlike(name, f"is not listed in {_CHECKSUMS}")
+        return name
+
+    return check
 
 
 def _compare_split(
@@ -189,7 +220,7 @@ def _read_parquet(bundle: _Bundle, split: str) -> Iterator[Image]:
             for row in batch.to_pylist():
                 pixels = _decode_png(bundle, row["image"]["bytes"], file=file)
                 yield Image(f"{file} ({row['image']['path']})", labels[row["label"]], pixels)
-    except (pa.ArrowException, KeyError, IndexError, TypeError) as error:
+    except (pa.ArrowException, *_UNDECODABLE) as error:
         raise Unlike(file, f"cannot be read as Parquet with images ({error})") from error
 
 
@@ -203,7 +234,7 @@ def _read_medmnist(bundle: _Bundle, split: str) -> Iterator[Image]:
                 for number, pixels in enumerate(_rows(stream)):
                     label = str(names[int(labels[number])])
                     yield Image(f"{file} ({split}, row {number})", label, pixels)
-    except (zipfile.BadZipFile, KeyError, IndexError, ValueError) as error:
+    except _UNDECODABLE as error:
         raise Unlike(file, f"cannot be read as arrays ({error})") from error
 
 
@@ -211,12 +242,14 @@ def _read_dicom(bundle: _Bundle, split: str) -> Iterator[Image]:
     import pydicom
 
     for file, label in _table(bundle, f"dicom/{split}"):
+        content = bundle.read(file)
         try:
-            image = pydicom.dcmread(io.BytesIO(bundle.read(file)))
+            image = pydicom.dcmread(io.BytesIO(content))
             pixels = image.pixel_array
-        except (pydicom.errors.InvalidDicomError, AttributeError, ValueError) as error:
+            reason = _dicom_problem(image, label, bundle)
+        except (pydicom.errors.InvalidDicomError, *_UNDECODABLE) as error:
             raise Unlike(file, f"cannot be read as DICOM ({error})") from error
-        if reason := _dicom_problem(image, label, bundle):
+        if reason:
             raise Unlike(file, reason)
         yield Image(file, label, pixels)
 
@@ -256,7 +289,7 @@ def _table(bundle: _Bundle, folder: str) -> Iterator[tuple[str, str]]:
         # Not splitlines(): a label may hold what Unicode calls a line separator.
         rows = [json.loads(line) for line in bundle.read(name).decode("utf-8").split("\n") if line]
         found = [(str(row["file_name"]), str(row["label"])) for row in rows]
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise Unlike(name, f"does not list the images of its folder ({error})") from error
     for file_name, label in found:
         yield f"{folder}/{file_name}", label
@@ -264,14 +297,13 @@ def _table(bundle: _Bundle, folder: str) -> Iterator[tuple[str, str]]:
 
 def _decode_png(bundle: _Bundle, content: bytes, *, file: str) -> NDArray[np.generic]:
     from PIL import Image as Pictures
-    from PIL import UnidentifiedImageError
 
     try:
         with Pictures.open(io.BytesIO(content), formats=["PNG"]) as picture:
             if picture.size[::-1] != bundle.shape:
                 raise Unlike(file, f"is {picture.size} pixels; {bundle.shape[::-1]} is certified")
             return np.asarray(picture)
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+    except (Pictures.DecompressionBombError, *_UNDECODABLE) as error:
         raise Unlike(file, f"is no PNG that can be read ({error})") from error
 
 

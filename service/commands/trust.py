@@ -181,6 +181,8 @@ def _explain(result: dict[str, Any]) -> None:
             f"from the mechanisms that the signer attests (delta {result['delta']}, "
             f"{result['relation']}, per {'image' if result['unit'] == 'record' else 'person'})."
         )
+        if not result["formats"]:
+            click.echo("Its formats were NOT COMPARED with one another.")
         for found in result["formats"]:
             says = f"{found['images']} images, equal" if found["checked"] else found["reason"]
             click.echo(f"{found['format']}: {says if found['checked'] else f'NOT CHECKED: {says}'}")

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 import zipfile
+import zlib
 
 import numpy as np
 import pyarrow as pa
@@ -76,6 +77,27 @@ def drop_a_row_of_a_table(folder):
     return "holds 2 of the 3 images of train"
 
 
+def name_a_file_elsewhere(folder):
+    table = folder / "imagefolder" / "train" / "metadata.jsonl"
+    table.write_text(table.read_text().replace('"0/000000.png"', '"../../../../dev/zero"', 1))
+    return "is not listed in SHA256SUMS"
+
+
+def claim_a_huge_png(folder):
+    path = min((folder / "imagefolder" / "train").rglob("*.png"))
+    content = bytearray(path.read_bytes())
+    content[16:24] = (60_000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
+    path.write_bytes(content)
+    return "is no PNG that can be read"
+
+
+def cut_a_dicom_file(folder):
+    path = min((folder / "dicom" / "train").rglob("*.dcm"))
+    path.write_bytes(path.read_bytes()[:-50])
+    return "cannot be read as DICOM"
+
+
 def change_parquet(folder):
     path = folder / "parquet" / "train-00000-of-00001.parquet"
     table = parquet.read_table(path)
@@ -136,6 +158,9 @@ BROKEN = {
     "a PNG that is none": break_a_png,
     "a label of a table": swap_labels_of_a_table,
     "a row of a table": drop_a_row_of_a_table,
+    "a path to elsewhere": name_a_file_elsewhere,
+    "a PNG that claims to be huge": claim_a_huge_png,
+    "a DICOM file that was cut": cut_a_dicom_file,
     "labels of the Parquet file": change_parquet,
     "a Parquet file that is none": no_parquet,
     "labels of the arrays": change_the_arrays,
