@@ -63,7 +63,10 @@ def analyse(
     judged = _judgements(plan, cases, read)
     primary = u_statistic(judged.kernel)
     test = tost(primary, margin=plan.margin, alpha=plan.alpha)
-    result = {
+    sentences = _sentences(plan, test, analysed=len(read.rows))
+    for sentence in sentences:
+        check_wording(sentence, test.conclusion)
+    return {
         "kind": "reader_study_result",
         "schema_version": 1,
         "primary": _primary(plan, judged, test),
@@ -82,12 +85,9 @@ def analyse(
             "is_fully_crossed": bool(~np.isnan(judged.kernel).any()),
         },
         "conclusion": test.conclusion.value,
-        "sentences": _sentences(plan, test, analysed=len(read.rows)),
+        "sentences": sentences,
         "limits": list(LIMITS),
     }
-    for sentence in result["sentences"]:
-        check_wording(sentence, test.conclusion)
-    return result
 
 
 def apply_exclusions(

@@ -37,6 +37,7 @@ def study() -> None:
 def create(
     session: Session,
     client: KaimaClient,
+    /,
     *,
     audit_job_id: str,
     name: str,
@@ -152,6 +153,6 @@ def result(session: Session, client: KaimaClient, study_id: str, out: Path | Non
 @click.option("--case-sd", type=float, default=0.5, show_default=True)
 @click.option("--reader-sd", type=float, default=0.03, show_default=True)
 @with_client
-def power(session: Session, client: KaimaClient, **asked: float) -> None:
+def power(session: Session, client: KaimaClient, /, **asked: float) -> None:
     """Say how likely a study of this size shows equivalence, if readers guess."""
     session.show(client.study_power(**asked))

@@ -145,6 +145,20 @@ def act_on_reader(study_id: str, reader_id: str, act: str) -> tuple[str, int]:
     return _study_page(study_id, invited=invited), 200
 
 
+@blueprint.app_template_global("reader_study_of")
+def reader_study_of(audit_job_id: str) -> dict[str, Any] | None:
+    """Return what a page of evidence shows of a candidate's study; the page has checked its actor."""
+    with application().uow(read_only=True) as uow:
+        return studies.result_of(uow, audit_job_id)
+
+
+@blueprint.app_template_global("reader_study_needed")
+def reader_study_needed(tier: str) -> bool:
+    """Tell whether releases of a tier need a closed reader study."""
+    with application().uow(read_only=True) as uow:
+        return studies.is_required(uow, tier)
+
+
 _ACTS = {
     "register": lambda uow, key: studies.register_study(uow, actor(), study_id=key),
     "consent": lambda uow, key: studies.consent_to_study(
