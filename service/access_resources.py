@@ -187,6 +187,7 @@ class CatalogueEntry(Resource):
     label: str
     licence: str
     epsilon: float | None = None
+    unit: str = ""
     listed_at: datetime | None = None
     tenant: str
     mode: str

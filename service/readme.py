@@ -13,7 +13,7 @@ from typing import TypeVar
 import click
 
 from service.cli import kaima
-from service.domain import datasets, jobs, releases, studies
+from service.domain import access, datasets, jobs, releases, studies
 
 README = Path(__file__).with_name("README.md")
 
@@ -43,6 +43,7 @@ def written(text: str) -> str:
         "job states": state_diagram(jobs.TRANSITIONS),
         "release states": state_diagram(releases.TRANSITIONS),
         "version states": state_diagram(datasets.VERSION_TRANSITIONS),
+        "access request states": state_diagram(access.REQUEST_TRANSITIONS),
         "study states": state_diagram(studies.STUDY_TRANSITIONS),
         "phases of a reader": state_diagram(studies.PHASES),
     }

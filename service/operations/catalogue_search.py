@@ -61,6 +61,7 @@ class Found:
     label: str
     licence: str
     epsilon: float | None
+    unit: str
     listed_at: Any
     tenant: str
     mode: str
@@ -150,7 +151,7 @@ def _columns() -> sa.Select[Any]:
     return (
         sa.select(
             _l.release_id, _l.name, _l.version, _l.title, _l.state, _l.tier, _l.verdict,
-            _l.modality, _l.label, _l.licence, _l.epsilon, _l.listed_at, tables.tenants.c.name,
+            _l.modality, _l.label, _l.licence, _l.epsilon, _l.unit, _l.listed_at, tables.tenants.c.name,
             sa.func.coalesce(sa.cast(policies.mode, sa.String), "open"),
         )
         .join(tables.tenants, tables.tenants.c.id == _l.tenant_id)

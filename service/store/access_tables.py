@@ -97,6 +97,7 @@ listings = sa.Table(
     sa.Column("duo", sa.String(600), nullable=False),
     sa.Column("words", sa.Text, nullable=False),
     sa.Column("epsilon", sa.Float),
+    sa.Column("unit", sa.String(16), nullable=False),
     sa.Column("listed_at", Instant),
     # Each order of the catalogue is a walk along one of these.
     sa.Index("ix_listings_is_public_listed_at", "is_public", "listed_at", "release_id"),

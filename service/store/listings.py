@@ -47,6 +47,7 @@ def listing_of(release: Any) -> dict[str, Any]:
         "duo": " ".join(duo),
         "words": " ".join(str(word) for word in words if word).casefold(),
         "epsilon": certificate.get("epsilon"),
+        "unit": str(certificate.get("unit", "")),
         "listed_at": release.published_at or release.created_at,
     }
 

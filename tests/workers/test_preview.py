@@ -29,4 +29,4 @@ def test_the_picture_has_a_row_for_each_label_of_the_bundles_own_images(kind: ty
     ]
     low = [int(shades[number]) for number in np.flatnonzero(labels == 0)]
     high = [int(shades[number]) for number in np.flatnonzero(labels == 1)]
-    assert found == [low + [0, 0], high]
+    assert found == [[*low, 0, 0], high]

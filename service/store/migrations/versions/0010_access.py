@@ -154,6 +154,7 @@ def _create_listings() -> None:
         _word("duo", 600),
         sa.Column("words", sa.Text(), nullable=False),
         sa.Column("epsilon", sa.Float()),
+        _word("unit", 16),
         _moment("listed_at", nullable=True),
         _foreign("listings", "release_id", "releases.id"),
         sa.PrimaryKeyConstraint("release_id", name=op.f("pk_listings")),
