@@ -93,7 +93,6 @@ class TrailEvent(StrEnum):
     ACCESS_WITHDRAW = "access:withdraw"
     ACCESS_REVOKE = "access:revoke"
     ACCESS_EXPIRE = "access:expire"
-    ACCESS_READ_LOG = "access:read_log"
     AGREEMENT_CREATE = "agreement:create"
     AGREEMENT_ADD_VERSION = "agreement:add_version"
     AGREEMENT_ACCEPT = "agreement:accept"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -133,7 +134,7 @@ def standing_of(uow: UnitOfWork, actor: Actor, release: Release, *, terms: str) 
     newest = newest_request(uow, release_id=release.id, user_id=actor.user_id)
     grant = valid_grant(uow, release_id=release.id, user_id=actor.user_id)
     found = Standing(policy.mode, insider, accepted, view, newest, grant, ())
-    return Standing(**{**vars(found), "refusals": tuple(_refusals(release, found))})
+    return Standing(**{**vars(found), "refusals": tuple(_refusals(release, found, uow.now()))})
 
 
 def newest_request(uow: UnitOfWork, *, release_id: str, user_id: str) -> AccessRequest | None:
@@ -168,7 +169,7 @@ def check_days(days: int) -> None:
         )
 
 
-def _refusals(release: Release, found: Standing) -> list[str]:
+def _refusals(release: Release, found: Standing, now: datetime) -> list[str]:
     """Return the sentence of each rule that stands in the way of a download."""
     refused = []
     if release.state is not ReleaseState.PUBLISHED:
@@ -176,6 +177,8 @@ def _refusals(release: Release, found: Standing) -> list[str]:
             f"The download was refused: release {release.id} is {release.state.value}. "
             "Its page says why."
         )
+    if release.expires_at is not None and release.expires_at <= now:
+        refused.append(f"The download was refused: release {release.id} has expired.")
     if found.mode is AccessMode.BY_REQUEST and not found.is_insider and found.grant is None:
         refused.append("The download was refused: " + _why_no_grant(found.request))
     if found.needs_agreement and found.agreement and found.agreement.current:

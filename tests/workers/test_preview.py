@@ -14,7 +14,12 @@ from workers.bundling.records import SyntheticSet
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 def test_the_picture_has_a_row_for_each_label_of_the_bundles_own_images(kind: type) -> None:
     schema = DatasetSchema(
-        declared_count=1000, height=16, width=12, label="grade", labels=("low", "high", "none")
+        declared_count=1000,
+        height=16,
+        width=12,
+        bit_depth=8 * np.dtype(kind).itemsize,
+        label="grade",
+        labels=("low", "high", "none"),
     )
     labels = np.array([1, 0, 1, 0, 1, 0, 1, 1])
     shades = np.arange(8) * 20 + 40

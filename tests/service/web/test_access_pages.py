@@ -2,13 +2,21 @@
 
 import csv
 import io
-from collections.abc import Callable
+import json
+import threading
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from flask.testing import FlaskClient
+from werkzeug.serving import make_server
 
+from service.app import create_app
+from service.cli import kaima
 from service.client import KaimaClient, ProblemError
 from service.domain.access import AccessMode
 from service.domain.access_fields import RequestField
@@ -18,6 +26,7 @@ from service.domain.releases import Release, ReleaseState
 from service.operations import access_policies, accounts, agreements, catalogue_search, downloads
 from service.operations.catalogue_search import Filters, Order
 from service.spreadsheets import to_csv
+from service.wiring import Application
 from tests.factories import Walk
 
 PageOf = Callable[[Actor], FlaskClient]
@@ -49,6 +58,32 @@ def gated(people: Walk) -> Release:
             grant_days=30,
         )
     return release
+
+
+@pytest.fixture
+def command(
+    web_application: Application,
+    token_of: Callable[[Actor], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[..., Any]]:
+    """Yield what runs one `kaima --json` command as an actor and returns its document."""
+    server = make_server("127.0.0.1", 0, create_app(web_application), threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    monkeypatch.setenv("KAIMA_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("KAIMA_CONFIG", str(tmp_path / "config"))
+
+    def run(actor: Actor, *words: str) -> Any:
+        monkeypatch.setenv("KAIMA_API_KEY", token_of(actor))
+        done = CliRunner().invoke(kaima, ["--json", *words], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return json.loads(done.output)
+
+    yield run
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
 
 
 def text_of(page: FlaskClient, path: str, *, status: int = 200) -> str:
@@ -269,3 +304,45 @@ def test_the_catalogue_finds_by_each_filter_and_pages_without_gaps(
     assert "No release is like that." in text_of(
         page_of(others.collaborator), "/releases?q=nothing-like-it&min=nan"
     )
+
+
+def test_every_step_of_access_is_one_command(
+    people: Walk, others: Walk, command: Callable[..., Any], tmp_path: Path
+) -> None:
+    owner, asker = people.owner, others.collaborator
+    release = people.release(ReleaseState.PUBLISHED)
+    text = tmp_path / "agreement.txt"
+    text.write_text("Identify nobody.")
+    agreement = command(owner, "agreement", "create", "By hand", "--text-file", str(text))["id"]
+    questions = ["--field", "purpose:text:What for?", "--field", "kind:choice:Kind?:a|b"]
+    chosen = ["access", "policy", release.id, "--mode", "by_request", "--agreement", agreement]
+    assert command(owner, *chosen, *questions, "--days", "9")["grant_days"] == 9
+    asked = command(asker, "access", "request", release.id)
+    assert [field["name"] for field in asked] == ["purpose", "kind"]
+    answers = ["--answer", "purpose=x", "--answer", "kind=b", "--accept-agreement"]
+    first = command(asker, "access", "request", release.id, *answers)["id"]
+    assert command(asker, "access", "withdraw", first)["state"] == "withdrawn"
+    second = command(asker, "access", "request", release.id, *answers)["id"]
+    waiting = ["access", "list", "--incoming", "--state", "submitted", "--release", release.id]
+    assert [row["id"] for row in command(owner, *waiting)] == [second]
+    assert command(owner, "access", "reject", second, "--reason", "Why?")["reason"] == "Why?"
+    third = command(asker, "access", "request", release.id, *answers)["id"]
+    assert command(owner, "access", "approve", third, "--days", "2")["state"] == "approved"
+    text.write_text("Identify nobody, ever.")
+    command(owner, "agreement", "new-version", agreement, "--text-file", str(text))
+    accepted = command(asker, "agreement", "accept", agreement, "--number", "2")
+    assert accepted["user_id"] == asker.user_id
+    saved = ["download", release.id, "--accept-terms", "--folder", str(tmp_path)]
+    assert Path(command(asker, *saved)["path"]).stat().st_size == release.bundle_bytes
+    assert [row["grant_id"] for row in command(owner, "access", "log", release.id)] == [third]
+    revoked = command(owner, "access", "revoke", third, "--reason", "Done.")
+    assert (revoked["state"], command(asker, "access", "show", third)["end_reason"]) == (
+        "revoked",
+        "Done.",
+    )
+    found = command(asker, "access", "search", release.name, "--filter", "order=name")
+    assert [row["release_id"] for row in found] == [release.id]
+    assert "By hand" in [row["name"] for row in command(owner, "agreement", "list")]
+    assert command(asker, "agreement", "show", agreement)["current"]["number"] == 2
+    declared = command(asker, "access", "declare", release.id)
+    assert declared["citation"].startswith("Hospital")
