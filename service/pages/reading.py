@@ -138,6 +138,13 @@ def pause() -> str:
     return _page("reading_break.html", step)
 
 
+@blueprint.get("/<path:rest>")
+def miss(rest: str) -> Response:
+    """Answer an address that is none on a reader's own page: the service's says what it shares."""
+    del rest
+    raise NotFound("Nothing was found under this address. Go back to the reading.")
+
+
 def _page(template: str, step: Step) -> str:
     reader = step.reader
     done = reader.position - 1 if reader.phase in ANSWERING else 0
