@@ -34,8 +34,9 @@ _ORDER: dict[str, int] = {"yours": 0, "voted": 1, "not_yours": 2}
 class Waiting:
     """One thing that auditors have to decide, as one of them sees it.
 
-    `standing` says whether this auditor's vote is asked for; `why` is the rule if it is not. Votes
-    are counted and not shown: who cast them stays blind until all are in.
+    `standing` says whether this auditor's vote is asked for; `why` is the rule if it is not. `votes`
+    counts those that the auditor may know of: of a release their own, since even that another one
+    is in stays blind.
     """
 
     kind: Kind
@@ -258,7 +259,7 @@ def _waiting_releases(uow: UnitOfWork, actor: Actor) -> list[Waiting]:
                 asked_by=names.get(asked_by, asked_by),
                 asked_at=past[release.id].asked_at or release.created_at,
                 round=release.round,
-                votes=len(votes[release.id]),
+                votes=votes[release.id].count(actor.user_id),
                 standing=standing,
                 why=why,
                 tier=release.tier,

@@ -165,7 +165,7 @@ def _config(left: Side, right: Side) -> list[Line]:
         asked = {
             name: str(payload[name])
             for name in ("generator", "preset", "samples")
-            if name in payload
+            if payload.get(name) is not None
         }
         return asked | flat(payload.get("config", {}))
 

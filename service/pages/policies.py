@@ -45,11 +45,11 @@ def list_policies() -> str:
             nav="policies",
             policy=policies.policy_in_force(uow, actor().tenant_id),
             version=policies.version_in_force(uow, actor().tenant_id),
-            shipped=uow.policy,
             versions=page.items,
             next_cursor=page.next_cursor,
             names=names_of(uow, [version.author_id for version in page.items]),
-            groups=grouped(),
+            tiers=list(zip(*(entries for _, entries in grouped()[:3]), strict=True)),
+            others=grouped()[3:],
             no_proposal=reason(lambda: check_may_propose_policy(actor())),
             no_reaudit=reason(lambda: permissions.check_may_audit_again(actor())),
             asked_again=request.args.get("queued"),
@@ -222,3 +222,10 @@ def _file(text: str) -> Response:
     answer = Response(text, content_type="application/toml; charset=utf-8")
     answer.headers["Content-Disposition"] = 'attachment; filename="policy.toml"'
     return answer
+
+
+@blueprint.app_template_filter("after_colon")
+def after_colon(title: str) -> str:
+    """Return the part of a title behind its tier, beginning with a capital letter."""
+    short = title.partition(": ")[2] or title
+    return short[:1].upper() + short[1:]

@@ -94,7 +94,7 @@ def age(waited: timedelta) -> str:
     """Return how long something has been waiting, roughly."""
     hours = int(waited.total_seconds() // 3600)
     if hours < 1:
-        return "less than an hour"
+        return "under 1 hour"
     if hours < 48:
         return "1 hour" if hours == 1 else f"{hours} hours"
     return f"{hours // 24} days"
