@@ -11,7 +11,7 @@ from service.domain import access_permissions as may
 from service.domain import permissions
 from service.domain.access import AccessMode, AccessRequest, RequestState
 from service.domain.access_fields import check_answers
-from service.domain.accounts import SYSTEM, Actor, Role, Scope
+from service.domain.accounts import SYSTEM, Actor, Role, Scope, User
 from service.domain.errors import Conflict, IllegalTransition, InputRefused, PreconditionFailed
 from service.domain.identifiers import new_id
 from service.domain.releases import Release, ReleaseState
@@ -61,6 +61,7 @@ def request_access(
     Raises: NotFound; Conflict while a request is open, a grant runs for long, or the release is
     open to everybody; InputRefused for the answers.
     """
+    uow.get(User, actor.user_id, lock=True)  # whoever asks twice at once is answered in turn
     release, last = check_may_request(uow, actor, release_id=release_id)
     policy = policy_of(uow, release)
     fields = asked_fields(policy)

@@ -26,20 +26,27 @@ from service.operations.notifying import list_notifications
 from service.store.unit_of_work import utc_now
 from service.wiring import Application
 from tests.components import ObjectStoreServer
+from tests.databases import fresh_database
 from tests.factories import Walk, application_for, copied_clock, remove_buckets, settings_for
 
 ANSWERS = {"purpose": "Teaching radiographers."}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
+)
 def application(
-    tmp_path_factory: pytest.TempPathFactory, object_store: ObjectStoreServer
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    object_store: ObjectStoreServer,
 ) -> Iterator[Application]:
-    """Yield one application for the module: nothing here depends on a fresh one."""
-    made = application_for(settings_for(tmp_path_factory.mktemp("access"), object_store))
-    yield made
-    made.close()
-    remove_buckets(made)
+    """Yield one application of each database: nothing here depends on a fresh one."""
+    folder = tmp_path_factory.mktemp("access")
+    with fresh_database(request.param, request) as url:
+        made = application_for(settings_for(folder, object_store, database_url=url))
+        yield made
+        made.close()
+        remove_buckets(made)
 
 
 @pytest.fixture(scope="module")
