@@ -13,17 +13,21 @@ from service.web import application
 
 blueprint = make_blueprint("catalogue", about="The catalogue of releases, searched.")
 
+_PLAIN = r"^[^\x00-\x1f\x7f]*$"
+
 
 class CatalogueQuery(ListQuery):
     """What is looked for; what is left out looks for everything."""
 
-    q: str = Field(default="", max_length=200, description="words; each must be found")
-    label: str = Field(default="", max_length=64)
-    modality: str = Field(default="", max_length=16)
-    tenant_id: str = Field(default="", max_length=64)
-    tier: str = Field(default="", max_length=32)
-    licence: str = Field(default="", max_length=40)
-    duo: str = Field(default="", max_length=16, description="such as DUO:0000042")
+    q: str = Field(
+        default="", max_length=200, pattern=_PLAIN, description="words; each must be found"
+    )
+    label: str = Field(default="", max_length=64, pattern=_PLAIN)
+    modality: str = Field(default="", max_length=16, pattern=_PLAIN)
+    tenant_id: str = Field(default="", max_length=64, pattern=_PLAIN)
+    tier: str = Field(default="", max_length=32, pattern=_PLAIN)
+    licence: str = Field(default="", max_length=40, pattern=_PLAIN)
+    duo: str = Field(default="", max_length=16, pattern=_PLAIN, description="such as DUO:0000042")
     state: ReleaseState | None = None
     epsilon_min: float | None = Field(default=None, ge=0, le=1e6, allow_inf_nan=False)
     epsilon_max: float | None = Field(default=None, ge=0, le=1e6, allow_inf_nan=False)

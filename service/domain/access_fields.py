@@ -15,6 +15,7 @@ MOST_FIELDS = 20
 LONGEST_ANSWER = 2000
 
 _NAME = r"^[a-z][a-z0-9_]{0,39}$"
+_PLAIN = r"^[^\x00-\x1f\x7f]+$"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -34,11 +35,11 @@ class RequestField(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, Field(pattern=_NAME)]
-    label: Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    label: Annotated[str, Field(min_length=1, max_length=300, pattern=_PLAIN)]
     kind: FieldKind = FieldKind.TEXT
     required: bool = True
-    choices: tuple[Annotated[str, Field(min_length=1, max_length=120)], ...] = Field(
-        default=(), max_length=50
+    choices: tuple[Annotated[str, Field(min_length=1, max_length=120, pattern=_PLAIN)], ...] = (
+        Field(default=(), max_length=50)
     )
 
     @model_validator(mode="after")

@@ -192,6 +192,12 @@ def _write(
     last = versions[-1] if versions else None
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     starts = effective_from or uow.now()
+    if not 2000 <= starts.year <= 2200:
+        raise InputRefused(
+            f"The version was refused: the year {starts.year} is none of 2000 to 2200.",
+            field="effective_from",
+            value=starts.year,
+        )
     if last is not None and last.sha256 == sha256:
         raise InputRefused("The version was refused: its text is that of the version before.")
     if last is not None and starts < last.effective_from:
