@@ -18,6 +18,7 @@ from service.domain.accounts import SYSTEM, Actor, Role, Tenant
 from service.domain.datasets import Dataset, DatasetVersion
 from service.domain.errors import (
     Conflict,
+    IllegalTransition,
     InputRefused,
     NotFound,
     PermissionDenied,
@@ -164,6 +165,20 @@ def decide_plan(
         link=f"/plans/{found.id}",
     )
     return found
+
+
+def check_may_decide(uow: UnitOfWork, actor: Actor, found: PlanApproval) -> None:
+    """Refuse whoever may not decide about this plan now; changes nothing.
+
+    Raises: PermissionDenied, IllegalTransition, NotFound.
+    """
+    check_may_approve_plans(actor)
+    if found.state is not PlanState.REQUESTED:
+        raise IllegalTransition(
+            f"Deciding was refused: plan {found.id} is {found.state.value}, not requested.",
+            state=found.state.value,
+        )
+    _check_uninvolved(uow, actor, found)
 
 
 def withdraw_plan(

@@ -13,12 +13,14 @@ from service.domain.accounts import Actor, Role, Scope
 from service.domain.datasets import Dataset
 from service.domain.errors import DomainError, PermissionDenied
 from service.domain.jobs import Job
+from service.domain.plan_approvals import PlanApproval, PlanState
 from service.domain.policies import PolicyState, PolicyVersion, PolicyVote
 from service.domain.releases import Decision, Release, ReleaseState, Review
 from service.operations import reviewing
+from service.operations.plan_approving import check_may_decide
 from service.operations.policies import votes_on
 from service.operations.reminding import release_due_at
-from service.store import journal, policy_tables, tables
+from service.store import journal, policy_tables, review_tables, tables
 from service.store.unit_of_work import UnitOfWork
 
 OPEN = (ReleaseState.SUBMITTED, ReleaseState.UNDER_REVIEW)
@@ -116,7 +118,11 @@ def list_waiting(uow: UnitOfWork, actor: Actor, *, filters: Filters | None = Non
     Raises: PermissionDenied.
     """
     check_may_see_queue(actor)
-    found = [*_waiting_releases(uow, actor), *_waiting_policies(uow, actor)]
+    found = [
+        *_waiting_releases(uow, actor),
+        *_waiting_plans(uow, actor),
+        *_waiting_policies(uow, actor),
+    ]
     return sorted(filter((filters or Filters()).keep, found), key=_urgency)
 
 
@@ -140,7 +146,8 @@ def count_waiting(uow: UnitOfWork, actor: Actor) -> int:
         ~voted,
     )
     asked = int(uow.session.execute(statement).scalar_one())
-    return asked + sum(item.standing == "yours" for item in _waiting_policies(uow, actor))
+    others = (*_waiting_plans(uow, actor), *_waiting_policies(uow, actor))
+    return asked + sum(item.standing == "yours" for item in others)
 
 
 def forbidding_rule(
@@ -181,8 +188,30 @@ def list_decided(uow: UnitOfWork, actor: Actor, *, limit: int = 500) -> list[Dec
         )
         for vote, release in uow.session.execute(statement)
     ]
-    found += _decided_policies(uow, actor, limit=limit)
+    found += [
+        *_decided_policies(uow, actor, limit=limit),
+        *_decided_plans(uow, actor, limit=limit),
+    ]
     return sorted(found, key=lambda one: one.at, reverse=True)[:limit]
+
+
+def _decided_plans(uow: UnitOfWork, actor: Actor, *, limit: int) -> list[Decided]:
+    plans = review_tables.plan_approvals
+    statement = sa.select(PlanApproval).where(plans.c.decided_by == actor.user_id)
+    found = uow.session.execute(statement.order_by(plans.c.id.desc()).limit(limit)).scalars()
+    return [
+        Decided(
+            "plan",
+            item.id,
+            f"Plan to train {item.plan['generator']}",
+            0,
+            "reject" if item.state is PlanState.REFUSED else "approve",
+            item.reason,
+            item.state_since,
+            item.state.value,
+        )
+        for item in found
+    ]
 
 
 def _decided_policies(uow: UnitOfWork, actor: Actor, *, limit: int) -> list[Decided]:
@@ -269,6 +298,49 @@ def _waiting_releases(uow: UnitOfWork, actor: Actor) -> list[Waiting]:
             )
         )
     return waiting
+
+
+def _waiting_plans(uow: UnitOfWork, actor: Actor) -> list[Waiting]:
+    """Return the training plans that wait for one auditor's approval."""
+    plans = review_tables.plan_approvals
+    statement = (
+        sa.select(PlanApproval)
+        .where(plans.c.tenant_id == actor.tenant_id, plans.c.state == PlanState.REQUESTED)
+        .order_by(plans.c.id)
+        .limit(MOST_WAITING)
+    )
+    found = list(uow.session.execute(statement).scalars())
+    names = names_of(uow, [item.requested_by for item in found])
+    days = timedelta(days=uow.settings.review_due_days)
+    waiting = []
+    for item in found:
+        why = _refusal(uow, actor, item)
+        waiting.append(
+            Waiting(
+                kind="plan",
+                id=item.id,
+                title=f"Plan to train {item.plan['generator']}",
+                about=item.purpose[:80],
+                asked_by=names.get(item.requested_by, item.requested_by),
+                asked_at=item.created_at,
+                round=1,
+                votes=0,
+                standing="not_yours" if why else "yours",
+                why=why,
+                tier=item.plan["tier"],
+                epsilon=item.plan["epsilon"],
+                due_at=item.state_since + days,
+            )
+        )
+    return waiting
+
+
+def _refusal(uow: UnitOfWork, actor: Actor, plan: PlanApproval) -> str:
+    try:
+        check_may_decide(uow, actor, plan)
+    except DomainError as refusal:
+        return refusal.sentence
+    return ""
 
 
 def _waiting_policies(uow: UnitOfWork, actor: Actor) -> list[Waiting]:
