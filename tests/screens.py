@@ -3,18 +3,16 @@
 The pages are those of the app's own routes, and their addresses are found as a person finds them: by
 following links from the start page. A page that no link leads to is a finding, and so are a console
 error, a request to elsewhere, content wider than a phone, and what axe calls serious or critical.
-Without --url, a small filled demo is made, kept running meanwhile, and stopped.
+Without --url, a filled instance is made for the purpose (`tests.filled`).
 """
 
 import argparse
 import html
 import json
 import re
-import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,8 +25,8 @@ from werkzeug.routing import MapAdapter
 
 import service.app  # noqa: F401 - its import adds every page to the blueprint
 from service.pages.session import blueprint
-from service.walkthrough.stack import stop_stack
 from tests.chromium import running_chromium, sign_in
+from tests.filled import filled_instance
 
 OUT = Path("build/screens")
 WIDTHS = (1280, 360)
@@ -36,17 +34,6 @@ SCHEMES = ("light", "dark")
 PER_ROUTE = 4
 MOST_VISITS = 400
 NOBODY = "signed out"
-SMALL_DEMO = [
-    "--persons",
-    "60",
-    "--tier",
-    "enclave",
-    "--generator",
-    "statistics",
-    "--samples",
-    "300",
-    "--keep",
-]
 ROLES = ("Data owner", "First auditor", "Collaborator", "operator")
 STARTS = ("/", "/sign-in", "/sign-in?with=key", "/problems/budget-refused")
 ASKED = "?generator=statistics&preset=&epsilon=0.5&tier=registered&samples=200"
@@ -220,18 +207,6 @@ def write_index(findings: Findings, out: Path) -> None:
     (out / "index.html").write_text(f"{text}<h1>{title}</h1><ol>{wrong}</ol>{rows}", "utf-8")
 
 
-@contextmanager
-def small_demo(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Make a small filled demo; yield its address and everybody's key, then stop it."""
-    command = [sys.executable, "-m", "service.cli", "demo", *SMALL_DEMO, "--out", str(folder)]
-    try:
-        subprocess.run(command, check=True)
-        keys = json.loads((folder / "api_keys.json").read_text(encoding="utf-8"))
-        yield (folder / "state" / "ready").read_text(encoding="ascii"), keys
-    finally:
-        stop_stack(folder / "state")
-
-
 def take_screens(url: str, keys: dict[str, str], out: Path = OUT) -> Findings:
     """Photograph an instance; return what was found."""
     out.mkdir(parents=True, exist_ok=True)
@@ -254,7 +229,7 @@ def main() -> int:
         keys = json.loads(given.keys.read_text(encoding="utf-8"))
         findings = take_screens(given.url, keys, given.out)
     else:
-        with small_demo(Path("build/screens-demo")) as (url, keys):
+        with filled_instance() as (url, keys, _):
             findings = take_screens(url, keys, given.out)
     for text in findings.wrong:
         print(text)  # noqa: T201

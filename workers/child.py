@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from workers.history import History
+
 GRACE_SECONDS = 5.0
 """How long a child may take to end after SIGTERM, before SIGKILL."""
 
@@ -28,10 +30,17 @@ class Child:
     """A running `python -m workers.job`, in its own process group."""
 
     def __init__(
-        self, job_id: str, *, token: str, scratch: Path, environment: Mapping[str, str]
+        self,
+        job_id: str,
+        *,
+        token: str,
+        scratch: Path,
+        environment: Mapping[str, str],
+        history: History | None = None,
     ) -> None:
         """Start the process. The token goes through the pipe, never through argv or environ."""
         self._messages: dict[str, Any] = {}
+        self._history = history or History()
         self._lock = threading.Lock()
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
             [sys.executable, "-m", "workers.job", job_id],
@@ -109,6 +118,8 @@ class Child:
             except ValueError:
                 continue
             if isinstance(message, dict):
+                if isinstance(progress := message.get("progress"), dict):
+                    message["progress"] = self._history.extended(progress)
                 with self._lock:
                     self._messages.update(message)
 

@@ -5,6 +5,7 @@ is stored are pixels, label indices and keyed digests of persons (`workers.intak
 duplicates are reported to the owner, who mends the source; nothing is dropped silently.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def run(context: JobContext) -> dict[str, object]:
             manifest=manifest,
             person_digests=digests,
             content_digests=read.content_digests,
-            report=owner_report(read),
+            report=owner_report(read, labels=label_counts(out, dataset.schema)),
         )
     return {"version_id": version.id, "digest": manifest.digest()}
 
@@ -74,7 +75,16 @@ def describe(
     )
 
 
-def owner_report(read: intake.IntakeResult) -> dict[str, Any]:
+def label_counts(folder: Path, schema: DatasetSchema) -> dict[str, int]:
+    """Return how many images have each label. Private, like every count in the report."""
+    labels = np.load(folder / "labels.npy", allow_pickle=False)
+    counts = np.bincount(labels, minlength=len(schema.labels))
+    return {name: int(count) for name, count in zip(schema.labels, counts, strict=True)}
+
+
+def owner_report(
+    read: intake.IntakeResult, *, labels: Mapping[str, int] | None = None
+) -> dict[str, Any]:
     """Return what the owner is told about the upload: counts and columns, no names of files."""
     duplicates = asdict(read.duplicates)
     del duplicates["examples"]  # file names are identifiers
@@ -82,6 +92,7 @@ def owner_report(read: intake.IntakeResult) -> dict[str, Any]:
         "source_format": read.source_format,
         "records": read.record_count,
         "persons": read.person_count,
+        "labels": dict(labels or {}),
         "duplicates": duplicates,
         "dropped": list(read.dropped),
         "ignored_columns": list(read.ignored_columns),

@@ -22,6 +22,7 @@ from service.operations import jobs
 from service.store.journal import check_not_behind
 from service.wiring import Application
 from workers.child import Child
+from workers.history import History
 from workers.job import INTERNAL, Exit
 from workers.logs import describe_error, logger
 from workers.workspace import scratch_directory, sweep_scratch
@@ -122,7 +123,11 @@ def _run_child(lease: Lease, stopping: threading.Event) -> Ending:
     sweep_scratch(lease.application.settings)
     with scratch_directory(lease.application.settings, lease.job.id) as scratch:
         child = Child(
-            lease.job.id, token=lease.token, scratch=scratch, environment=_child_environment()
+            lease.job.id,
+            token=lease.token,
+            scratch=scratch,
+            environment=_child_environment(),
+            history=History(lease.job.progress, attempt=lease.job.attempt),
         )
         try:
             return _watch(lease, child, stopping)

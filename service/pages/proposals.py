@@ -9,6 +9,7 @@ from werkzeug.wrappers import Response
 
 from service import resources as r
 from service.domain import permissions
+from service.domain.accounts import User
 from service.domain.datasets import Dataset
 from service.domain.errors import NotFound
 from service.domain.jobs import TERMINAL, Job, JobKind
@@ -35,6 +36,7 @@ _STATE_WORDS = {
     ReleaseState.WITHDRAWN: "It was taken back; nothing of it became visible.",
     ReleaseState.PUBLISHED: "Collaborators can ask for it.",
     ReleaseState.SUSPENDED: "Nobody can download it for now; its page says why.",
+    ReleaseState.EXPIRED: "Its time is over. Renewing makes a draft of the next version.",
     ReleaseState.REVOKED: "Nobody can download it again; its page stays as a tombstone.",
 }
 
@@ -90,7 +92,7 @@ def manage_release(release_id: str) -> str:
             "proposal.html",
             release=release,
             view=view,
-            reviews=[_review_row(review) for review in view.reviews],
+            reviews=[_review_row(uow, review) for review in view.reviews],
             audit=audit,
             packaging=packaging,
             is_live=packaging is not None and packaging.state not in TERMINAL,
@@ -171,10 +173,11 @@ def _rules(release: Release, packaging: Job | None) -> dict[str, str | None]:
 _KINDS_OF_DECISION = {"approve": "good", "return": "wait", "reject": "bad"}
 
 
-def _review_row(review: Review) -> dict[str, object]:
+def _review_row(uow: UnitOfWork, review: Review) -> dict[str, object]:
+    auditor = uow.get(User, review.auditor_id)
     return {
         "title": review.decision.value.capitalize(),
-        "by": f"{review.auditor_id}, round {review.round}",
+        "by": f"{auditor.name if auditor else review.auditor_id}, round {review.round}",
         "at": review.created_at,
         "detail": review.reason,
         "kind": _KINDS_OF_DECISION.get(review.decision.value, ""),
