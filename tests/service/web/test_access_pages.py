@@ -78,7 +78,10 @@ def command(
         monkeypatch.setenv("KAIMA_API_KEY", token_of(actor))
         done = CliRunner().invoke(kaima, ["--json", *words], catch_exceptions=False)
         assert done.exit_code == 0, done.output
-        return json.loads(done.output)
+        # The server of this process writes its log to the same stream, before the answer.
+        lines = done.output.splitlines()
+        start = next(n for n, line in enumerate(lines) if line.startswith(("{", "[")))
+        return json.loads("\n".join(lines[start:]))
 
     yield run
     server.shutdown()
