@@ -14,6 +14,7 @@ from service.commands import (
     journal,
     machines,
     releases,
+    reviews,
     studies,
     trust,
 )
@@ -43,6 +44,10 @@ for _command in (
     jobs.report,
     releases.release,
     releases.download,
+    reviews.review,
+    reviews.plan,
+    reviews.notification,
+    reviews.webhook,
     access.access,
     access.agreement,
     studies.study,

@@ -19,6 +19,7 @@ from service.access_client import AccessCalls
 from service.connection import Connection, ProblemError
 from service.journal_client import JournalCalls
 from service.policy_client import PolicyCalls
+from service.review_client import ReviewCalls
 from service.study_client import StudyCalls
 from service.transfers import ByteProgress, Source, download_to, put_parts
 
@@ -37,7 +38,7 @@ class JobFailed(Exception):
         self.job = job
 
 
-class KaimaClient(JournalCalls, AccessCalls, StudyCalls, PolicyCalls):
+class KaimaClient(JournalCalls, AccessCalls, StudyCalls, PolicyCalls, ReviewCalls):
     """A connection to one Kaima service, acting for one API key."""
 
     def __init__(
@@ -380,10 +381,17 @@ class KaimaClient(JournalCalls, AccessCalls, StudyCalls, PolicyCalls):
         return self._act(release_id, "submit", revision=revision)
 
     def review_release(
-        self, release_id: str, *, decision: str, reason: str, revision: int | None = None
+        self,
+        release_id: str,
+        *,
+        decision: str,
+        reason: str,
+        conditions: r.Conditions | None = None,
+        revision: int | None = None,
     ) -> r.Release:
-        """Vote on a release: approve, return or reject, with a reason (auditor)."""
-        body = r.NewReview.model_validate({"decision": decision, "reason": reason})
+        """Vote on a release: approve (under conditions, if need be), return or reject (auditor)."""
+        asked = {"decision": decision, "reason": reason, "conditions": conditions}
+        body = r.NewReview.model_validate(asked)
         return self._act(release_id, "reviews", body, revision=revision)
 
     def revise_release(

@@ -4,7 +4,7 @@
 them, so the two cannot drift apart. No web framework and no database is imported here.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
@@ -390,11 +390,20 @@ class RevisedRelease(Body):
     terms: Prose | None = None
 
 
+class Conditions(Body):
+    """What an approval depends on; `expires_on` is the first day on which it no longer holds."""
+
+    text: Annotated[str, Field(max_length=4000, pattern=r"^[^\x00]*$")] = ""
+    max_tier: TierName | None = None
+    expires_on: date | None = None
+
+
 class NewReview(Body):
     """An auditor's vote; hidden from the other auditor until both have voted."""
 
     decision: Literal["approve", "return", "reject"]
     reason: Prose
+    conditions: Conditions | None = Field(default=None, description="of an approval only")
 
 
 class Reason(Body):
@@ -411,6 +420,7 @@ class Review(Resource):
     reason: str
     round: int
     created_at: datetime | None = None
+    conditions: dict[str, Any] = {}
 
 
 class EarlierRelease(Resource):
@@ -453,6 +463,10 @@ class Release(Resource):
     tombstone: dict[str, Any] | None = None
     created_at: datetime | None = None
     published_at: datetime | None = None
+    expires_at: datetime | None = None
+    conditions: dict[str, Any] = Field(default={}, description="of both approvals, joined")
+    due_at: datetime | None = Field(default=None, description="when its owner should have acted")
+    renews_id: str | None = None
     dataset_id: str | None = None
     audit_job_id: str | None = None
     package_job_id: str | None = None

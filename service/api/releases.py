@@ -24,6 +24,7 @@ from service.api.idempotency import answer_once
 from service.api.problems import documented
 from service.domain.accounts import Scope
 from service.domain.releases import Decision
+from service.domain.reviews import Conditions
 from service.operations import downloads, reaudits, releases
 from service.operations.policies import policy_in_force
 from service.store.unit_of_work import UnitOfWork
@@ -123,9 +124,16 @@ def review_release(path: ReleasePath, body: r.NewReview, header: RevisionHeader)
             release_id=path.release_id,
             decision=Decision(body.decision),
             reason=body.reason,
+            conditions=_conditions(body.conditions),
             if_match=needed_revision(header),
         )
         return _show(uow, path.release_id)
+
+
+def _conditions(asked: r.Conditions | None) -> Conditions | None:
+    if asked is None:
+        return None
+    return Conditions(asked.text.strip(), asked.max_tier, asked.expires_on)
 
 
 @blueprint.post(

@@ -139,6 +139,7 @@ def release(found: ReleaseView) -> r.Release:
         update={
             "reviews": [_review(vote) for vote in found.reviews],
             "votes": found.votes_cast,
+            "due_at": found.due_at,
             "has_accepted": found.has_accepted,
             "earlier": earlier,
         }
@@ -152,6 +153,7 @@ def _review(vote: Review) -> r.Review:
         reason=vote.reason,
         round=vote.round,
         created_at=vote.created_at,
+        conditions=vote.conditions,
     )
 
 
@@ -175,6 +177,7 @@ def _release(found: Release, *, is_insider: bool) -> r.Release:
         tombstone=found.tombstone,
         created_at=found.created_at,
         published_at=found.published_at,
+        expires_at=found.expires_at,
         **_certified(found.certificate),
     )
     if not is_insider:
@@ -185,6 +188,8 @@ def _release(found: Release, *, is_insider: bool) -> r.Release:
             "audit_job_id": found.audit_job_id,
             "package_job_id": found.package_job_id,
             "author_id": found.author_id,
+            "conditions": found.conditions,
+            "renews_id": found.renews_id,
         }
     )
 

@@ -8,10 +8,11 @@ import click
 from service.client import KaimaClient
 from service.commands.accounts import pin_instance
 from service.commands.console import Session, byte_bar, fail, job_bar, with_client
+from service.resources import Conditions
 
 _SHOWN = (
     "id", "name", "version", "state", "revision", "unit", "relation", "epsilon", "delta", "tier",
-    "verdict", "votes", "reviews", "earlier", "tombstone", "audit_job_id", "published_at",
+    "verdict", "conditions", "due_at", "expires_at", "votes", "reviews", "earlier", "tombstone", "audit_job_id", "published_at",
 )  # fmt: skip
 
 
@@ -114,12 +115,28 @@ def submit(session: Session, client: KaimaClient, release_id: str) -> None:
 @click.argument("release_id")
 @click.option("--decision", type=click.Choice(["approve", "return", "reject"]), required=True)
 @click.option("--reason", required=True, help="Kept in the trail.")
+@click.option("--condition", default="", help="What collaborators must accept besides the terms.")
+@click.option("--max-tier", type=click.Choice(["public", "registered", "enclave"]))
+@click.option("--expires-on", metavar="YYYY-MM-DD", help="The first day without this approval.")
 @with_client
 def review(
-    session: Session, client: KaimaClient, release_id: str, decision: str, reason: str
+    session: Session,
+    client: KaimaClient,
+    release_id: str,
+    *,
+    decision: str,
+    reason: str,
+    condition: str,
+    max_tier: str | None,
+    expires_on: str | None,
 ) -> None:
-    """Vote on a release as one of its two auditors."""
-    session.show(client.review_release(release_id, decision=decision, reason=reason), *_SHOWN)
+    """Vote on a release as one of its two auditors; an approval may have conditions."""
+    given = {"text": condition, "max_tier": max_tier, "expires_on": expires_on}
+    conditions = Conditions.model_validate(given) if any(given.values()) else None
+    done = client.review_release(
+        release_id, decision=decision, reason=reason, conditions=conditions
+    )
+    session.show(done, *_SHOWN)
 
 
 @release.command()

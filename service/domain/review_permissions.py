@@ -2,7 +2,7 @@
 
 from service.domain.accounts import Actor, Role, Scope
 from service.domain.errors import IllegalTransition, NotFound, PermissionDenied
-from service.domain.permissions import check_scope, is_insider
+from service.domain.permissions import check_scope, is_insider, is_visible
 from service.domain.releases import Release, ReleaseState
 
 OPEN = frozenset({ReleaseState.SUBMITTED, ReleaseState.UNDER_REVIEW})
@@ -38,7 +38,7 @@ def check_may_comment(actor: Actor, release: Release | None, *, asked: str) -> R
 
 def check_may_read_comments(actor: Actor, release: Release | None, *, asked: str) -> Release:
     """Return the release if the actor is an insider of its tenant."""
-    if release is None or release.tenant_id != actor.tenant_id:
+    if release is None or release.tenant_id != actor.tenant_id or not is_visible(actor, release):
         raise NotFound(f"No release {asked!r} was found. Check the identifier.")
     if not is_insider(actor, release):
         raise PermissionDenied(

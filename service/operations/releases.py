@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -36,6 +37,7 @@ from service.operations.publication import (
     publication_facts,
     publish_release,
 )
+from service.operations.reminding import release_due_at
 from service.operations.reviewing import check_revision, review_release, submit_release
 from service.operations.withholding import (
     reinstate_release,
@@ -87,6 +89,7 @@ class ReleaseView:
     votes_cast: int
     has_accepted: bool
     earlier: list[EarlierRelease]
+    due_at: datetime | None = None
 
 
 def create_release(
@@ -188,7 +191,8 @@ def get_release(uow: UnitOfWork, actor: Actor, *, release_id: str) -> ReleaseVie
     cast = _votes_cast(uow, actor, release, votes) if insider else 0
     accepted = uow.get(Acceptance, (release.id, actor.user_id)) is not None
     earlier = earlier_releases(uow, actor, release) if insider else []
-    return ReleaseView(release, insider, shown_votes(votes, actor), cast, accepted, earlier)
+    due = release_due_at(uow, release) if insider else None
+    return ReleaseView(release, insider, shown_votes(votes, actor), cast, accepted, earlier, due)
 
 
 def _votes_cast(uow: UnitOfWork, actor: Actor, release: Release, votes: list[Review]) -> int:

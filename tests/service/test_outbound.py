@@ -1,0 +1,89 @@
+"""Where a webhook may go: nowhere in a private network, whatever the name answers the second time."""
+
+import ipaddress
+import socket
+
+import pytest
+
+from service.outbound import DestinationRefused, check_address, check_url, post, resolve
+
+PRIVATE = [
+    "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
+    "0.0.0.0", "224.0.0.1", "255.255.255.255", "192.0.2.1", "198.18.0.1", "240.0.0.1",
+    "::1", "::", "fc00::1", "fd12::1", "fe80::1", "fec0::1", "ff02::1", "2001:db8::1",
+    "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe",
+    "2002:7f00:1::", "2001:0:7f00:1::", "2002:c0a8:101::",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_no_address_of_a_private_network_may_be_connected_to(address):
+    with pytest.raises(DestinationRefused, match="not a public address"):
+        check_address(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize("address", ["93.184.215.14", "2606:2800:220:1:248:1893:25c8:1946"])
+def test_public_addresses_may_be_connected_to(address):
+    check_address(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://hooks.example.org/x", "must be https"),
+        ("ftp://hooks.example.org/x", "must be https"),
+        ("https://127.0.0.1/x", "not a public address"),
+        ("https://[::1]/x", "not a public address"),
+        ("https://[::ffff:10.0.0.1]/x", "not a public address"),
+        ("https://2130706433/x", "private network"),
+        ("https://localhost/x", "private network"),
+        ("https://localhost./x", "private network"),
+        ("https://db.internal/x", "private network"),
+        ("https://metadata/x", "private network"),
+        ("https://me:secret@hooks.example.org/x", "credentials"),
+        ("https://hooks.example.org/x#part", "fragment"),
+        ("https://hooks.example.org:port/x", "cannot be read"),
+        ("https://hooks.example.org/" + "x" * 500, "at most 500"),
+        ("https://hooks.example.org/a b", "ASCII"),
+        ("https:///x", "give https"),
+    ],
+)
+def test_a_url_that_may_not_be_connected_to_is_refused_with_its_reason(url, why):
+    with pytest.raises(DestinationRefused, match=why):
+        check_url(url)
+
+
+def test_an_operator_may_allow_a_host_by_name_and_only_that_one():
+    assert check_url("http://receiver:8080/x", allowed_hosts=["receiver:8080"]).port == 8080
+    with pytest.raises(DestinationRefused):
+        check_url("http://receiver:8081/x", allowed_hosts=["receiver:8080"])
+
+
+@pytest.mark.parametrize("answers", [["127.0.0.1"], ["93.184.215.14", "10.0.0.1"]])
+def test_one_private_address_among_a_names_answers_refuses_it(monkeypatch, answers):
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443)) for address in answers]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with pytest.raises(DestinationRefused, match="not a public address"):
+        resolve(check_url("https://hooks.example.org/x"))
+
+
+def test_the_connection_goes_to_the_address_that_was_checked_not_to_a_second_answer(monkeypatch):
+    """A name that is public when it is checked and private when it is connected to gains nothing."""
+    asked, reached = [], []
+    public = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.215.14", 443))
+    private = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 443))
+
+    def rebinding(host, *_, **__):
+        asked.append(host)
+        return [public] if len(asked) == 1 else [private]
+
+    def connect(address, *_):
+        reached.append(address)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    with pytest.raises(ConnectionRefusedError):
+        post(check_url("https://hooks.example.org/x"), body=b"{}", headers={})
+    assert reached == [("93.184.215.14", 443)]
+    assert asked == ["hooks.example.org"]
