@@ -6,6 +6,7 @@ nobody has claimed.
 
 import functools
 
+import redis
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -14,6 +15,8 @@ from service.config import Settings
 from service.domain.jobs import JobKind
 
 CONNECT_SECONDS = 2
+ANSWER_SECONDS = 1.0
+QUEUES = ("cpu", "gpu")
 _WHERE_TRAINING_RUNS = frozenset({JobKind.TRAIN, JobKind.ESTIMATE})
 _log = structlog.get_logger(__name__)
 
@@ -43,6 +46,26 @@ class Dispatcher:
         """Raise if the broker does not answer."""
         with self._celery.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=CONNECT_SECONDS)
+
+    def depths(self) -> dict[str, int] | None:
+        """Return how many messages wait in each queue; None if the broker does not answer."""
+        try:
+            with redis.Redis.from_url(
+                self._settings.redis_url,
+                socket_timeout=CONNECT_SECONDS,
+                socket_connect_timeout=CONNECT_SECONDS,
+            ) as connection:
+                return {name: int(connection.llen(name)) for name in QUEUES}
+        except redis.RedisError:
+            return None
+
+    def workers(self) -> dict[str, list[str]]:
+        """Return the workers that answer within a second, and the queues that each serves."""
+        try:
+            found = self._celery.control.inspect(timeout=ANSWER_SECONDS).active_queues() or {}
+        except (OperationalError, OSError, redis.RedisError):
+            return {}
+        return {name: sorted(one["name"] for one in queues) for name, queues in found.items()}
 
     @functools.cached_property
     def _celery(self) -> Celery:

@@ -228,6 +228,13 @@ class ObjectStore:
             for entry in page.get("Contents", []):
                 yield entry["Key"]
 
+    def list_objects(self, bucket: Bucket) -> Iterator[ObjectInfo]:
+        """Yield everything in a bucket with its size, in the order of the keys."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket(bucket))
+        for page in pages:
+            for entry in page.get("Contents", []):
+                yield ObjectInfo(entry["Key"], entry["Size"], entry["LastModified"])
+
     def delete(self, bucket: Bucket, key: str) -> None:
         """Delete an object; one that is not there is fine."""
         self._client.delete_object(Bucket=self.bucket(bucket), Key=key)
