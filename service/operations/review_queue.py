@@ -382,15 +382,15 @@ def _standing(actor: Actor, *, voters: Sequence[str], authors: set[str]) -> tupl
 
 
 def _past(uow: UnitOfWork, release_ids: Sequence[str]) -> dict[str, _Past]:
-    """Read the trail of several releases."""
+    """Read what the trail says of several releases, in one query."""
     found: dict[str, _Past] = defaultdict(_Past)
-    for release_id in release_ids:
-        for row in list(journal.read_rows(uow.session, subject=release_id)):
-            document = row.document
-            if document["body"]["event"] in reviewing.AUTHORSHIP:
-                found[release_id].authors.add(document["body"]["actor"])
-            if document["body"]["event"] in reviewing.HANDED_IN:
-                found[release_id].asked_at = datetime.fromisoformat(document["at"])
+    told = tables.journal.c.event.in_(sorted({*reviewing.AUTHORSHIP, *reviewing.HANDED_IN}))
+    for row in journal.read_rows(uow.session, subject=release_ids, only=[told]):
+        document = row.document
+        if document["body"]["event"] in reviewing.AUTHORSHIP:
+            found[row.subject].authors.add(document["body"]["actor"])
+        if document["body"]["event"] in reviewing.HANDED_IN:
+            found[row.subject].asked_at = datetime.fromisoformat(document["at"])
     return found
 
 

@@ -189,7 +189,7 @@ jobs = sa.Table(
     metadata,
     sa.Column("id", _id(), primary_key=True),
     sa.Column("kind", _word(JobKind), nullable=False),
-    sa.Column("tenant_id", _id(), nullable=False, index=True),
+    sa.Column("tenant_id", _id(), nullable=False),
     sa.Column("dataset_id", sa.ForeignKey("datasets.id"), nullable=False, index=True),
     sa.Column("requested_by", _id(), nullable=False),
     sa.Column("payload", sa.JSON, nullable=False),
@@ -211,6 +211,7 @@ jobs = sa.Table(
     sa.Column("progress", sa.JSON, nullable=False),
     sa.Column("result", sa.JSON, nullable=False),
     sa.Column("problem", sa.JSON),
+    sa.Index(None, "tenant_id", "id"),
 )
 
 # No foreign key to jobs: replaying the journal into an older database may know a reservation
@@ -234,7 +235,7 @@ releases = sa.Table(
     "releases",
     metadata,
     sa.Column("id", _id(), primary_key=True),
-    sa.Column("tenant_id", _id(), nullable=False, index=True),
+    sa.Column("tenant_id", _id(), nullable=False),
     sa.Column("dataset_id", sa.ForeignKey("datasets.id"), nullable=False, index=True),
     sa.Column("audit_job_id", sa.ForeignKey("jobs.id"), nullable=False, index=True),
     sa.Column("name", sa.String(100), nullable=False),
@@ -263,6 +264,7 @@ releases = sa.Table(
     sa.Column("conditions", sa.JSON, nullable=False, server_default="{}"),
     sa.Column("renews_id", _id()),
     sa.UniqueConstraint("tenant_id", "name", "version"),
+    sa.Index(None, "tenant_id", "id"),
 )
 
 reviews = sa.Table(
@@ -275,6 +277,7 @@ reviews = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("conditions", sa.JSON, nullable=False, server_default="{}"),
+    sa.Index(None, "auditor_id", "created_at"),
 )
 
 acceptances = sa.Table(
@@ -315,6 +318,7 @@ journal = sa.Table(
     sa.Column("actor", _id()),
     sa.Column("at", Instant, index=True),
     sa.Index(None, "subject", "seq"),
+    sa.Index(None, "subject", "event", "seq"),
     sa.Index(None, "event", "seq"),
     sa.Index(None, "actor", "seq"),
 )
