@@ -18,6 +18,7 @@ from service import resources as r
 from service.access_client import AccessCalls
 from service.connection import Connection, ProblemError
 from service.journal_client import JournalCalls
+from service.people_client import PeopleCalls
 from service.policy_client import PolicyCalls
 from service.review_client import ReviewCalls
 from service.study_client import StudyCalls
@@ -38,7 +39,7 @@ class JobFailed(Exception):
         self.job = job
 
 
-class KaimaClient(JournalCalls, AccessCalls, StudyCalls, PolicyCalls, ReviewCalls):
+class KaimaClient(JournalCalls, AccessCalls, StudyCalls, PolicyCalls, ReviewCalls, PeopleCalls):
     """A connection to one Kaima service, acting for one API key."""
 
     def __init__(

@@ -125,8 +125,9 @@ def require_session() -> AnyResponse | None:
     if request.endpoint in PUBLIC_ENDPOINTS:
         return None
     found = find_session()
-    if found is None or found[0].is_pending:
+    if found is None:
         session.clear()
+    if found is None or found[0].is_pending:
         return redirect(url_for("pages.sign_in", next=request.path))
     g.web_session, g.actor = found
     _touch(g.web_session)
