@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response
 
 from privacy.reader_equivalence import Design, cases_needed, power
 from service.domain import study_permissions
-from service.domain.errors import DomainError
+from service.domain.errors import DomainError, NotFound
 from service.domain.studies import (
     ANSWERING,
     CONSENTS_NEEDED,
@@ -99,11 +99,11 @@ def show_study(study_id: str) -> str:
 @blueprint.post("/studies/<string:study_id>/<string:act>")
 def act_on_study(study_id: str, act: str) -> Response | tuple[str, int]:
     """Lock the plan, consent, draw again, close or cancel; a refusal is shown on the study's page."""
+    if act not in _ACTS:
+        raise NotFound(f"No step {act!r} of a study was found. Load the study's page again.")
     try:
         with application().uow() as uow:
             _ACTS[act](uow, study_id)
-    except KeyError:
-        return _study_page(study_id, refusal="There is no such step."), 404
     except DomainError as error:
         if error.status == 404:
             raise
@@ -132,6 +132,8 @@ def act_on_reader(study_id: str, reader_id: str, act: str) -> tuple[str, int]:
     invited = None
     try:
         with application().uow() as uow:
+            if act not in {"link", "withdraw"}:
+                raise NotFound(f"No step {act!r} of a reader was found. Load the page again.")
             if act == "link":
                 invited = _link(
                     *study_reading.renew_link(uow, actor(), study_id=study_id, reader_id=reader_id)
