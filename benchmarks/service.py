@@ -6,6 +6,7 @@ loopback, so this shows what the service adds, not what a network gives.
 """
 
 import contextlib
+import functools
 import os
 import re
 import tempfile
@@ -22,6 +23,7 @@ from boto3.s3.transfer import TransferConfig
 from rich.console import Console
 
 from benchmarks.envelope import Benchmark, quantile
+from benchmarks.service_pages import EVENTS, RELEASES, time_pages
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import UnitOfPrivacy
 from service.client import KaimaClient, ProblemError
@@ -50,6 +52,17 @@ _ALL_RELEASES = {"limit": "50", "mine": "true"}
 @click.option("--upload-mebibytes", type=click.IntRange(1), default=96, show_default=True)
 @click.option("--releases", type=click.IntRange(1), default=50, show_default=True)
 @click.option("--requests", type=click.IntRange(1), default=200, show_default=True)
+@click.option("--large-releases", type=click.IntRange(1), default=RELEASES, show_default=True)
+@click.option("--large-events", type=click.IntRange(1), default=EVENTS, show_default=True)
+@click.option(
+    "--large",
+    "large_databases",
+    type=click.Choice(["sqlite", "postgresql"]),
+    multiple=True,
+    default=("sqlite", "postgresql"),
+    show_default=True,
+    help="Which databases are filled for the pages of a large instance.",
+)
 def main(  # noqa: PLR0917 - click passes options by name
     out: Path,
     seed: int,
@@ -58,6 +71,9 @@ def main(  # noqa: PLR0917 - click passes options by name
     upload_mebibytes: int,
     releases: int,
     requests: int,
+    large_releases: int,
+    large_events: int,
+    large_databases: tuple[str, ...],
 ) -> None:
     """Measure the service and write OUT."""
     del device
@@ -74,6 +90,19 @@ def main(  # noqa: PLR0917 - click passes options by name
                 "download": bench.download,
                 "release_list": lambda: bench.release_list(releases, requests),
                 "pages": lambda: bench.pages(max(requests // 10, 5)),
+                **{
+                    f"pages of a large instance on {database}": functools.partial(
+                        time_pages,
+                        benchmark,
+                        stack.environment(),
+                        folder / database,
+                        database=database,
+                        releases=large_releases,
+                        events=large_events,
+                        repeats=max(requests // 10, 5),
+                    )
+                    for database in large_databases
+                },
             }
             for what, step in steps.items():
                 click.echo(f"measuring {what} ...", err=True)

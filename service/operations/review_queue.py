@@ -168,9 +168,10 @@ def forbidding_rule(
 def list_decided(uow: UnitOfWork, actor: Actor, *, limit: int = 500) -> list[Decided]:
     """Return the actor's own votes, newest first.  Raises: PermissionDenied."""
     check_may_see_queue(actor)
+    release = tables.releases.c  # four columns, because a release's documents are kilobytes
     statement = (
-        sa.select(Review, Release)
-        .join(Release, tables.releases.c.id == tables.reviews.c.release_id)
+        sa.select(Review, release.id, release.name, release.version, release.state)
+        .join(tables.releases, release.id == tables.reviews.c.release_id)
         .where(tables.reviews.c.auditor_id == actor.user_id)
         .order_by(tables.reviews.c.created_at.desc(), tables.reviews.c.release_id)
         .limit(limit)
@@ -178,15 +179,15 @@ def list_decided(uow: UnitOfWork, actor: Actor, *, limit: int = 500) -> list[Dec
     found = [
         Decided(
             "release",
-            release.id,
-            f"{release.name} {release.version}",
+            release_id,
+            f"{name} {version}",
             vote.round,
             vote.decision.value,
             vote.reason,
             vote.created_at,
-            release.state.value,
+            state.value,
         )
-        for vote, release in uow.session.execute(statement)
+        for vote, release_id, name, version, state in uow.session.execute(statement)
     ]
     found += [
         *_decided_policies(uow, actor, limit=limit),

@@ -47,7 +47,7 @@ _WORDS: dict[str, str] = {
     LedgerEvent.CHARGE: "charged blocks of steps before they ran",
     LedgerEvent.CLOSE: "closed the run's account; what it did not use went back",
 }
-_KINDS = {
+_KINDS: dict[str, str] = {
     TrailEvent.RELEASE_PUBLISH: "good",
     TrailEvent.RELEASE_REINSTATE: "good",
     TrailEvent.RELEASE_SUSPEND: "wait",

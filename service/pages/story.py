@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from flask import Response, render_template, request, url_for
 
@@ -73,7 +74,7 @@ def list_whole_trail() -> str:
         page = trails.list_newest(
             uow, actor(), wanted=wanted, before=_position("before"), limit=_ROWS
         )
-    kept = {name: value for name, value in given.items() if value}
+    kept: dict[str, Any] = {name: value for name, value in given.items() if value}
     older = url_for("pages.list_whole_trail", **kept, before=page.before) if page.before else None
     return render_template(
         "trail.html",
