@@ -9,6 +9,7 @@ import json
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ from service.domain.accounts import BOOTSTRAP, Actor, Role
 from service.domain.datasets import Dataset, DatasetVersion
 from service.domain.jobs import Job, JobKind
 from service.domain.releases import Decision, Release, ReleaseState
-from service.operations import accounts, datasets, downloads, jobs, releases
+from service.domain.reviews import Conditions
+from service.operations import accounts, datasets, downloads, jobs, releases, withholding
 from service.store.objects import Bucket
-from service.store.unit_of_work import UnitOfWork
+from service.store.unit_of_work import UnitOfWork, utc_now
 from service.wiring import Application, build, migrate
 from tests.components import ObjectStoreServer
 
@@ -305,6 +307,7 @@ class Walk:
         decision: Decision = Decision.APPROVE,
         *,
         reason: str = "Looked at every page.",
+        conditions: Conditions | None = None,
     ) -> Release:
         """Cast one vote."""
         with self.application.uow() as uow:
@@ -314,6 +317,7 @@ class Walk:
                 release_id=release.id,
                 decision=decision,
                 reason=reason,
+                conditions=conditions,
                 if_match=self.current(release).etag,
             )
 
@@ -348,6 +352,17 @@ class Walk:
 
     def _vote(self, release: Release) -> Release:
         return self.voted(release, self.auditors[0])
+
+    def _vote_until_tomorrow(self, release: Release) -> Release:
+        tomorrow = utc_now().date() + timedelta(days=1)
+        conditions = Conditions(expires_on=tomorrow)
+        return self.voted(release, self.auditors[0], conditions=conditions)
+
+    def _expire(self, release: Release) -> Release:
+        later = copied_clock(self.application, lambda: utc_now() + timedelta(days=2))
+        with later.uow() as uow:
+            assert withholding.expire_releases(uow) == 1
+        return self.current(release)
 
     def _approve(self, release: Release) -> Release:
         return self.voted(release, self.auditors[1])
@@ -409,6 +424,7 @@ _PATHS: dict[ReleaseState, tuple[str, ...]] = {
     ReleaseState.PUBLISHED: ("submit", "vote", "approve", "publish"),
     ReleaseState.SUSPENDED: ("submit", "vote", "approve", "publish", "suspend"),
     ReleaseState.REVOKED: ("submit", "vote", "approve", "publish", "revoke"),
+    ReleaseState.EXPIRED: ("submit", "vote_until_tomorrow", "approve", "publish", "expire"),
 }
 
 

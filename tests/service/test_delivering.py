@@ -25,6 +25,8 @@ from service.operations import accounts, notifying, webhooks
 from service.operations.delivering import deliver_due, sweep_notifications
 from service.store import schema
 from service.store.engine import connect
+from service.store.instance import record_master_key
+from service.store.keys import load_or_create_keys
 from service.wiring import Application, build
 from tests.factories import RecordingDispatcher
 from workers.deliver import deliver, senders
@@ -101,6 +103,7 @@ class Place:
         )
         engine = connect(settings.effective_database_url)
         schema.upgrade(engine)
+        record_master_key(engine, load_or_create_keys(settings.effective_master_key_file))
         engine.dispose()
         self.clock = Clock()
         built = build(settings, dispatcher=RecordingDispatcher())
