@@ -1,7 +1,9 @@
 """A release bundle holds the same images in every format, and nothing that is not on the whitelist."""
 
 import json
+import tracemalloc
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pydicom
@@ -253,3 +255,20 @@ def test_the_gallery_needs_no_network_no_script_and_escapes_what_owners_write(ri
     assert "Knees &lt;that&gt; were not" in page
     assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
     assert page.count("data:image/png;base64,") == 45
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
+    peaks = []
+    for count in (600, 2400):
+        path = tmp_path / f"{count}.npy"
+        np.save(path, np.random.default_rng(0).integers(0, 256, (count, 96, 96)).astype(np.uint8))
+        small = synthetic_set(count, height=96, width=96)
+        mapped = replace(small, images=np.load(path, mmap_mode="r"))
+        del small
+        tracemalloc.start()
+        make_bundle(tmp_path / f"bundle-{count}", mapped)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # All images of the larger set are 22 MB; what grows are names, digests and checksums.
+    assert peaks[1] - peaks[0] < 4 << 20, peaks
