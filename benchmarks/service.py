@@ -63,7 +63,7 @@ _ALL_RELEASES = {"limit": "50", "mine": "true"}
     show_default=True,
     help="Which databases are filled for the pages of a large instance.",
 )
-def main(  # noqa: PLR0917 - click passes options by name
+def main(  # noqa: PLR0913, PLR0917 - click passes options by name
     out: Path,
     seed: int,
     device: str,
