@@ -13,7 +13,7 @@ from typing import TypeVar
 import click
 
 from service.cli import kaima
-from service.domain import access, datasets, jobs, releases, studies
+from service.domain import access, datasets, jobs, plan_approvals, releases, studies
 
 README = Path(__file__).with_name("README.md")
 
@@ -30,6 +30,21 @@ def state_diagram(table: Mapping[S, frozenset[S]]) -> str:
     return "\n".join([*lines, "```"])
 
 
+def owner_table() -> str:
+    """Return whose turn it is in each state of a release, and when it is due."""
+    words = {
+        releases.Due.REVIEW: "`KAIMA_REVIEW_DUE_DAYS` after it was submitted",
+        releases.Due.AUTHOR: "`KAIMA_AUTHOR_DUE_DAYS` after it came here",
+        releases.Due.EXPIRY: "the day on which the approval ends, if its conditions name one",
+        releases.Due.NEVER: "–",
+    }
+    rows = [
+        f"| `{state.value}` | {releases.OWNERS[state].value} | {words[releases.DUE[state]]} |"
+        for state in releases.ReleaseState
+    ]
+    return "\n".join(["| State | Owner | Due |", "|---|---|---|", *rows])
+
+
 def command_table() -> str:
     """Return every command of `kaima` with its first sentence."""
     rows = [f"| `{name}` | {about} |" for name, about in _commands(kaima, "kaima")]
@@ -43,6 +58,8 @@ def written(text: str) -> str:
         "job states": state_diagram(jobs.TRANSITIONS),
         "release states": state_diagram(releases.TRANSITIONS),
         "version states": state_diagram(datasets.VERSION_TRANSITIONS),
+        "plan states": state_diagram(plan_approvals.TRANSITIONS),
+        "release owners": owner_table(),
         "access request states": state_diagram(access.REQUEST_TRANSITIONS),
         "study states": state_diagram(studies.STUDY_TRANSITIONS),
         "phases of a reader": state_diagram(studies.PHASES),
