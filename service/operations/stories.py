@@ -68,7 +68,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Story:
-    """One page of a release's story. `documents` are the digests that follow from one another."""
+    """One page of a release's story. `documents` are the digests that follow from one another.
+
+    `users` are the names of those who acted, `runs` the kinds of the jobs.
+    """
 
     release: Release
     is_insider: bool
@@ -77,6 +80,7 @@ class Story:
     documents: list[tuple[str, str]] = field(default_factory=list)
     spending: Spending | None = None
     users: dict[str, str] = field(default_factory=dict)
+    runs: dict[str, str] = field(default_factory=dict)
 
 
 def read_story(
@@ -110,6 +114,7 @@ def read_story(
         documents=_documents(release),
         spending=_spending(uow, release, jobs),
         users=_user_names(uow, actor, steps),
+        runs={job.id: job.kind.value for job in jobs.values()},
     )
 
 
