@@ -184,7 +184,7 @@
     const input = [...form.querySelectorAll("[data-key]")].find((one) => one.dataset.key === key);
     if (!input) return false;
     input.checked = true;
-    say(`${input.closest("label").textContent.trim().replace(/\s+/g, " ")} is chosen. Enter goes on.`);
+    say(`Chosen: ${input.closest("label").querySelector("span").textContent.trim()}. Enter goes on.`);
     return true;
   }
 
