@@ -17,6 +17,7 @@ from privacy.manifests import DatasetSchema
 from service import resources as r
 from service.access_client import AccessCalls
 from service.connection import Connection, ProblemError
+from service.domain.declarations import ReleaseDeclaration
 from service.journal_client import JournalCalls
 from service.people_client import PeopleCalls
 from service.policy_client import PolicyCalls
@@ -355,6 +356,7 @@ class KaimaClient(JournalCalls, AccessCalls, StudyCalls, PolicyCalls, ReviewCall
         name: str,
         version: str = "1.0.0",
         terms: str,
+        declared: ReleaseDeclaration | None = None,
         idempotency_key: str | None = None,
     ) -> r.Release:
         """Draft a release of one audited set of samples."""
@@ -364,6 +366,7 @@ class KaimaClient(JournalCalls, AccessCalls, StudyCalls, PolicyCalls, ReviewCall
             name=name,
             version=version,
             terms=terms,
+            declared=declared or ReleaseDeclaration(),
         )
         return self._connection.post(
             r.Release, "/v1/releases", body, idempotency_key=idempotency_key or _new_key()

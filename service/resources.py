@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from privacy.manifests import DatasetSchema
+from service.domain.declarations import ReleaseDeclaration
 from service.domain.versions import VERSION_PATTERN
 
 IDENTIFIER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
@@ -381,6 +382,9 @@ class NewRelease(Body):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     version: Annotated[str, Field(pattern=VERSION_PATTERN)] = "1.0.0"
     terms: Prose
+    declared: ReleaseDeclaration = Field(
+        default=ReleaseDeclaration(), description="licence, data use terms, citation"
+    )
 
 
 class RevisedRelease(Body):

@@ -56,6 +56,7 @@ def create_release(body: r.NewRelease, header: IdempotencyHeader) -> Response:
                 name=body.name,
                 version=body.version,
                 terms=body.terms,
+                declared=body.declared,
             )
             return _show(uow, release.id, status=201)
 

@@ -1,6 +1,7 @@
 """Propose, read and list releases. Review, publication and withholding are offered here as well."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from service.domain import permissions
 from service.domain.accounts import Actor
 from service.domain.datasets import Dataset
+from service.domain.declarations import ReleaseDeclaration
 from service.domain.errors import Conflict, IllegalTransition, InputRefused
 from service.domain.identifiers import new_id
 from service.domain.jobs import Job, JobKind, JobState
@@ -101,6 +103,7 @@ def create_release(
     name: str,
     version: str = "1.0.0",
     terms: str = "",
+    declared: ReleaseDeclaration | Mapping[str, Any] | None = None,
 ) -> Release:
     """Propose an audited candidate as a DRAFT.
 
@@ -128,6 +131,7 @@ def create_release(
     )
     if uow.session.execute(taken).first():
         raise Conflict(f"A release {name} {version} exists already. Raise the version.")
+    declaration = ReleaseDeclaration.model_validate(declared or {})
     release = Release(
         id=new_id("rel"),
         tenant_id=actor.tenant_id,
@@ -140,6 +144,7 @@ def create_release(
         created_at=uow.now(),
         tier=str(job.payload["tier"]),
         verdict=str(job.result["verdict"]),
+        declared=declaration.model_dump(mode="json", exclude_defaults=True),
     )
     uow.session.add(release)
     uow.trail(actor, TrailEvent.RELEASE_CREATE, release.id, audit=job.id)

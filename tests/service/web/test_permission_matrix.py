@@ -10,10 +10,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from service.domain.access import AccessMode
 from service.domain.accounts import BOOTSTRAP, Actor
 from service.domain.jobs import Job
 from service.domain.releases import ReleaseState
-from service.operations import accounts
+from service.operations import access, access_policies, accounts, agreements
 from service.store import journal
 from service.web import limiter
 from tests.factories import Walk
@@ -44,6 +45,7 @@ class Things(dict[str, str]):
 def things(people: Walk) -> dict[str, str]:
     """Return the id of one thing of each kind, all of one tenant and none of them published."""
     release = people.release(ReleaseState.UNDER_REVIEW)
+    agreement_id, request_id = asked_for(people)
     with people.application.uow() as uow:
         audit = uow.get(Job, release.audit_job_id)
         assert audit is not None
@@ -51,6 +53,7 @@ def things(people: Walk) -> dict[str, str]:
         created = next(journal.read_rows(uow.session, subject=release.id))
     return Things(
         action="submit",
+        agreement_id=agreement_id,
         audit_job_id=audit.id,
         dataset_id=release.dataset_id,
         job_id=audit.id,
@@ -59,11 +62,27 @@ def things(people: Walk) -> dict[str, str]:
         phase="a",
         position="1",
         release_id=release.id,
+        request_id=request_id,
         seq=str(created.seq),
         side="left",
         slug="not-found",
         version_id=str(audit.version_id),
     )
+
+
+def asked_for(people: Walk) -> tuple[str, str]:
+    """Return an agreement, and a request for another release that its collaborator made."""
+    release = people.release(ReleaseState.PUBLISHED)
+    with people.application.uow() as uow:
+        access_policies.set_access_policy(
+            uow, people.owner, release_id=release.id, mode=AccessMode.BY_REQUEST
+        )
+        made = agreements.create_agreement(uow, people.owner, name="of the table", text="a")
+    with people.application.uow() as uow:
+        request = access.request_access(
+            uow, people.collaborator, release_id=release.id, answers={"purpose": "tests"}
+        )
+    return made.agreement.id, request.id
 
 
 @pytest.fixture(scope="module")
@@ -163,10 +182,12 @@ def least(schema: dict[str, Any], document: dict[str, Any]) -> Any:
     if kind == "array":
         return [least(schema["items"], document)] * schema.get("minItems", 0)
     if kind == "string":
+        if "[0-9a-f]{64}" in schema.get("pattern", ""):
+            return "0" * 64
         dated = {"date-time": "2099-01-01T00:00:00Z", "date": "2099-01-01"}
         return dated.get(schema.get("format", ""), "n" * max(1, schema.get("minLength", 1)))
     if kind in {"integer", "number"}:
-        return schema.get("minimum", 1)
+        return int(schema.get("minimum", 1))
     return kind == "boolean"
 
 
