@@ -12,6 +12,7 @@ from service.api.answers import KeyPath, ListQuery, answer, answer_page
 from service.api.auth import actor, make_blueprint
 from service.domain.accounts import ApiKey, User
 from service.domain.errors import InputRefused
+from service.domain.permissions import check_may_administer
 from service.operations import invitations, sessions, users
 from service.operations.users import UserView
 from service.resources import Identifier
@@ -58,6 +59,7 @@ def get_user(path: UserPath) -> Response:
 @blueprint.post("/invitations", summary="Invite a user", responses={201: p.Invitation})
 def create_invitation(body: p.NewInvitation) -> Response:
     """Make a user and a link, or a new link for a user; the link is in this answer only."""
+    check_may_administer(actor())
     with application().uow() as uow:
         if body.user_id is not None:
             made = invitations.invite_again(

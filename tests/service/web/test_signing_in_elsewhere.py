@@ -1,0 +1,158 @@
+"""OpenID Connect against a real provider: who gets in, and which answers are refused."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+from flask.testing import FlaskClient
+from joserfc.jwk import RSAKey
+from werkzeug.test import TestResponse
+
+from service.app import create_app
+from service.domain.accounts import Actor
+from service.operations import users
+from service.wiring import Application
+from tests.factories import Walk
+from tests.service.web.identity_provider import CLIENT_ID, Provider, running_provider
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with running_provider() as found:
+        yield found
+
+
+@pytest.fixture
+def browser(web_application: Application, provider: Provider) -> FlaskClient:
+    settings = replace(
+        web_application.settings, oidc_issuer=provider.issuer, oidc_client_id=CLIENT_ID
+    )
+    parts = replace(web_application.parts, settings=settings)
+    client = create_app(replace(web_application, settings=settings, parts=parts)).test_client()
+    client.environ_base["HTTP_ACCEPT"] = "text/html"
+    return client
+
+
+def linked(people: Walk, provider: Provider, who: Actor) -> None:
+    with people.application.uow() as uow:
+        users.link_identity(
+            uow,
+            people.operator,
+            user_id=who.user_id,
+            issuer=provider.issuer,
+            subject=provider.subject,
+        )
+
+
+def way_back(browser: FlaskClient, *, target: str = "/datasets") -> str:
+    """Go to the provider and agree; return the path with which the browser is sent back."""
+    sent = browser.get("/sign-in/oidc", query_string={"next": target})
+    assert sent.status_code == 302, sent.get_data(as_text=True)
+    assert "code_challenge_method=S256" in sent.headers["Location"]
+    back = httpx.get(sent.headers["Location"]).headers["Location"]
+    parts = urlsplit(back)
+    return f"{parts.path}?{parts.query}"
+
+
+def refused(answer: TestResponse, *, status: int = 401) -> str:
+    assert answer.status_code == status, answer.get_data(as_text=True)
+    return answer.get_data(as_text=True)
+
+
+def test_a_linked_person_signs_in_and_lands_where_they_wanted(
+    browser: FlaskClient, people: Walk, provider: Provider
+) -> None:
+    linked(people, provider, people.owner)
+    answer = browser.get(way_back(browser))
+    assert 'content="0;url=/datasets"' in refused(answer, status=200)
+    assert "SameSite=Lax" not in answer.headers["Set-Cookie"]
+    page = browser.get("/account").get_data(as_text=True)
+    assert "an account elsewhere" in page
+
+
+@pytest.mark.parametrize("target", ["https://evil.test/", "//evil.test", "/\\evil.test"])
+def test_the_way_back_leads_nowhere_else(
+    browser: FlaskClient, people: Walk, provider: Provider, target: str
+) -> None:
+    linked(people, provider, people.owner)
+    page = browser.get(way_back(browser, target=target)).get_data(as_text=True)
+    assert 'content="0;url=/releases"' in page
+
+
+def test_nobody_is_made_by_signing_in(
+    browser: FlaskClient, people: Walk, provider: Provider
+) -> None:
+    provider.claims = {"email": "owner@hospital.test", "email_verified": True}
+    page = refused(browser.get(way_back(browser)), status=403)
+    assert provider.subject in page
+    assert browser.get("/account").status_code == 302
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"iss": "https://other.test"},
+        {"aud": "another-client"},
+        {"aud": [CLIENT_ID, "another"], "azp": "another"},
+        {"nonce": "another"},
+        {"nonce": None},
+        {"exp": int(time.time()) - 3600},
+        {"iat": int(time.time()) + 3600},
+        {"sub": ""},
+    ],
+    ids=str,
+)
+def test_an_id_token_that_does_not_hold_is_refused(
+    browser: FlaskClient, people: Walk, provider: Provider, wrong: dict[str, object]
+) -> None:
+    linked(people, provider, people.owner)
+    provider.claims = wrong
+    assert "Signing in was refused" in refused(browser.get(way_back(browser)))
+    assert browser.get("/account").status_code == 302
+
+
+def test_a_token_of_another_key_is_refused(
+    browser: FlaskClient, people: Walk, provider: Provider
+) -> None:
+    linked(people, provider, people.owner)
+    provider.signing_key = RSAKey.generate_key(2048, {"kid": "one"})
+    assert "does not hold" in refused(browser.get(way_back(browser)))
+
+
+def test_an_answer_of_another_sign_in_is_refused(
+    browser: FlaskClient, people: Walk, provider: Provider
+) -> None:
+    linked(people, provider, people.owner)
+    first = way_back(browser)
+    second = way_back(browser)
+    assert "belongs to another sign-in" in refused(browser.get(first))
+    again = second.replace("iss=", "iss=x")
+    assert "another service answered" in refused(browser.get(again))
+    browser.delete_cookie("kaima-oidc", path="/sign-in/oidc")
+    assert "not begun in this browser" in refused(browser.get(second))
+
+
+def test_a_code_works_once(browser: FlaskClient, people: Walk, provider: Provider) -> None:
+    linked(people, provider, people.owner)
+    back = way_back(browser)
+    code = parse_qs(urlsplit(back).query)["code"][0]
+    provider.codes.pop(code)  # somebody else was faster
+    assert "did not take the code" in refused(browser.get(back))
+
+
+def test_an_auditor_needs_a_second_factor_here_unless_the_provider_asked_for_one(
+    browser: FlaskClient, people: Walk, provider: Provider
+) -> None:
+    linked(people, provider, people.auditors[0])
+    assert "needs a second factor" in refused(browser.get(way_back(browser)), status=403)
+    provider.claims = {"amr": ["pwd", "mfa"]}
+    assert browser.get(way_back(browser)).status_code == 200
+    assert browser.get("/account").status_code == 200
+
+
+def test_without_a_provider_there_is_nothing_here(web_application: Application) -> None:
+    plain = create_app(web_application).test_client()
+    assert plain.get("/sign-in/oidc", headers={"Accept": "text/html"}).status_code == 404
