@@ -22,6 +22,7 @@ from service.domain.access import AccessMode
 from service.domain.access_fields import RequestField
 from service.domain.accounts import BOOTSTRAP, Actor, Role
 from service.domain.declarations import ReleaseDeclaration
+from service.domain.jobs import Job
 from service.domain.releases import Release, ReleaseState
 from service.operations import access_policies, accounts, agreements, catalogue_search, downloads
 from service.operations.catalogue_search import Filters, Order
@@ -40,9 +41,15 @@ GOOD = {"answer.purpose": "Teaching", "answer.country": "DE", "answer.alone": "y
 
 
 @pytest.fixture(scope="module")
-def gated(people: Walk) -> Release:
+def audit(people: Walk) -> Job:
+    """Return one audited set of samples that every release here is of."""
+    return people.audited(people.version(people.dataset()))
+
+
+@pytest.fixture(scope="module")
+def gated(people: Walk, audit: Job) -> Release:
     """Return a published release that is given on request, under an agreement."""
-    release = people.release(ReleaseState.PUBLISHED)
+    release = people.release(ReleaseState.PUBLISHED, audit=audit)
     with people.application.uow() as uow:
         made = agreements.create_agreement(
             uow, people.owner, name="Use of data", text="Do not identify anybody."
@@ -153,7 +160,7 @@ def test_a_collaborator_asks_on_the_page_is_granted_and_downloads_through_the_se
 
 
 def test_what_is_not_theirs_does_not_exist_on_any_page_of_access(
-    people: Walk, others: Walk, gated: Release, page_of: PageOf, client_of: ClientOf
+    people: Walk, audit: Job, others: Walk, gated: Release, page_of: PageOf, client_of: ClientOf
 ) -> None:
     with client_of(people.collaborator) as client:
         policy = client.access_policy(gated.id)
@@ -167,7 +174,7 @@ def test_what_is_not_theirs_does_not_exist_on_any_page_of_access(
         )
         assert [found.id for found in client.access_requests()] == [made.id]
     foreign = page_of(others.owner)
-    draft = people.release()
+    draft = people.release(audit=audit)
     for path in (
         f"/access/{made.id}",
         f"/releases/{draft.id}/access",
@@ -188,9 +195,9 @@ def test_what_is_not_theirs_does_not_exist_on_any_page_of_access(
 
 
 def test_a_tombstone_says_what_holders_must_do_and_offers_no_download(
-    people: Walk, others: Walk, page_of: PageOf
+    people: Walk, audit: Job, others: Walk, page_of: PageOf
 ) -> None:
-    release = people.release(ReleaseState.REVOKED)
+    release = people.release(ReleaseState.REVOKED, audit=audit)
     page = text_of(page_of(others.collaborator), f"/releases/{release.id}")
     assert "stop using it and delete it" in page
     assert "Asked by the hospital." in page
@@ -199,9 +206,9 @@ def test_a_tombstone_says_what_holders_must_do_and_offers_no_download(
 
 
 def test_a_declaration_is_shown_with_its_citation_and_refused_after_the_draft(
-    people: Walk, others: Walk, page_of: PageOf, client_of: ClientOf
+    people: Walk, audit: Job, others: Walk, page_of: PageOf, client_of: ClientOf
 ) -> None:
-    draft, ours = people.release(), page_of(people.owner)
+    draft, ours = people.release(audit=audit), page_of(people.owner)
     here = f"/releases/{draft.id}/declaration"
     wrong = {"licence": "CC-BY-4.0", "duo": "DUO:0000007", "if_match": draft.etag}
     status, _, page = sent(ours, here, **wrong)
@@ -220,7 +227,7 @@ def test_a_declaration_is_shown_with_its_citation_and_refused_after_the_draft(
 
 
 def test_no_cell_of_the_log_is_run_as_a_formula(
-    people: Walk, page_of: PageOf, client_of: ClientOf
+    people: Walk, audit: Job, page_of: PageOf, client_of: ClientOf
 ) -> None:
     assert to_csv(["a"], [["=1+1"], ["-1"], ["@x"], ["fine, too"]]).splitlines()[1:] == [
         "'=1+1",
@@ -228,7 +235,7 @@ def test_no_cell_of_the_log_is_run_as_a_formula(
         "'@x",
         '"fine, too"',
     ]
-    release = people.release(ReleaseState.PUBLISHED)
+    release = people.release(ReleaseState.PUBLISHED, audit=audit)
     with people.application.uow() as uow:
         name = '=HYPERLINK("http://x.test")'
         user = accounts.create_user(
@@ -246,9 +253,9 @@ def test_no_cell_of_the_log_is_run_as_a_formula(
 
 
 def test_the_catalogue_finds_by_each_filter_and_pages_without_gaps(
-    people: Walk, others: Walk, page_of: PageOf
+    people: Walk, audit: Job, others: Walk, page_of: PageOf
 ) -> None:
-    made = [people.release(ReleaseState.PUBLISHED) for _ in range(3)]
+    made = [people.release(ReleaseState.PUBLISHED, audit=audit) for _ in range(3)]
     told = ReleaseDeclaration(
         title="Knees of giants", keywords=("gonarthrosis",), licence="ODbL-1.0", modality="CR",
         duo=("DUO:0000018",),
@@ -309,11 +316,12 @@ def test_the_catalogue_finds_by_each_filter_and_pages_without_gaps(
     )
 
 
+@pytest.mark.slow
 def test_every_step_of_access_is_one_command(
-    people: Walk, others: Walk, command: Callable[..., Any], tmp_path: Path
+    people: Walk, audit: Job, others: Walk, command: Callable[..., Any], tmp_path: Path
 ) -> None:
     owner, asker = people.owner, others.collaborator
-    release = people.release(ReleaseState.PUBLISHED)
+    release = people.release(ReleaseState.PUBLISHED, audit=audit)
     text = tmp_path / "agreement.txt"
     text.write_text("Identify nobody.")
     agreement = command(owner, "agreement", "create", "By hand", "--text-file", str(text))["id"]
