@@ -1,6 +1,6 @@
 """The `kaima` command: each step of the walkthrough, verify, audit, serve, demo, journal.
 
-The base install runs everything but `serve`, `demo`, `journal`, `audit`, `openapi` and
+The base install runs everything but `serve`, `demo`, `journal`, `audit`, `edit`, `openapi` and
 `operator init`; what those need is imported only when they run.
 """
 
@@ -10,6 +10,7 @@ from service.commands import (
     access,
     accounts,
     datasets,
+    editing,
     jobs,
     journal,
     machines,
@@ -55,6 +56,7 @@ for _command in (
     studies.study,
     trust.verify,
     trust.audit,
+    editing.edit,
     trust.trust,
     machines.serve,
     machines.demo,
