@@ -37,7 +37,7 @@ from privacy.neighbourhoods import joined, nearest_of_rows, population_of, surve
 from privacy.policy import load_policy
 from privacy.statistics import clopper_pearson
 
-OURS = (0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1)
+OURS = (0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.3, 1.0)
 PEERS = {"verbatim": (0.003, 0.03, 0.3, 1.0), "jittered": (0.3, 1.0)}
 INSTALLS = {
     "anonymeter": ("anonymeter==1.1.0",),
