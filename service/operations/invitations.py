@@ -22,6 +22,7 @@ from service.domain.identifiers import new_id
 from service.domain.sign_in import INVITATION_HOURS, Invitation, SignIn
 from service.domain.trail import TrailEvent
 from service.operations import accounts, passwords, second_factors, sessions, users
+from service.operations.notifying import notify
 from service.store import sign_in_tables as tables
 from service.store.unit_of_work import UnitOfWork
 
@@ -69,7 +70,16 @@ def invite_again(
     """
     permissions.check_may_administer(actor)
     user = users.load_user(uow, user_id)
-    if uow.get(SignIn, user_id) is None:
+    known = uow.get(SignIn, user_id)
+    if known is not None and known.password_hash:
+        _tell(
+            uow,
+            user_id,
+            kind="account.new_password",
+            subject="An operator made a link for a new password of yours",
+            text="If you did not ask for it, tell another operator at once.",
+        )
+    if known is None:
         _add_sign_in(uow, user_id, sign_in_name or "")
     elif sign_in_name:
         raise InputRefused(
@@ -86,6 +96,13 @@ def reset_factors(uow: UnitOfWork, actor: Actor, *, user_id: str) -> Invited:
     second_factors.remove_all_factors(uow, user_id)
     uow.trail(actor, TrailEvent.FACTORS_RESET, user_id)
     sessions.end_sessions(uow, actor, user_id=user_id)
+    _tell(
+        uow,
+        user_id,
+        kind="account.factors_reset",
+        subject="An operator removed your second factors",
+        text="If you did not ask for it, tell another operator at once.",
+    )
     return _issue(uow, actor, user, sets_password=sign_in.password_hash is None)
 
 
@@ -147,6 +164,11 @@ def _issue(uow: UnitOfWork, actor: Actor, user: User, *, sets_password: bool) ->
         actor, TrailEvent.USER_INVITE, user.id, invitation=invitation.id, password=sets_password
     )
     return Invited(user, invitation, f"/invitation/{invitation.id}/{secret}")
+
+
+def _tell(uow: UnitOfWork, user_id: str, *, kind: str, subject: str, text: str) -> None:
+    """Leave a notice: whoever takes an account over by a link cannot do it unseen."""
+    notify(uow, to=[user_id], kind=kind, subject=subject, text=text, link="/account")
 
 
 def _add_sign_in(uow: UnitOfWork, user_id: str, sign_in_name: str) -> None:

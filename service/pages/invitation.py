@@ -63,16 +63,19 @@ def render_set_up(template: str, who: Actor, session_id: str, *, problem: str | 
         totp = None if factors.totp else second_factors.start_totp(uow, who)
         options = passkeys.start_registration(uow, who, session_id=session_id)
         no_passkeys = passkeys.why_not(uow.settings)
-    # The picture is made here from the address alone; nothing of it comes from a person.
-    code = None if totp is None else Markup(segno.make(totp.address).svg_inline(scale=4))  # noqa: S704
     return render_template(
         template,
         totp=totp,
-        code=code,
+        code=None if totp is None else _picture(totp.address),
         options=options,
         no_passkeys=no_passkeys,
         problem=problem,
     )
+
+
+def _picture(address: str) -> Markup:
+    """Return a QR code as SVG; it is made here, and nothing in it comes from a person."""
+    return Markup(segno.make(address).svg_inline(scale=4, omitsize=True))  # noqa: S704
 
 
 def add_factor(who: Actor, session_id: str) -> None:
