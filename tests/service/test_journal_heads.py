@@ -258,6 +258,7 @@ def test_the_command_exports_proves_and_checks(sqlite_walk: Walk, tmp_path: Path
         "KAIMA_STATE": str(settings.state),
         "KAIMA_CATALOGUE_FILE": str(settings.catalogue_file),
         "KAIMA_HOME": str(tmp_path),
+        "KAIMA_JOURNAL_RETENTION_DAYS": "0",  # or nobody could remove the bucket
     }
     key = tmp_path / "key.pem"
     key.write_bytes(public_key_pem(sqlite_walk.application.signing_key()))
