@@ -152,3 +152,20 @@ def test_names_that_some_systems_take_for_one_another_are_refused(tmp_path):
 def test_two_signers_cannot_share_one_envelope(bundle):
     key = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
     assert not verify_bundle(bundle, public_key=key).accepted
+
+
+def test_no_byte_of_a_statement_can_be_changed(bundle):
+    content = (bundle / NAME).read_bytes()
+    key = KEY.public_key()
+    given = {
+        "listing": (bundle / "SHA256SUMS").read_bytes(),
+        "certificate": certificate(layout=2),
+        "content": (bundle / "certificate.json").read_bytes(),
+        "key": key,
+    }
+    assert attestation.find_problem(content, **given) is None
+    for position in range(len(content)):
+        for bit in (1, 32):
+            changed = bytearray(content)
+            changed[position] ^= bit
+            assert attestation.find_problem(bytes(changed), **given) is not None, position
