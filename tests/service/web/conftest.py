@@ -3,15 +3,13 @@
 import functools
 import os
 import secrets
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from flask.testing import FlaskClient
+from playwright.sync_api import Browser
 
 from service.app import create_app
 from service.client import KaimaClient
@@ -20,12 +18,13 @@ from service.domain.accounts import BOOTSTRAP, Actor
 from service.domain.datasets import Dataset, DatasetVersion
 from service.domain.releases import Release, ReleaseState
 from service.domain.sign_in import Method
-from service.embedded import pick_port, stop_process, wait_for_http
 from service.operations import accounts, sessions
 from service.web import limiter
 from service.wiring import Application
+from tests.chromium import running_chromium
 from tests.components import ObjectStoreServer
 from tests.factories import Walk, application_for, settings_for
+from tests.filled import running_web
 
 
 @pytest.fixture(scope="module")
@@ -175,33 +174,14 @@ def live_url(
     web_settings: Settings, web_application: Application, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """Yield the address of the app under gunicorn, on the module's components."""
-    port = pick_port()
-    url = f"http://127.0.0.1:{port}"
-    environment = os.environ | {
-        "KAIMA_STATE": str(web_settings.state),
-        "REDIS_URL": web_settings.redis_url,
-        "S3_ENDPOINT_URL": web_settings.s3_endpoint_url,
-        "S3_ACCESS_KEY": web_settings.s3_access_key,
-        "S3_SECRET_KEY": web_settings.s3_secret_key,
-        "S3_BUCKET_PREFIX": web_settings.s3_bucket_prefix,
-        "KAIMA_CATALOGUE_FILE": str(web_settings.catalogue_file),
-        "KAIMA_PUBLIC_URL": url,
-    }
+    del web_application  # it has migrated the database
     log = tmp_path_factory.mktemp("gunicorn") / "log"
-    command = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--threads", "8"]
-    command += ["--bind", f"127.0.0.1:{port}", "--no-control-socket", "service.app:create_app()"]
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            cwd=Path(__file__).resolve().parents[3],
-            start_new_session=True,
-        )
-    try:
-        wait_for_http(f"{url}/healthz", process=process, timeout_seconds=60)
+    with running_web(web_settings, log) as url:
         yield url
-    finally:
-        stop_process(process, grace_seconds=5)
-    assert "Traceback" not in log.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """Yield a real browser; without one, the test fails with the command that installs it."""
+    with running_chromium() as browser:
+        yield browser
