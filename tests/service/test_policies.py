@@ -135,7 +135,8 @@ def test_two_other_auditors_put_a_version_in_force_for_new_trainings_only(walk: 
     assert told[-1]["details"]["policy"] == {"in_force": version.digest, "before": shipped}
 
 
-def test_a_job_is_done_under_the_policy_that_its_training_committed_to(walk: Walk) -> None:
+def test_a_job_is_done_under_the_policy_that_its_training_committed_to(sqlite_walk: Walk) -> None:
+    walk = sqlite_walk
     shipped = walk.application.policy
     first = adopted(walk)
     training = walk.training(walk.version(walk.dataset()))
@@ -151,7 +152,8 @@ def test_a_job_is_done_under_the_policy_that_its_training_committed_to(walk: Wal
     assert under_its_policy(walk.application, unknown).policy is shipped
 
 
-def test_a_stored_version_that_was_tampered_with_judges_nothing(walk: Walk) -> None:
+def test_a_stored_version_that_was_tampered_with_judges_nothing(sqlite_walk: Walk) -> None:
+    walk = sqlite_walk
     version = adopted(walk)
     with walk.application.uow() as uow:
         found = uow.get(PolicyVersion, version.id)
@@ -164,7 +166,8 @@ def test_a_stored_version_that_was_tampered_with_judges_nothing(walk: Walk) -> N
             policies.policy_in_force(uow, walk.tenant_id)
 
 
-def test_what_is_refused_of_a_proposal(walk: Walk) -> None:
+def test_what_is_refused_of_a_proposal(sqlite_walk: Walk) -> None:
+    walk = sqlite_walk
     other = Walk(walk.application)
     with pytest.raises(InputRefused, match="nothing in it differs"):
         proposed(walk, {"tiers.registered.auc": 0.6})
@@ -185,7 +188,8 @@ def test_what_is_refused_of_a_proposal(walk: Walk) -> None:
     proposed(walk)
 
 
-def test_votes_begin_again_when_the_policy_changes_under_a_review(walk: Walk) -> None:
+def test_votes_begin_again_when_the_policy_changes_under_a_review(sqlite_walk: Walk) -> None:
+    walk = sqlite_walk
     release = walk.release(ReleaseState.UNDER_REVIEW)
     adopted(walk)
     with pytest.raises(Conflict, match="every vote is void"):

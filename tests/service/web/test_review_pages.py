@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 
+import pyotp
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
@@ -12,16 +13,17 @@ from service.app import create_app
 from service.domain.accounts import Actor
 from service.domain.jobs import Job
 from service.domain.releases import Decision, Release, ReleaseState
-from service.operations import journal
+from service.domain.sign_in import SignIn
+from service.operations import journal, plan_approving, second_factors
 from service.wiring import Application
 from tests.audit_documents import store_documents
-from tests.factories import Walk
+from tests.factories import TARGET, Walk
 
-SignIn = Callable[[Actor], FlaskClient]
+SignedIn = Callable[[Actor], FlaskClient]
 
 
 @pytest.fixture
-def signed_in(web_application: Application, token_of: Callable[[Actor], str]) -> SignIn:
+def signed_in(web_application: Application, token_of: Callable[[Actor], str]) -> SignedIn:
     app = create_app(web_application)
 
     def sign_in(actor: Actor) -> FlaskClient:
@@ -64,7 +66,7 @@ def vote(client: FlaskClient, release: Release, decision: str, **form: str) -> T
 
 
 def test_the_queue_shows_what_asks_for_my_vote_first_and_counts_it_in_the_navigation(
-    people: Walk, signed_in: SignIn
+    people: Walk, signed_in: SignedIn
 ) -> None:
     first, second, _ = people.auditors
     other = people.release(ReleaseState.UNDER_REVIEW)  # the first auditor has voted
@@ -82,7 +84,7 @@ def test_the_queue_shows_what_asks_for_my_vote_first_and_counts_it_in_the_naviga
 
 
 def test_the_review_page_answers_from_the_stored_report_and_reading_it_is_recorded(
-    people: Walk, others: Walk, signed_in: SignIn
+    people: Walk, others: Walk, signed_in: SignedIn
 ) -> None:
     release = with_evidence(people, ReleaseState.SUBMITTED)
     auditor = people.auditors[1]
@@ -108,14 +110,14 @@ def test_the_review_page_answers_from_the_stored_report_and_reading_it_is_record
     text_of(signed_in(others.auditors[0]), f"/review/{release.id}", status=404)
 
 
-def test_a_release_without_a_stored_report_says_so(people: Walk, signed_in: SignIn) -> None:
+def test_a_release_without_a_stored_report_says_so(people: Walk, signed_in: SignedIn) -> None:
     release = people.release(ReleaseState.SUBMITTED)
     page = text_of(signed_in(people.auditors[0]), f"/review/{release.id}")
     assert "No report of job" in page
 
 
 def test_votes_are_blind_bound_to_the_revision_and_cast_once(
-    people: Walk, signed_in: SignIn
+    people: Walk, signed_in: SignedIn
 ) -> None:
     release = with_evidence(people, ReleaseState.SUBMITTED)
     first, second = (signed_in(auditor) for auditor in people.auditors[:2])
@@ -143,7 +145,7 @@ def test_votes_are_blind_bound_to_the_revision_and_cast_once(
     )
 
 
-def test_a_button_that_a_rule_disables_says_the_rule(people: Walk, signed_in: SignIn) -> None:
+def test_a_button_that_a_rule_disables_says_the_rule(people: Walk, signed_in: SignedIn) -> None:
     blocked = with_evidence(people, ReleaseState.SUBMITTED, verdict=Verdict.FAIL)
     page = text_of(signed_in(people.auditors[0]), f"/review/{blocked.id}")
     assert "Approving was refused: the audit verdict is FAIL" in page
@@ -156,7 +158,7 @@ def test_a_button_that_a_rule_disables_says_the_rule(people: Walk, signed_in: Si
 
 
 def test_two_candidates_stand_side_by_side_and_what_differs_is_marked(
-    people: Walk, others: Walk, signed_in: SignIn
+    people: Walk, others: Walk, signed_in: SignedIn
 ) -> None:
     one = with_evidence(people, ReleaseState.SUBMITTED)
     other = with_evidence(people, ReleaseState.SUBMITTED, verdict=Verdict.FAIL)
@@ -178,7 +180,7 @@ def test_two_candidates_stand_side_by_side_and_what_differs_is_marked(
 
 
 def test_a_policy_is_drafted_previewed_proposed_and_voted_on(
-    people: Walk, others: Walk, signed_in: SignIn
+    people: Walk, others: Walk, signed_in: SignedIn
 ) -> None:
     author, second, third = (signed_in(auditor) for auditor in people.auditors)
     page = text_of(author, "/policies")
@@ -208,3 +210,50 @@ def test_a_policy_is_drafted_previewed_proposed_and_voted_on(
     again = author.post("/policies/re-audits", data={"csrf": csrf})
     assert again.status_code == 303
     assert "Policy version 1" in text_of(third, "/review/history")
+
+
+def test_a_vote_needs_a_fresh_second_factor_and_keeps_what_was_written(
+    others: Walk, signed_in: SignedIn
+) -> None:
+    auditor, release = others.auditors[2], with_evidence(others, ReleaseState.SUBMITTED)
+    with others.application.uow() as uow:
+        uow.session.add(SignIn(auditor.user_id, f"{auditor.user_id}@hospital.test", uow.now()))
+        uow.session.flush()
+        app = second_factors.start_totp(uow, auditor)
+        uow.session.flush()
+        second_factors.confirm_totp(uow, auditor, code=pyotp.TOTP(app.secret).now())
+        code = second_factors.make_recovery_codes(uow, auditor)[0]
+    client = signed_in(auditor)
+    refused = vote(client, release, "approve", reason="Looked twice.")
+    assert refused.status_code == 403
+    page = refused.get_data(as_text=True)
+    assert "needs your second factor" in page
+    assert "Looked twice.</textarea>" in page
+    assert vote(client, release, "approve", reason="Yes.", factor_code="wrong").status_code == 422
+    assert vote(client, release, "approve", reason="Yes.", factor_code=code).status_code == 303
+    assert others.current(release).state is ReleaseState.UNDER_REVIEW
+
+
+def test_a_plan_is_approved_before_it_spends_anything(people: Walk, signed_in: SignedIn) -> None:
+    version = people.version(people.dataset())
+    with people.application.uow() as uow:
+        plan = plan_approving.request_plan_approval(
+            uow,
+            people.owner,
+            version_id=version.id,
+            purpose="Samples for teaching.",
+            generator="statistics",
+            config={},
+            target=TARGET,
+        )
+    auditor = signed_in(people.auditors[0])
+    assert "Plan to train statistics" in text_of(auditor, "/review?kind=plan")
+    page = auditor.get(f"/plans/{plan.id}")
+    assert "Samples for teaching." in page.get_data(as_text=True)
+    assert "only an auditor may" in text_of(signed_in(people.owner), f"/plans/{plan.id}")
+    data = {"csrf": token_in(page), "if_match": plan.etag, "decision": "approve"}
+    assert auditor.post(f"/plans/{plan.id}/decision", data=data).status_code == 422  # no reason
+    data["reason"] = "Small, and asked for."
+    assert auditor.post(f"/plans/{plan.id}/decision", data=data).status_code == 303
+    assert "Small, and asked for." in text_of(auditor, f"/plans/{plan.id}")
+    assert "Plan to train statistics" in text_of(auditor, "/review/history")
