@@ -23,7 +23,9 @@ class NewStudyPlan(Body):
     readers: Count = Field(default=5, ge=2, le=100)
     cases_per_class: Count = Field(default=30, ge=4, le=300)
     scale: list[Grade] = Field(default_factory=list, max_length=9)
-    grading_question: Annotated[str, Field(min_length=1, max_length=200)] = "Which grade?"
+    grading_question: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")] = (
+        "Which grade?"
+    )
     scale_is_the_label: bool = False
     least_seconds: Number = Field(default=0.5, ge=0, le=60)
     least_share: Number = Field(default=0.8, ge=0.5, le=1)
