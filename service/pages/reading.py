@@ -104,16 +104,14 @@ def answer() -> AnyResponse:
     """Keep an answer and go on."""
     secret = _checked_secret()
     chosen = request.form.get("value", "")
-    if not chosen.lstrip("-").isdecimal() or len(chosen) > 3:
+    if not (chosen.isascii() and chosen.isdecimal()) or len(chosen) > 3:
         raise RequestRefused(422, "Choose an answer, then go on. Nothing was kept.")
     with application().uow() as uow:
         study_reading.answer_step(
             uow,
             secret,
             phase=request.form.get("phase", ""),
-            position=int(
-                "0" + "".join(filter(str.isdecimal, request.form.get("position", "")))[:6]
-            ),
+            position=request.form.get("position", 0, type=int),
             value=int(chosen),
         )
     return redirect(url_for("reading.read"))

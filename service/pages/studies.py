@@ -1,5 +1,6 @@
 """Owner's and auditor's pages of reader studies: plan, consent, readers, results."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from service.operations.studies import StudyView
 from service.pages import study_plots
 from service.pages.rules import count_in, field_errors, number_in, reason
 from service.pages.session import actor, blueprint
+from service.resources import IDENTIFIER_PATTERN
 from service.study_resources import NewStudyPlan
 from service.web import application
 
@@ -34,6 +36,7 @@ PHASE_WORDS = {
     Phase.FINISHED: "finished",
     Phase.WITHDRAWN: "withdrawn",
 }
+_IDENTIFIER = re.compile(IDENTIFIER_PATTERN)
 _STEPS = (
     (StudyState.DRAFT, "Plan"),
     (StudyState.REGISTERED, "Consent of auditors"),
@@ -76,6 +79,8 @@ def create_reader_study() -> Response | tuple[str, int]:
         return _form(form, field_errors(error), "The plan was refused. Mend what is marked."), 422
     if form.get("act") == "size":
         return _form(form, {}, None, told=_power(plan)), 200
+    if not _IDENTIFIER.fullmatch(form.get("audit_job_id", "").strip()):
+        return _form(form, {}, "The plan was refused: name the id of an audit job."), 422
     try:
         with application().uow() as uow:
             study = studies.create_study(
@@ -254,7 +259,7 @@ def _form(
     with application().uow(read_only=True) as uow:
         labels: list[str] = []
         audit_job_id = given.get("audit_job_id", "").strip()
-        if audit_job_id:
+        if _IDENTIFIER.fullmatch(audit_job_id):
             try:
                 audit = jobs.find_audit(uow, actor(), audit_job_id=audit_job_id)
                 dataset = datasets.get_dataset(uow, actor(), dataset_id=audit.dataset_id)
