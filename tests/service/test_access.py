@@ -9,7 +9,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from service.domain.access import REQUEST_TRANSITIONS, AccessMode, AccessRequest, RequestState
+from service.domain.access import AccessMode, AccessRequest, RequestState
 from service.domain.access_fields import RequestField, check_answers, check_fields
 from service.domain.accounts import BOOTSTRAP, Actor, Role, User
 from service.domain.errors import (
@@ -354,12 +354,3 @@ def test_an_answer_is_held_against_its_question(
     with pytest.raises(InputRefused) as caught:
         check_answers(fields, {"q": bad, "other": "x"})
     assert {entry["field"] for entry in caught.value.extensions["errors"]} == {"q", "other"}  # type: ignore[attr-defined]
-
-
-def test_only_a_submitted_request_is_decided_and_only_a_grant_ends() -> None:
-    assert set(REQUEST_TRANSITIONS) == set(RequestState)
-    request = AccessRequest("a", "r", "t", "u", [], {}, None, None, utc_now())
-    request.move_to(RequestState.REJECTED)
-    for state in RequestState:
-        with pytest.raises(IllegalTransition):
-            request.move_to(state)

@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from service.domain import datasets, jobs, releases, studies
+from service.domain import access, datasets, jobs, releases, studies
 from service.domain.errors import IllegalTransition
 from service.domain.releases import Decision, outcome
 
@@ -32,11 +32,17 @@ def study_in(state: studies.StudyState) -> studies.Study:
     return studies.Study("stu_1", "t", "d", "a", "n", {}, "u", NOW, state=state)
 
 
+def request_in(state: access.RequestState) -> access.AccessRequest:
+    """Return an access request in a state."""
+    return access.AccessRequest("a", "r", "t", "u", [], {}, None, None, NOW, state=state)
+
+
 MACHINES = [
     (jobs.JobState, jobs.TRANSITIONS, job_in),
     (datasets.VersionState, datasets.VERSION_TRANSITIONS, version_in),
     (releases.ReleaseState, releases.TRANSITIONS, release_in),
     (studies.StudyState, studies.STUDY_TRANSITIONS, study_in),
+    (access.RequestState, access.REQUEST_TRANSITIONS, request_in),
 ]
 MOVES = [
     (make, start, end, end in table[start])
