@@ -25,9 +25,10 @@ class Notification(Resource):
 
 
 class NotificationPage(Page):
-    """Your notices, newest first."""
+    """Your notices, newest first, and how many of all you have not read."""
 
     items: list[Notification]
+    unread: int = 0
 
 
 class ReadNotifications(Body):

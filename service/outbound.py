@@ -152,14 +152,10 @@ class _Secure(http.client.HTTPSConnection):
     """HTTPS to an address that was checked; the certificate must be of the host's name."""
 
     def __init__(self, destination: Destination, address: str) -> None:
+        self._address, self._tls = address, ssl.create_default_context()
         super().__init__(
-            destination.host,
-            destination.port,
-            timeout=CONNECT_SECONDS,
-            context=ssl.create_default_context(),
+            destination.host, destination.port, timeout=CONNECT_SECONDS, context=self._tls
         )
-        self._address = address
-        self._tls = ssl.create_default_context()
 
     def connect(self) -> None:
         """Connect to the address instead of resolving the name again."""

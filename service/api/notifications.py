@@ -1,5 +1,7 @@
 """Notices, the choice of e-mail, and webhooks: JSON in, operation, JSON out."""
 
+import functools
+
 from flask import Response
 from pydantic import BaseModel, Field
 
@@ -39,7 +41,10 @@ def list_notifications(query: NotificationQuery) -> Response:
         page = notifying.list_notifications(
             uow, actor(), unread_only=query.unread, cursor=query.cursor, limit=query.limit
         )
-        return answer_page(r.NotificationPage, page, _notification)
+        unread = notifying.count_unread(uow, actor())
+        return answer_page(
+            functools.partial(r.NotificationPage, unread=unread), page, _notification
+        )
 
 
 @blueprint.post("/notifications/read", summary="Mark as read", responses={200: r.Unread})

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from sqlalchemy.orm.attributes import flag_modified
 
 from service.domain import permissions
 from service.domain.accounts import Actor, Role, Scope
@@ -75,7 +76,7 @@ def assign_auditors(
     uow.trail(actor, TrailEvent.RELEASE_ASSIGN, release.id, auditors=sorted(named))
     if release.state is ReleaseState.UNDER_REVIEW:
         restart_round(uow, actor, release, why="Other auditors were assigned")
-    release.state_since = uow.now()
+    _touch(release)
     _tell(uow, release, named, text=f"{actor.name or 'An auditor'} named you for this review.")
     return release
 
@@ -115,7 +116,7 @@ def delegate_review(
     mine.ended_at, mine.delegated_to, mine.reason = uow.now(), to, reason
     _assign(uow, actor, release, [to])
     uow.trail(actor, TrailEvent.RELEASE_DELEGATE, release.id, to=to, reason=reason)
-    _touch(uow, release)
+    _touch(release)
     _tell(uow, release, [to], text=f"{actor.name or 'An auditor'} handed this review to you.")
     return release
 
@@ -183,9 +184,12 @@ def _assign(uow: UnitOfWork, actor: Actor, release: Release, named: Sequence[str
     )
 
 
-def _touch(uow: UnitOfWork, release: Release) -> None:
-    """Raise the revision: whoever read who reviews it has read something old."""
-    release.state_since = uow.now()
+def _touch(release: Release) -> None:
+    """Raise the revision: whoever read who reviews it has read something old.
+
+    Nothing else changes, so that handing a review on does not put off the day on which it is due.
+    """
+    flag_modified(release, "state_since")
 
 
 def _tell(uow: UnitOfWork, release: Release, named: Sequence[str], *, text: str) -> None:

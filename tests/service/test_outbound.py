@@ -1,7 +1,12 @@
 """Where a webhook may go: nowhere in a private network, whatever the name answers the second time."""
 
+import contextlib
+import http.client
 import ipaddress
 import socket
+import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -87,3 +92,32 @@ def test_the_connection_goes_to_the_address_that_was_checked_not_to_a_second_ans
         post(check_url("https://hooks.example.org/x"), body=b"{}", headers={})
     assert reached == [("93.184.215.14", 443)]
     assert asked == ["hooks.example.org"]
+
+
+@pytest.fixture
+def dripping() -> Iterator[int]:
+    """Yield the port of a receiver that sends one byte of its answer after another, for ever."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        with contextlib.suppress(OSError):
+            peer, _ = server.accept()
+            with peer:
+                peer.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+                while True:
+                    peer.sendall(b"x")
+                    time.sleep(0.02)
+
+    thread = threading.Thread(target=drip, daemon=True)
+    thread.start()
+    yield server.getsockname()[1]
+    server.close()
+    thread.join(5)
+
+
+def test_a_receiver_that_drips_its_answer_is_left_after_the_time_that_it_has(dripping):
+    destination = check_url(f"http://127.0.0.1:{dripping}/x", allowed_hosts=["127.0.0.1"])
+    started = time.monotonic()
+    with pytest.raises((OSError, http.client.HTTPException)):
+        post(destination, body=b"{}", headers={}, total=0.3)
+    assert time.monotonic() - started < 4
