@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -159,7 +160,12 @@ class _Filler:
         path.unlink()
         owner.wait(upload.id, poll_seconds=_POLL_SECONDS, timeout_seconds=_WAIT_SECONDS)
         version = str(upload.version_id)
-        asked = {"generator": "statistics", "config": {}, "tier": "enclave", "samples": 200}
+        asked: dict[str, Any] = {
+            "generator": "statistics",
+            "config": {},
+            "tier": "enclave",
+            "samples": 200,
+        }
         wanted = owner.request_training(version, epsilon=2.0, **asked)
         changed = owner.request_training(version, epsilon=1.0, **asked)
         owner.cancel_job(changed.id)
