@@ -9,7 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from service.domain.accounts import Role
+
 MEBIBYTE = 1024 * 1024
+
+
+class ListOfRoles(str):
+    """Roles with commas, or "none": a misspelt role would switch a second factor off unseen."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        """Refuse a word that is no role.  Raises: ValueError."""
+        words = {word.strip() for word in text.split(",")}
+        if not words <= {*Role, "none"}:
+            raise ValueError(text)
+        return super().__new__(cls, text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +154,7 @@ _VARIABLES: dict[str, tuple[str, type]] = {
     "KAIMA_DOWNLOAD_URL_SECONDS": ("download_url_seconds", int),
     "KAIMA_IDEMPOTENCY_SECONDS": ("idempotency_seconds", int),
     "KAIMA_UPLOAD_EXPIRY_SECONDS": ("upload_expiry_seconds", int),
-    "KAIMA_SECOND_FACTOR_ROLES": ("second_factor_roles", str),
+    "KAIMA_SECOND_FACTOR_ROLES": ("second_factor_roles", ListOfRoles),
     "KAIMA_READER_STUDY_TIERS": ("reader_study_tiers", str),
     "KAIMA_SESSION_SECONDS": ("session_seconds", int),
     "KAIMA_SESSION_IDLE_SECONDS": ("session_idle_seconds", int),

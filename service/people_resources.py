@@ -40,7 +40,7 @@ class NewRoles(Body):
 class NewIdentity(Body):
     """An account elsewhere that a user may sign in with."""
 
-    issuer: str = Field(min_length=8, max_length=500, pattern=r"^https?://[^\s]+$")
+    issuer: str = Field(min_length=8, max_length=500, pattern=r"^https?://[^\s\x00-\x1f\x7f]+$")
     subject: str = Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")
 
 

@@ -7,7 +7,7 @@ from service.domain.errors import InputRefused
 
 SHORTEST, LONGEST = 12, 256
 FEWEST_DIFFERENT = 5
-_LEET = str.maketrans("013457@$!", "oieastasi")
+_LEET = str.maketrans("013457@$", "oieastas")
 _ROWS = (
     "abcdefghijklmnopqrstuvwxyz",
     "0123456789012345678901234567890",
@@ -51,7 +51,7 @@ def check_password(password: str, *, names: Iterable[str]) -> str:
             "The password was refused: it is a row of keys or the same piece again and again. "
             "Choose four or five unrelated words."
         )
-    if len(_rest(bare, names)) < _PAST_WORDS:
+    if len(_rest(text.casefold(), names)) < _PAST_WORDS:
         raise InputRefused(
             "The password was refused: it is made of an often used word or of your own names. "
             "Choose four or five unrelated words."
@@ -78,10 +78,11 @@ def _is_repeated(bare: str) -> bool:
     )
 
 
-def _rest(bare: str, names: Iterable[str]) -> str:
+def _rest(text: str, names: Iterable[str]) -> str:
     """Return what is left when names and obvious words, plain or in leet, are taken out."""
     known = {word for name in names for word in _words(name)} | _OBVIOUS
-    rest = bare.translate(_LEET)
+    bare = "".join(letter for letter in text if letter.isalnum())
+    rest = "".join(letter for letter in text.translate(_LEET) if letter.isalnum())
     for word in sorted((word.translate(_LEET) for word in known), key=len, reverse=True):
         rest = rest.replace(word, "\x00")
     # Digits became letters above; what was a digit at the end (a year) is no secret either.

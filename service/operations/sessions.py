@@ -19,6 +19,9 @@ from service.store.unit_of_work import UnitOfWork
 SEEN_EVERY_SECONDS = 60
 """How often a session that is in use writes down that it is."""
 
+KEPT_DAYS = 30
+"""How long the row of a session that is over is kept."""
+
 _sessions = tables.web_sessions
 
 
@@ -44,6 +47,7 @@ def open_session(
 
     A pending one leads to the second step of signing in and nowhere else.
     """
+    _forget_old(uow, actor.user_id)
     token = secrets.token_urlsafe(32)
     seconds = PENDING_SECONDS if is_pending else uow.settings.session_seconds
     session = WebSession(
@@ -161,11 +165,12 @@ def confirm_factor(uow: UnitOfWork, session_id: str) -> None:
         session.factor_at, session.challenge = uow.now(), None
 
 
-def sweep_sessions(uow: UnitOfWork, *, older_than_days: int = 30) -> int:
-    """Delete sessions that have been over for a while; the trail keeps that they were."""
-    uow.without_trail("opening and ending them is in the trail")
-    limit = uow.now() - timedelta(days=older_than_days)
-    return uow.execute_update(sa.delete(_sessions).where(_sessions.c.expires_at < limit))
+def _forget_old(uow: UnitOfWork, user_id: str) -> None:
+    """Delete a user's sessions that have been over for a month; the trail keeps that they were."""
+    limit = uow.now() - timedelta(days=KEPT_DAYS)
+    uow.execute_update(
+        sa.delete(_sessions).where(_sessions.c.user_id == user_id, _sessions.c.expires_at < limit)
+    )
 
 
 def _end(uow: UnitOfWork, actor: Actor, session: WebSession) -> None:

@@ -25,6 +25,13 @@ def test_a_wrong_value_names_its_variable() -> None:
         Settings.from_environment({"KAIMA_QUOTA_JOBS": "many"})
 
 
+def test_a_misspelt_role_does_not_switch_the_second_factor_off() -> None:
+    with pytest.raises(ValueError, match="KAIMA_SECOND_FACTOR_ROLES was refused: 'auditors'"):
+        Settings.from_environment({"KAIMA_SECOND_FACTOR_ROLES": "auditors"})
+    given = Settings.from_environment({"KAIMA_SECOND_FACTOR_ROLES": "auditor, operator"})
+    assert given.second_factor_roles == "auditor, operator"
+
+
 def test_every_variable_is_explained(repository: Path) -> None:
     text = (repository / "deploy" / "env.example").read_text(encoding="utf-8")
     assert [variable for variable in _VARIABLES if variable not in text] == []

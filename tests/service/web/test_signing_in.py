@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from service.app import create_app
+from service.client import KaimaClient
 from service.domain.accounts import BOOTSTRAP, Actor, Role
 from service.domain.sign_in import SignIn
 from service.operations import invitations, passwords, users
@@ -345,6 +346,30 @@ def test_weighty_things_ask_for_the_factor_again_after_a_quarter_of_an_hour(
         assert taken.status_code == 200
         assert "kaima_key_" in taken.get_data(as_text=True)
         assert send(browser, "/account/keys", **fields).status_code == 200
+
+
+def test_a_program_invites_and_disables(
+    browser: FlaskClient, people: Walk, client_of: Callable[[Actor], KaimaClient]
+) -> None:
+    with client_of(people.operator) as client:
+        made = client.invite(
+            "Cleo",
+            roles=["collaborator"],
+            tenant_id=people.tenant_id,
+            sign_in_name="cleo@hospital.test",
+        )
+        path = made.url.removeprefix(people.application.settings.public_url)
+        assert send(browser, path, password=PASSWORD, again=PASSWORD).status_code == 303
+        facts = client.user(made.user_id)
+        assert (facts.has_password, facts.has_second_factor) == (True, False)
+        assert PASSWORD not in facts.model_dump_json()
+        assert next(user.name for user in client.users()) == "Cleo"
+        client.disable_user(made.user_id)
+        assert browser.get("/account").status_code == 302
+        client.enable_user(made.user_id)
+        assert sign_in(browser, "cleo@hospital.test").status_code == 303
+        assert client.change_roles(made.user_id, ["auditor"]).roles == ["auditor"]
+        assert sign_in(browser, "cleo@hospital.test").status_code == 403
 
 
 def test_an_own_key_is_no_stronger_than_the_session(
