@@ -53,7 +53,8 @@ def check_url(url: str, *, allowed_hosts: Collection[str] = ()) -> Destination:
     except ValueError as error:
         raise DestinationRefused("The URL was refused: it cannot be read.") from error
     host = (parts.hostname or "").rstrip(".").lower()
-    if len(url) > URL_LIMIT or not url.isascii() or any(c.isspace() for c in url) or not host:
+    is_plain = url.isascii() and url.isprintable() and " " not in url
+    if len(url) > URL_LIMIT or not is_plain or not host:
         raise DestinationRefused(
             f"The URL was refused: give https://host/path in at most {URL_LIMIT} ASCII characters."
         )

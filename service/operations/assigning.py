@@ -199,7 +199,7 @@ def _tell(uow: UnitOfWork, release: Release, named: Sequence[str], *, text: str)
         kind="review.assigned",
         subject=f"Review {release.name} {release.version}",
         text=text,
-        link=f"/releases/{release.id}",
+        link=f"/review/{release.id}",
     )
 
 

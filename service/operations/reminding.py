@@ -114,7 +114,7 @@ def _remind_of_release(uow: UnitOfWork, release_id: str) -> int:
         to=_turn(uow, release),
         subject=what,
         words=words,
-        link=f"/releases/{release.id}",
+        link=f"/{_place(release.state)}/{release.id}",
     )
 
 
@@ -176,6 +176,10 @@ def _turn(uow: UnitOfWork, release: Release) -> list[str]:
     )
     done = set(uow.session.execute(voted).scalars())
     return [user_id for user_id in review_notices.reviewers(uow, release) if user_id not in done]
+
+
+def _place(state: ReleaseState) -> str:
+    return "review" if OWNERS[state] is StateOwner.REVIEWER else "releases"
 
 
 def _waits(state: ReleaseState) -> str:

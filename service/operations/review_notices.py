@@ -30,7 +30,7 @@ def tell_judges(uow: UnitOfWork, release: Release, *, again: str = "") -> None:
         kind="review.requested",
         subject=f"Review {release.name} {release.version}",
         text=f"{again}, so the review begins again." if again else "It waits for two auditors.",
-        link=f"/releases/{release.id}",
+        link=f"/review/{release.id}",
     )
 
 

@@ -22,6 +22,7 @@ STATE_WORDS = {
     "published": "published",
     "suspended": "suspended",
     "revoked": "revoked",
+    "expired": "expired",
     "uploading": "waiting for its bytes",
     "ingesting": "being checked",
     "ready": "ready",
