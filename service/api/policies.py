@@ -13,7 +13,7 @@ from service.api.answers import ListQuery, RevisionHeader, answer, answer_page, 
 from service.api.auth import actor, make_blueprint
 from service.api.problems import documented
 from service.domain.policies import PolicyVersion, check_may_read_policies
-from service.operations import policies, review_queue
+from service.operations import decisions, policies, review_queue
 from service.operations.review_queue import Filters
 from service.resources import Identifier
 from service.store.unit_of_work import UnitOfWork
@@ -137,7 +137,7 @@ def list_waiting(query: QueueQuery) -> Response:
 def list_decided() -> Response:
     """List my votes, newest first."""
     with application().uow(read_only=True) as uow:
-        decided = review_queue.list_decided(uow, actor())
+        decided = decisions.list_decided(uow, actor())
     return answer(r.Decisions(items=[r.Decided(**asdict(one)) for one in decided]))
 
 

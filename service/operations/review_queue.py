@@ -14,8 +14,8 @@ from service.domain.datasets import Dataset
 from service.domain.errors import DomainError, PermissionDenied
 from service.domain.jobs import Job
 from service.domain.plan_approvals import PlanApproval, PlanState
-from service.domain.policies import PolicyState, PolicyVersion, PolicyVote
-from service.domain.releases import Decision, Release, ReleaseState, Review
+from service.domain.policies import PolicyState, PolicyVersion
+from service.domain.releases import Decision, Release, ReleaseState
 from service.operations import reviewing
 from service.operations.plan_approving import check_may_decide
 from service.operations.policies import votes_on
@@ -59,20 +59,6 @@ class Waiting:
     def age(self, now: datetime) -> timedelta:
         """Return how long it has been waiting."""
         return now - self.asked_at
-
-
-@dataclass(frozen=True)
-class Decided:
-    """One vote that an auditor cast, and what became of the thing."""
-
-    kind: Kind
-    id: str
-    title: str
-    round: int
-    decision: str
-    reason: str
-    at: datetime
-    state: str
 
 
 @dataclass(frozen=True)
@@ -163,80 +149,6 @@ def forbidding_rule(
     except DomainError as refusal:
         return refusal.sentence
     return None
-
-
-def list_decided(uow: UnitOfWork, actor: Actor, *, limit: int = 500) -> list[Decided]:
-    """Return the actor's own votes, newest first.  Raises: PermissionDenied."""
-    check_may_see_queue(actor)
-    release = tables.releases.c  # four columns, because a release's documents are kilobytes
-    statement = (
-        sa.select(Review, release.id, release.name, release.version, release.state)
-        .join(tables.releases, release.id == tables.reviews.c.release_id)
-        .where(tables.reviews.c.auditor_id == actor.user_id)
-        .order_by(tables.reviews.c.created_at.desc(), tables.reviews.c.release_id)
-        .limit(limit)
-    )
-    found = [
-        Decided(
-            "release",
-            release_id,
-            f"{name} {version}",
-            vote.round,
-            vote.decision.value,
-            vote.reason,
-            vote.created_at,
-            state.value,
-        )
-        for vote, release_id, name, version, state in uow.session.execute(statement)
-    ]
-    found += [
-        *_decided_policies(uow, actor, limit=limit),
-        *_decided_plans(uow, actor, limit=limit),
-    ]
-    return sorted(found, key=lambda one: one.at, reverse=True)[:limit]
-
-
-def _decided_plans(uow: UnitOfWork, actor: Actor, *, limit: int) -> list[Decided]:
-    plans = review_tables.plan_approvals
-    statement = sa.select(PlanApproval).where(plans.c.decided_by == actor.user_id)
-    found = uow.session.execute(statement.order_by(plans.c.id.desc()).limit(limit)).scalars()
-    return [
-        Decided(
-            "plan",
-            item.id,
-            f"Plan to train {item.plan['generator']}",
-            0,
-            "reject" if item.state is PlanState.REFUSED else "approve",
-            item.reason,
-            item.state_since,
-            item.state.value,
-        )
-        for item in found
-    ]
-
-
-def _decided_policies(uow: UnitOfWork, actor: Actor, *, limit: int) -> list[Decided]:
-    versions, votes = policy_tables.policy_versions, policy_tables.policy_votes
-    statement = (
-        sa.select(PolicyVote, PolicyVersion)
-        .join(PolicyVersion, versions.c.id == votes.c.policy_id)
-        .where(votes.c.auditor_id == actor.user_id)
-        .order_by(votes.c.created_at.desc())
-        .limit(limit)
-    )
-    return [
-        Decided(
-            "policy",
-            version.id,
-            f"Policy version {version.number}",
-            0,
-            "approve" if vote.approves else "reject",
-            vote.reason,
-            vote.created_at,
-            version.state.value,
-        )
-        for vote, version in uow.session.execute(statement)
-    ]
 
 
 def names_of(uow: UnitOfWork, user_ids: Iterable[str]) -> dict[str, str]:

@@ -7,8 +7,9 @@ from datetime import timedelta
 from flask import Response, render_template, request
 
 from service.domain.accounts import Role
-from service.operations import review_queue
-from service.operations.review_queue import Decided, Filters
+from service.operations import decisions, review_queue
+from service.operations.decisions import Decided
+from service.operations.review_queue import Filters
 from service.pages.evidence import VERDICT_KINDS
 from service.pages.session import actor, blueprint
 from service.web import application
@@ -59,7 +60,7 @@ def list_decided() -> str:
         return render_template(
             "review_history.html",
             nav="review",
-            decided=review_queue.list_decided(uow, actor()),
+            decided=decisions.list_decided(uow, actor()),
         )
 
 
@@ -67,7 +68,7 @@ def list_decided() -> str:
 def export_decided() -> Response:
     """Return the same as a table for a spreadsheet."""
     with application().uow(read_only=True) as uow:
-        decided = review_queue.list_decided(uow, actor(), limit=10_000)
+        decided = decisions.list_decided(uow, actor(), limit=10_000)
     answer = Response(as_csv(decided), content_type="text/csv; charset=utf-8")
     answer.headers["Content-Disposition"] = 'attachment; filename="decisions.csv"'
     return answer
