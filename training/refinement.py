@@ -14,15 +14,18 @@ from torch import Tensor, nn
 
 from privacy.manifests import DatasetSchema
 from training import diffusion as equations
+from training import phantoms
 from training.diffusion import GaussianDenoiser
 from training.dp_sgd import Examples
-from training.randomness import reproducible_torch, unrecorded_torch
+from training.randomness import reproducible, reproducible_torch, unrecorded_torch
 from training.records import TrainingRecords, encode
 from training.spectrum import to_images
 from training.warm_start import Pool
 
 _BATCH = 64
 _RATE = 2e-3
+_PHANTOM_BATCH = 32
+_SMALLEST_PHANTOM = 16  # pixels
 
 
 class Denoising:
@@ -49,6 +52,36 @@ class Denoising:
     def loss(self, network: Callable[..., Tensor], examples: Examples) -> Tensor:
         """Return the denoising loss of each example."""
         return equations.loss(network, examples)
+
+
+def phantom_examples(
+    gaussian: GaussianDenoiser, *, schema: DatasetSchema, seed: int
+) -> Examples | None:
+    """Return the fixed batch of phantoms whose loss may be shown while records are trained on.
+
+    None for pictures too small for a phantom. Grades stand for labels, whatever those mean: the
+    number only tells whether training moves.
+    """
+    if min(schema.height, schema.width) < _SMALLEST_PHANTOM:
+        return None
+    size = (schema.height, schema.width)
+    images, grades = phantoms.batch(_PHANTOM_BATCH, pixels=size, rng=reproducible(seed))
+    values = images.astype(np.float32) / np.float32(255) - np.float32(0.5)
+    generator = reproducible_torch(seed)
+    return equations.examples(
+        torch.from_numpy(values / np.float32(gaussian.scale)),
+        torch.from_numpy(np.asarray(grades % len(schema.labels), dtype=np.int64)),
+        gaussian=gaussian,
+        sigma=equations.NoiseLevels().draw(len(values), generator=generator),
+        noise=torch.randn(values.shape, generator=generator),
+    )
+
+
+@torch.no_grad()
+def phantom_loss(network: nn.Module, examples: Examples) -> float:
+    """Return the mean loss of the network on examples that belong to nobody."""
+    device = next(network.parameters()).device
+    return float(equations.loss(network, tuple(one.to(device) for one in examples)).mean())
 
 
 def warm_up(

@@ -50,7 +50,7 @@ from training.moments import MomentSettings, fit_moments
 from training.networks import ConditionalUnet
 from training.randomness import reproducible, reproducible_torch
 from training.records import TrainingRecords, decode, encode
-from training.refinement import Denoising, warm_up
+from training.refinement import Denoising, phantom_examples, phantom_loss, warm_up
 from training.run import Run
 from training.spectrum import to_coefficients, to_images
 from training.teacher import Teacher, confidence, fit_teacher
@@ -275,8 +275,12 @@ def _refine(
     config = fitted.config
     shown = np.repeat(np.arange(len(fitted.schema.labels)), _GRID_PER_LABEL)[:60]
     run.show_samples(fitted.drawn(shown, seed=0), shown)
+    nobodys = phantom_examples(fitted.gaussian, schema=scale.base, seed=0)
 
-    def show(_network: nn.Module, step: int) -> None:
+    def show(network: nn.Module, step: int) -> None:
+        if nobodys is not None:
+            metrics = {"phantom_loss": phantom_loss(network, nobodys)}
+            run.progress("training", step, config.steps, public_metrics=metrics)
         if step * 3 // config.steps != shows[-1]:
             shows.append(step * 3 // config.steps)
             run.show_samples(fitted.drawn(shown, seed=0), shown)
