@@ -20,7 +20,7 @@ from service.operations import reviewing
 from service.operations.plan_approving import check_may_decide
 from service.operations.policies import votes_on
 from service.operations.reminding import release_due_at
-from service.store import journal, policy_tables, review_tables, tables
+from service.store import policy_tables, review_tables, tables
 from service.store.unit_of_work import UnitOfWork
 
 OPEN = (ReleaseState.SUBMITTED, ReleaseState.UNDER_REVIEW)
@@ -184,6 +184,7 @@ def _waiting_releases(uow: UnitOfWork, actor: Actor) -> list[Waiting]:
     found = list(uow.session.execute(statement))
     past = _past(uow, [release.id for release, _, _ in found])
     votes = _votes(uow, [release for release, _, _ in found])
+    elsewhere = _elsewhere(uow, actor, [release for release, _, _ in found])
     names = names_of(uow, [release.evidence["submitted_by"] for release, _, _ in found])
     waiting = []
     for release, audit, dataset in found:
@@ -192,6 +193,8 @@ def _waiting_releases(uow: UnitOfWork, actor: Actor) -> list[Waiting]:
         standing, why = _standing(
             actor, voters=votes[release.id], authors=involved | past[release.id].authors
         )
+        if standing == "yours" and release.id in elsewhere:
+            standing, why = "not_yours", elsewhere[release.id]
         waiting.append(
             Waiting(
                 kind="release",
@@ -295,15 +298,42 @@ def _standing(actor: Actor, *, voters: Sequence[str], authors: set[str]) -> tupl
 
 
 def _past(uow: UnitOfWork, release_ids: Sequence[str]) -> dict[str, _Past]:
-    """Read what the trail says of several releases, in one query."""
+    """Read of several releases' trails when they were handed in, and by whom they were made."""
+    rows = tables.journal
+    statement = (
+        sa.select(rows.c.subject, rows.c.event, rows.c.actor, rows.c.at)
+        .where(
+            rows.c.subject.in_(release_ids),
+            rows.c.event.in_(sorted(reviewing.AUTHORSHIP | reviewing.HANDED_IN)),
+        )
+        .order_by(rows.c.seq)
+    )
     found: dict[str, _Past] = defaultdict(_Past)
-    told = tables.journal.c.event.in_(sorted({*reviewing.AUTHORSHIP, *reviewing.HANDED_IN}))
-    for row in journal.read_rows(uow.session, subject=release_ids, only=[told]):
-        document = row.document
-        if document["body"]["event"] in reviewing.AUTHORSHIP:
-            found[row.subject].authors.add(document["body"]["actor"])
-        if document["body"]["event"] in reviewing.HANDED_IN:
-            found[row.subject].asked_at = datetime.fromisoformat(document["at"])
+    for release_id, event, by, at in uow.session.execute(statement):
+        if event in reviewing.AUTHORSHIP:
+            found[release_id].authors.add(by)
+        if event in reviewing.HANDED_IN:
+            found[release_id].asked_at = at
+    return found
+
+
+def _elsewhere(uow: UnitOfWork, actor: Actor, releases: Sequence[Release]) -> dict[str, str]:
+    """Return release id -> why it is not the actor's: others are named, or they stepped aside."""
+    named, aside = review_tables.review_assignments, review_tables.recusals
+    assigned: dict[str, set[str]] = defaultdict(set)
+    active = sa.select(named.c.release_id, named.c.auditor_id).where(
+        named.c.release_id.in_([release.id for release in releases]), named.c.ended_at.is_(None)
+    )
+    for release_id, auditor_id in uow.session.execute(active):
+        assigned[release_id].add(auditor_id)
+    own = sa.select(aside.c.dataset_id).where(aside.c.auditor_id == actor.user_id)
+    left = set(uow.session.execute(own).scalars())
+    found = {}
+    for release in releases:
+        if release.dataset_id in left:
+            found[release.id] = "You stepped aside for everything from this dataset."
+        elif assigned[release.id] and actor.user_id not in assigned[release.id]:
+            found[release.id] = "Two other auditors are named for it."
     return found
 
 

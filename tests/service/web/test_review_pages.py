@@ -14,7 +14,7 @@ from service.domain.accounts import Actor
 from service.domain.jobs import Job
 from service.domain.releases import Decision, Release, ReleaseState
 from service.domain.sign_in import SignIn
-from service.operations import journal, plan_approving, second_factors
+from service.operations import assigning, journal, plan_approving, second_factors
 from service.wiring import Application
 from tests.audit_documents import store_documents
 from tests.factories import TARGET, Walk
@@ -81,6 +81,10 @@ def test_the_queue_shows_what_asks_for_my_vote_first_and_counts_it_in_the_naviga
     assert other.name not in text_of(signed_in(first), "/review?mine=on")
     assert "fits these filters" in text_of(signed_in(first), "/review?tier=public")
     assert "only an auditor may" in text_of(signed_in(people.owner), "/review", status=403)
+    with people.application.uow() as uow:
+        assigning.recuse(uow, second, dataset_id=mine.dataset_id, reason="My brother is in it.")
+    page = text_of(signed_in(second), "/review?kind=release")
+    assert "You stepped aside" in page[page.index(mine.name) :]
 
 
 def test_the_review_page_answers_from_the_stored_report_and_reading_it_is_recorded(
