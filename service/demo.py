@@ -196,7 +196,7 @@ def _with_stack(options: Options, request: Request, display: Display) -> int:
         _say_where(options, display, stack)
         if options.keep:
             for line in signing_in(actors, stack.web_url):
-                display.say(line)
+                display.say_whole(line)
     return outcome.code
 
 

@@ -24,7 +24,7 @@ from service.domain.datasets import Dataset, DatasetVersion
 from service.domain.jobs import Job
 from service.domain.releases import Release, ReleaseState
 from service.embedded import pick_port, stop_process, wait_for_http
-from service.operations import access, access_policies, accounts, datasets, jobs
+from service.operations import access, access_policies, accounts, agreements, datasets, jobs
 from service.wiring import Application
 from tests.audit_documents import store_documents
 from tests.components import seaweed_server, valkey_server
@@ -131,6 +131,7 @@ class Filler(Walk):
             )
         }
         self.downloaded(made[ReleaseState.PUBLISHED])
+        self._lend(self.release(ReleaseState.PUBLISHED, audit=self.audited(version)))
         self._ask_for(self.release(ReleaseState.PUBLISHED, audit=self.audited(version)))
         self._run(version)
         cancelled = self.training(version)
@@ -141,6 +142,24 @@ class Filler(Walk):
         with self.application.uow() as uow:
             datasets.start_upload(
                 uow, self.owner, dataset_id=knees.id, suffix=".zip", size_bytes=48_000_000
+            )
+
+    def _lend(self, release: Release) -> None:
+        """Give a release on request only, under an agreement."""
+        with self.application.uow() as uow:
+            made = agreements.create_agreement(
+                uow, self.owner, name="Use of data", text="Do not identify anybody."
+            )
+            agreement_id = made.agreement.id
+        with self.application.uow() as uow:
+            access_policies.set_access_policy(
+                uow,
+                self.owner,
+                release_id=release.id,
+                mode=AccessMode.BY_REQUEST,
+                fields=QUESTIONS,
+                agreement_id=agreement_id,
+                grant_days=365,
             )
 
     def _ask_for(self, release: Release) -> None:

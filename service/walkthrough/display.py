@@ -31,6 +31,10 @@ class Display:
         """Print one line."""
         self.console.print(text, highlight=False)
 
+    def say_whole(self, text: str) -> None:
+        """Print one line that somebody will copy: never wrapped."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     @contextlib.contextmanager
     def step(self, name: str, title: str) -> Iterator[Advance]:
         """Time a step under `name`; yield a function that moves its bar."""

@@ -147,7 +147,8 @@ class _Filler:
             "Pilot knees",
             purpose="A first small export, to learn how to share at all.",
             declared=DatasetSchema(
-                declared_count=PILOT_PERSONS,
+                unit=UnitOfPrivacy.RECORD,  # phantoms of any seed carry the same patient ids
+                declared_count=2 * PILOT_PERSONS,
                 height=32,
                 width=32,
                 label="kl_grade",
