@@ -62,8 +62,13 @@ class Person:
     signed_in_at: datetime | None
 
 
-def start(settings: Settings, *, redirect_uri: str, next_page: str) -> tuple[str, Started]:
-    """Return where to send the browser, and what it must bring back."""
+def start(
+    settings: Settings, *, redirect_uri: str, next_page: str, again: bool = False
+) -> tuple[str, Started]:
+    """Return where to send the browser, and what it must bring back.
+
+    `again` asks the provider to make sure anew who it is, although it knows the browser.
+    """
     started = Started(
         secrets.token_urlsafe(24), secrets.token_urlsafe(24), secrets.token_urlsafe(48), next_page
     )
@@ -77,6 +82,8 @@ def start(settings: Settings, *, redirect_uri: str, next_page: str) -> tuple[str
         "code_challenge": create_s256_code_challenge(started.verifier),
         "code_challenge_method": "S256",
     }
+    if again:
+        query |= {"prompt": "login", "max_age": "0"}
     address = str(_provider(settings)["authorization_endpoint"])
     return f"{address}{'&' if '?' in address else '?'}{urlencode(query)}", started
 

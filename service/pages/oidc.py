@@ -34,6 +34,7 @@ def start_oidc() -> AnyResponse:
         application().settings,
         redirect_uri=_redirect_uri(),
         next_page=inside(request.args.get("next")),
+        again="again" in request.args,
     )
     response = make_response(redirect(address))
     response.set_cookie(

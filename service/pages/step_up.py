@@ -41,6 +41,11 @@ def missing_factor() -> str | None:
         if second_factors.list_factors(uow, session.user_id):
             minutes = FRESH_FACTOR_SECONDS // 60
             return f"This needs your second factor, given within the last {minutes} minutes."
+        if session.method is Method.OIDC and second_factors.needs_factor(uow, actor()):
+            return (
+                "This needs your organisation's second factor, given within the last "
+                f"{FRESH_FACTOR_SECONDS // 60} minutes: sign in there again."
+            )
         if session.method is Method.API_KEY or not second_factors.needs_factor(uow, actor()):
             return None
     return "This needs a second factor, and you have none. Set one up on the page Account."
@@ -105,7 +110,12 @@ def confirm_factor() -> AnyResponse | str | tuple[str, int]:
         factors = second_factors.list_factors(uow, session.user_id)
         options = passkeys.start_use(uow, session.id, factors.passkeys)
     page = render_template(
-        "confirm_factor.html", factors=factors, options=options, problem=problem, next=next_page
+        "confirm_factor.html",
+        factors=factors,
+        options=options,
+        problem=problem,
+        next=next_page,
+        is_elsewhere=session.method is Method.OIDC,
     )
     return (page, 422) if problem else page
 

@@ -153,6 +153,18 @@ def test_an_auditor_needs_a_second_factor_here_unless_the_provider_asked_for_one
     assert browser.get("/account").status_code == 200
 
 
+def test_what_is_weighty_asks_the_provider_again(
+    browser: FlaskClient, people: Walk, provider: Provider
+) -> None:
+    linked(people, provider, people.auditors[1])
+    provider.claims = {"amr": ["mfa"], "auth_time": int(time.time()) - 3600}
+    assert browser.get(way_back(browser)).status_code == 200
+    page = browser.get("/confirm?next=/account").get_data(as_text=True)
+    assert 'href="/sign-in/oidc?again=1&amp;next=/account"' in page
+    sent = browser.get("/sign-in/oidc?again=1&next=/account")
+    assert "prompt=login&max_age=0" in sent.headers["Location"]
+
+
 def test_without_a_provider_there_is_nothing_here(web_application: Application) -> None:
     plain = create_app(web_application).test_client()
     assert plain.get("/sign-in/oidc", headers={"Accept": "text/html"}).status_code == 404
