@@ -109,7 +109,7 @@ def show_job(job_id: str) -> str:
             chain_rows=[_chain_row(one, here=one.id == job.id) for one in chain],
             entry=entry,
             spending=[] if entry is None else _spending(entry),
-            stages=[_stage_row(one) for one in job.progress.get("stages", [])],
+            stages=[_stage_row(one, job) for one in job.progress.get("stages", [])],
             charts_of=_charts(job),
             is_live=job.state not in TERMINAL,
             has_grid=_has_grid(uow, job),
@@ -209,15 +209,18 @@ def _chain_row(job: Job, *, here: bool) -> dict[str, object]:
     }
 
 
-def _stage_row(stage: Mapping[str, Any]) -> dict[str, object]:
+def _stage_row(stage: Mapping[str, Any], job: Job) -> dict[str, object]:
     """Return one line of a job's log of stages, as a worker kept it."""
     seconds = stage.get("seconds")
-    taken = "under way" if seconds is None else duration_words(float(seconds))
+    is_last = seconds is None
+    taken = duration_words(float(seconds or 0))
+    if is_last:
+        taken = state_words(job.status) if job.state in TERMINAL else "under way"
     attempt = int(stage.get("attempt", 1))
     return {
         "title": str(stage.get("stage", "")).capitalize(),
         "by": taken if attempt == 1 else f"{taken}, attempt {attempt}",
-        "kind": "wait" if seconds is None else "good",
+        "kind": _KINDS_OF_STATE.get(job.state.value, "") if is_last else "good",
     }
 
 
