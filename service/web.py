@@ -1,7 +1,7 @@
 """What both HTTP faces share: the application, the rate limiter, and the actor behind a credential.
 
-The API presents an API key with each request; the pages keep the *id* of the key that somebody
-signed in with, so that revoking the key ends the session at once.
+The API presents an API key with each request; the pages look a session up instead
+(`pages.session`).
 """
 
 import re
@@ -11,9 +11,9 @@ from flask import current_app
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 
-from service.domain.accounts import Actor, ApiKey
+from service.domain.accounts import Actor
 from service.domain.errors import PermissionDenied
-from service.operations.accounts import authenticate, load_actor
+from service.operations.accounts import authenticate
 from service.refusals import Unauthenticated
 from service.wiring import Application
 
@@ -58,18 +58,3 @@ def actor_of_token(token: str) -> tuple[Actor, str]:
 @limiter.shared_limit(FAILURES_PER_ADDRESS, scope="wrong API keys")
 def count_failure() -> None:
     """Count a wrong API key; calling it is what the limit limits.  Raises: TooManyRequests."""
-
-
-def actor_of_key(key_id: str) -> Actor:
-    """Return the actor behind the id of an API key that was presented before.
-
-    Raises: Unauthenticated if it has been revoked or has expired since.
-    """
-    with application().uow(read_only=True) as uow:
-        key = uow.get(ApiKey, key_id)
-        if key is None or key.revoked_at or (key.expires_at and key.expires_at <= uow.now()):
-            raise Unauthenticated(_REFUSAL)
-        try:
-            return load_actor(uow, user_id=key.user_id, scopes=key.scopes)
-        except PermissionDenied as error:
-            raise Unauthenticated(_REFUSAL) from error

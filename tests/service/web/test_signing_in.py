@@ -1,12 +1,13 @@
 """Signing in with a password and a second factor, invitations, sessions, limits."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pyotp
 import pytest
 import time_machine
+from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -23,11 +24,14 @@ PASSWORD = "river copper lantern seven"
 TokenOf = Callable[[Actor], str]
 
 
+@pytest.fixture(scope="module")
+def app(web_application: Application) -> Flask:
+    return create_app(web_application)
+
+
 @pytest.fixture
-def browser(web_application: Application) -> Iterator[FlaskClient]:
-    with create_app(web_application).test_client() as client:
-        client.environ_base["HTTP_ACCEPT"] = "text/html"
-        yield client
+def browser(app: Flask) -> FlaskClient:
+    return new_browser(app)
 
 
 @pytest.fixture(autouse=True)
@@ -37,13 +41,11 @@ def _quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passwords, "HASHER", hasher)
 
 
-def two_browsers(application: Application) -> tuple[FlaskClient, FlaskClient]:
-    """Return two browsers of the same service."""
-    app = create_app(application)
-    made = app.test_client(), app.test_client()
-    for client in made:
-        client.environ_base["HTTP_ACCEPT"] = "text/html"
-    return made
+def new_browser(app: Flask) -> FlaskClient:
+    """Return a browser that never was here."""
+    client = app.test_client()
+    client.environ_base["HTTP_ACCEPT"] = "text/html"
+    return client
 
 
 def csrf_of(page: TestResponse) -> str:
@@ -222,9 +224,9 @@ def test_a_hash_of_older_parameters_is_renewed_at_the_next_sign_in(
 
 
 def test_a_session_that_was_planted_before_the_sign_in_is_worth_nothing_after(
-    web_application: Application, people: Walk
+    app: Flask, people: Walk
 ) -> None:
-    attacker, victim = two_browsers(web_application)
+    attacker, victim = new_browser(app), new_browser(app)
     name = with_password(attacker, people)  # the attacker's own, valid session
     planted = attacker.get_cookie("kaima")
     assert planted is not None
@@ -251,10 +253,8 @@ def test_a_disabled_user_loses_the_session_at_once(browser: FlaskClient, people:
     assert "the name or the password is wrong" in refused.get_data(as_text=True)
 
 
-def test_changing_the_password_ends_every_other_session(
-    web_application: Application, people: Walk
-) -> None:
-    here, there = two_browsers(web_application)
+def test_changing_the_password_ends_every_other_session(app: Flask, people: Walk) -> None:
+    here, there = new_browser(app), new_browser(app)
     name = with_password(here, people)
     sign_in(there, name)
     assert there.get("/account").status_code == 200
@@ -286,9 +286,9 @@ def test_a_session_idles_out_and_ends_after_a_working_day(
 
 
 def test_guessing_is_slowed_down_but_the_owner_of_the_account_gets_in(
-    web_application: Application, people: Walk
+    app: Flask, people: Walk
 ) -> None:
-    owner, stranger = two_browsers(web_application)
+    owner, stranger = new_browser(app), new_browser(app)
     name = with_password(owner, people)
     assert sign_in(owner, name).status_code == 303  # the browser is known from here on
     statuses = [sign_in(stranger, name, f"guess {n}").status_code for n in range(12)]
@@ -387,10 +387,8 @@ def test_an_own_key_is_no_stronger_than_the_session(
     assert "signed in without reviews" in answer.get_data(as_text=True)
 
 
-def test_where_somebody_is_signed_in_is_nobody_elses_to_end(
-    web_application: Application, people: Walk
-) -> None:
-    one, other = two_browsers(web_application)
+def test_where_somebody_is_signed_in_is_nobody_elses_to_end(app: Flask, people: Walk) -> None:
+    one, other = new_browser(app), new_browser(app)
     name = with_password(one, people)
     with_password(other, people)
     sign_in(other, name)

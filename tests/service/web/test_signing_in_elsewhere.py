@@ -1,5 +1,6 @@
 """OpenID Connect against a real provider: who gets in, and which answers are refused."""
 
+import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from joserfc.jwk import RSAKey
 from werkzeug.test import TestResponse
@@ -19,19 +21,34 @@ from tests.factories import Walk
 from tests.service.web.identity_provider import CLIENT_ID, Provider, running_provider
 
 
-@pytest.fixture
-def provider() -> Iterator[Provider]:
+@pytest.fixture(scope="module")
+def only_provider() -> Iterator[Provider]:
     with running_provider() as found:
         yield found
 
 
 @pytest.fixture
-def browser(web_application: Application, provider: Provider) -> FlaskClient:
+def provider(only_provider: Provider) -> Provider:
+    """Return the provider with somebody new before it, and nothing wrong with its tokens."""
+    only_provider.subject = secrets.token_hex(8)
+    only_provider.claims = {}
+    only_provider.signing_key = only_provider.key
+    return only_provider
+
+
+@pytest.fixture(scope="module")
+def app(web_application: Application, only_provider: Provider) -> Flask:
+    provider = only_provider
     settings = replace(
         web_application.settings, oidc_issuer=provider.issuer, oidc_client_id=CLIENT_ID
     )
     parts = replace(web_application.parts, settings=settings)
-    client = create_app(replace(web_application, settings=settings, parts=parts)).test_client()
+    return create_app(replace(web_application, settings=settings, parts=parts))
+
+
+@pytest.fixture
+def browser(app: Flask) -> FlaskClient:
+    client = app.test_client()
     client.environ_base["HTTP_ACCEPT"] = "text/html"
     return client
 
