@@ -21,7 +21,9 @@ from service.wiring import Application
 PAIRS = 3
 
 
-def audit_report(verdict: Verdict = Verdict.PASS_EMPIRICAL, *, digest: str = "d" * 64) -> AuditReport:
+def audit_report(
+    verdict: Verdict = Verdict.PASS_EMPIRICAL, *, digest: str = "d" * 64
+) -> AuditReport:
     """Return a report with this verdict."""
     status = {Verdict.FAIL: GateStatus.FAIL, Verdict.INCONCLUSIVE: GateStatus.INCONCLUSIVE}
     return AuditReport(
@@ -43,7 +45,9 @@ def audit_report(verdict: Verdict = Verdict.PASS_EMPIRICAL, *, digest: str = "d"
         self_test_passed=True,
         leaky_specimen=None,
         limit_of_detection=(
-            DetectionLimit(leak="verbatim", fraction=0.01, fractions=(0.01,), rates=(1.0,), repeats=5),
+            DetectionLimit(
+                leak="verbatim", fraction=0.01, fractions=(0.01,), rates=(1.0,), repeats=5
+            ),
         ),
         epsilon_claimed=0.998,
         delta=1e-6,
@@ -158,7 +162,10 @@ def _near_copies() -> Finding:
         {"sample": n, "ratio": 0.31 + n / 10, "flagged": n == 0, "train_distance": 1.0}
         for n in range(PAIRS)
     ]
-    metrics = (Metric(name="p_value", value=0.41), Metric(name="copy_rate", value=0.0, ci_high=0.0009))
+    metrics = (
+        Metric(name="p_value", value=0.41),
+        Metric(name="copy_rate", value=0.0, ci_high=0.0009),
+    )
     return Finding(audit="near_copies", metrics=metrics, details={"pairs": pairs})
 
 
@@ -181,7 +188,13 @@ def _utility() -> dict[str, Any]:
         "schema_version": 1,
         "computed": True,
         "scores": {"synthetic": scores(0.71), "real": scores(0.78)},
-        "fidelity": {"precision": 0.6, "recall": 0.4, "coverage": 0.5, "diversity": 0.4, "fid": 21.0},
+        "fidelity": {
+            "precision": 0.6,
+            "recall": 0.4,
+            "coverage": 0.5,
+            "diversity": 0.4,
+            "fid": 21.0,
+        },
     }
 
 
