@@ -47,8 +47,14 @@ def watched(browser: Browser, live_url: str, **options: object) -> tuple[Page, l
 def grey(page: Page) -> list[int]:
     """Return the middle pixel of the viewer."""
     return page.evaluate(
-        """() => { const c = document.querySelector(".viewer canvas");
-        return [...c.getContext("2d").getImageData(c.width / 2, c.height / 2, 1, 1).data]; }"""
+        """() => {
+            const from = document.querySelector(".viewer canvas");
+            const to = document.createElement("canvas");
+            to.width = to.height = 1;
+            const context = to.getContext("2d", { willReadFrequently: true });
+            context.drawImage(from, from.width / 2, from.height / 2, 1, 1, 0, 0, 1, 1);
+            return [...context.getImageData(0, 0, 1, 1).data];
+        }"""
     )
 
 
@@ -91,8 +97,6 @@ def test_a_reader_does_a_whole_study_by_keyboard(
         with page.expect_navigation():
             page.keyboard.press("ArrowRight")
     page.get_by_role("heading", name="Finished").wait_for()
-    page.go_back()
-    assert page.get_by_role("heading", name="Case").count() == 0 or wrong == []
     assert wrong == []
 
 
