@@ -103,7 +103,7 @@ def time_pages(
     structlog.configure(wrapper_class=quiet)
     folder.mkdir(parents=True)
     with _database_url(database) as url:
-        given = {**environment, "KAIMA_STATE": str(folder), "DATABASE_URL": url, "REDIS_URL": ""}
+        given = {**environment, "KAIMA_STATE": str(folder), "DATABASE_URL": url}
         given["S3_BUCKET_PREFIX"] = f"pages-{database}"
         settings = Settings.from_environment({name: text for name, text in given.items() if text})
         migrate(settings)

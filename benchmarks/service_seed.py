@@ -50,7 +50,8 @@ def seed(application: Application, *, releases: int, events: int) -> Seeded:
         written = _write_journal(connection, made.entries(events))
     with application.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         # As an operator's database does by itself (autovacuum), or is told to.
-        connection.exec_driver_sql("ANALYZE")
+        is_sqlite = application.engine.dialect.name == "sqlite"
+        connection.exec_driver_sql("ANALYZE" if is_sqlite else "VACUUM ANALYZE")
     return Seeded(actors, made.things(), releases, written)
 
 

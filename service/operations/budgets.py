@@ -238,14 +238,15 @@ def view(uow: UnitOfWork, cohort: Cohort) -> BudgetView:
     budget = pure_budget(cohort)
     reserved, used = ledger.reserved(budget, held), ledger.spent(budget, held)
     left = ledger.remaining(budget, held)
-    jobs = {item.job_id: uow.get(Job, item.job_id) for item in stored}
+    wanted = sa.select(Job).where(tables.jobs.c.id.in_([item.job_id for item in stored]))
+    jobs = {job.id: job for job in uow.session.execute(wanted).scalars()}
     return BudgetView(
         cohort_id=cohort.id,
         rule=cohort.rule,
         epsilon=Amounts(budget.epsilon, reserved[0], used[0], left[0]),
         delta=Amounts(budget.delta, reserved[1], used[1], left[1]),
         entries=[
-            _entry(item, jobs[item.job_id], taken=ledger.spent(budget, [held_one])[0])
+            _entry(item, jobs.get(item.job_id), taken=ledger.spent(budget, [held_one])[0])
             for item, held_one in zip(stored, held, strict=True)
         ],
         candidates_trained=sum(any(item.charged) for item in stored),

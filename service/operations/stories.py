@@ -5,6 +5,8 @@ in the rows decides; nothing is told from memory. Blocks of charged steps are on
 run may have thousands.
 """
 
+import heapq
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -135,17 +137,19 @@ def visible_rows(
     """
     hidden, shown = blindfold(uow, actor, release), list[Row]()
     if not permissions.is_insider(actor, release):
-        subjects, only = (), [_columns.event.in_(PUBLIC_EVENTS)]
+        rows = _public_rows(uow, release, after=after)
+        return rows[:limit], rows[limit - 1].seq if len(rows) > limit else None
     while True:
-        found = list(
-            journal.read_rows(
-                uow.session,
-                after=after,
-                limit=limit + 1,
-                subject=subjects or release.id,
-                only=only,
-            )
+        # The release's own rows may be many, the others' are few: each is read along its index.
+        about = journal.read_rows(uow.session, after=after, limit=limit + 1, subject=release.id)
+        others = [name for name in subjects if name != release.id]
+        beside = (
+            journal.read_rows(uow.session, after=after, limit=limit + 1, subject=others, only=only)
+            if others
+            else ()
         )
+        both = heapq.merge(list(about), list(beside), key=lambda row: row.seq)
+        found = list(itertools.islice(both, limit + 1))
         for row in found:
             if len(shown) == limit:
                 return shown, shown[-1].seq
@@ -154,6 +158,12 @@ def visible_rows(
         if len(found) <= limit:
             return shown, None
         after = found[-1].seq
+
+
+def _public_rows(uow: UnitOfWork, release: Release, *, after: int) -> list[Row]:
+    """Return what everybody may know of a release: a few rows, whatever its downloads."""
+    only = [_columns.event.in_(PUBLIC_EVENTS)]
+    return list(journal.read_rows(uow.session, after=after, subject=release.id, only=only))
 
 
 def may_see_row(uow: UnitOfWork, actor: Actor, row: Row) -> bool:

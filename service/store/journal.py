@@ -155,10 +155,17 @@ def read_rows(
     only: Sequence[sa.ColumnElement[bool]] = (),
 ) -> Iterator[Row]:
     """Yield rows behind position `after`, in order: of one subject or of some, if named."""
-    statement = sa.select(_rows).where(_rows.c.seq > after, *only).order_by(_rows.c.seq)
-    if subject is not None:
-        names = [subject] if isinstance(subject, str) else list(subject)
-        statement = statement.where(_rows.c.subject.in_(names))
+    statement = sa.select(_rows).where(_rows.c.seq > after, *only)
+    if isinstance(subject, str) and limit is not None:
+        # As a range, or PostgreSQL would look for a subject of many rows along all positions, and
+        # find its first one after half the journal.
+        names = _rows.c.subject.between(subject, subject)
+        statement = statement.where(names).order_by(_rows.c.subject, _rows.c.seq)
+    elif subject is not None:
+        wanted = [subject] if isinstance(subject, str) else list(subject)
+        statement = statement.where(_rows.c.subject.in_(wanted)).order_by(_rows.c.seq)
+    else:
+        statement = statement.order_by(_rows.c.seq)
     if limit is not None:
         statement = statement.limit(limit)
     for found in session.execute(statement.execution_options(yield_per=BATCH)):
