@@ -20,6 +20,7 @@ from privacy.manifests import (
 )
 from privacy.report import AuditReport
 from service import documents
+from service.bundle_formats import compare
 from service.config import Settings
 from service.domain.accounts import Actor
 from service.domain.datasets import DatasetVersion, VersionState
@@ -228,6 +229,11 @@ def test_a_published_bundle_is_verified_with_the_publishers_key(service, publish
     assert result.accepted, result.problems
     assert result.release_id == published.id
     assert result.epsilon_rederived <= result.epsilon_stated
+    compared = compare(bundle_path)
+    assert not compared.problems
+    assert {check.format: check.images for check in compared.formats} == dict.fromkeys(
+        ("imagefolder", "parquet", "medmnist", "dicom"), SAMPLES
+    )
 
 
 def test_a_bundle_holds_the_listed_files_and_nothing_else(bundle_path):
