@@ -29,6 +29,7 @@ from service.api import (
     studies,
 )
 from service.api import catalogue as catalogue_api
+from service.api import editing as editing_api
 from service.api import policies as policies_api
 from service.api.problems import problem, refuse_validation
 from service.config import Settings
@@ -62,6 +63,7 @@ from service.pages import (
     words,
 )
 from service.pages import datasets as dataset_pages
+from service.pages import editing as editing_pages
 from service.pages import jobs as job_pages
 from service.pages import studies as study_pages
 from service.web import EXTENSION, limiter
@@ -96,6 +98,7 @@ PAGES = (
     step_up,
     story,
     study_pages,
+    editing_pages,
     training,
     uploads,
     utility,
@@ -174,6 +177,7 @@ def create_app(application: Application | None = None) -> OpenAPI:
         notifications.blueprint,
         policies_api.blueprint,
         studies.blueprint,
+        editing_api.blueprint,
         journal.blueprint,
         health.blueprint,
     ):

@@ -18,6 +18,7 @@ from service import resources as r
 from service.access_client import AccessCalls
 from service.connection import Connection, ProblemError
 from service.domain.declarations import ReleaseDeclaration
+from service.editing_client import EditCalls
 from service.journal_client import JournalCalls
 from service.people_client import PeopleCalls
 from service.policy_client import PolicyCalls
@@ -40,7 +41,9 @@ class JobFailed(Exception):
         self.job = job
 
 
-class KaimaClient(JournalCalls, AccessCalls, StudyCalls, PolicyCalls, ReviewCalls, PeopleCalls):
+class KaimaClient(
+    JournalCalls, AccessCalls, StudyCalls, PolicyCalls, ReviewCalls, PeopleCalls, EditCalls
+):
     """A connection to one Kaima service, acting for one API key."""
 
     def __init__(

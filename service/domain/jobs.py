@@ -19,6 +19,7 @@ class JobKind(StrEnum):
     PACKAGE = "package"
     ESTIMATE = "estimate"  # a dry run on random images: what a training would take
     ERASE = "erase"  # a person is withdrawn: a new version without them
+    EDIT = "edit"  # a released set edited to a specification: what was released is all it reads
     STUDY = "study"  # draw and lock the cases of a reader study
 
 

@@ -113,6 +113,7 @@ class TrailEvent(StrEnum):
     STUDY_CLOSE = "study:close"
     STUDY_CANCEL = "study:cancel"
     STUDY_READ_RESULT = "study:read_result"
+    RELEASE_EDIT = "release:edit"
     POLICY_PROPOSE = "policy:propose"
     POLICY_VOTE = "policy:vote"
     POLICY_ADOPT = "policy:adopt"

@@ -35,6 +35,7 @@ KIND_WORDS = {
     JobKind.PACKAGE: "Packaging and signing",
     JobKind.ESTIMATE: "Dry run",
     JobKind.ERASE: "Withdrawal of a person",
+    JobKind.EDIT: "Edits of a released set",
     JobKind.STUDY: "Drawing of a reader study's cases",
 }
 _METRIC_WORDS = {

@@ -65,7 +65,9 @@ class Service:
             uow.session.expunge_all()
             return sorted(found, key=lambda job: job.id)
 
-    def upload(self, path: Path, schema: DatasetSchema, *, epsilon: str = "10") -> Job:
+    def upload(
+        self, path: Path, schema: DatasetSchema, *, epsilon: str = "10", delta: str = "0.001"
+    ) -> Job:
         """Create a dataset, upload a file, and return its INGEST job."""
         with self.application.uow() as uow:
             dataset = datasets.create_dataset(
@@ -75,7 +77,7 @@ class Service:
                 purpose="a test",
                 schema=schema,
                 budget_epsilon=Decimal(epsilon),
-                budget_delta=Decimal("0.001"),
+                budget_delta=Decimal(delta),
             )
         with self.application.uow() as uow:
             version = datasets.start_upload(

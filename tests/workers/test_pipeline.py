@@ -24,9 +24,10 @@ from service.bundle_formats import compare
 from service.config import Settings
 from service.domain.accounts import Actor
 from service.domain.datasets import DatasetVersion, VersionState
+from service.domain.errors import NotFound
 from service.domain.jobs import Job, JobKind, JobState
 from service.domain.releases import Release, ReleaseState
-from service.operations import datasets, journal, reaudits, releases
+from service.operations import datasets, downloads, editing, journal, reaudits, releases
 from service.store.objects import Bucket
 from service.wiring import build
 from tests.workers.service_stack import Service, phantom_schema, running_service, variables
@@ -356,6 +357,36 @@ def test_commitments_open_with_the_salts_that_the_instance_keeps(
     salt = service.application.keys.commitment_salt(f"{published.id}/dataset")
     opened = inclusion.commit_bytes(manifest.canonical(), salt=salt)
     assert certificate.commitments["dataset"] == opened
+
+
+def test_a_released_set_is_edited_into_a_teaching_set(service, published):
+    asked = {
+        "form": "teaching_set",
+        "vary": "label",
+        "held": ["exposure"],
+        "images": 3,
+        "steps": 7,
+    }
+    with service.application.uow() as uow:
+        downloads.accept_terms(uow, service.owner, release_id=published.id)
+    with service.application.uow() as uow:
+        edit = editing.request_edit(uow, service.owner, release_id=published.id, asked=asked)
+        edit_id = edit.id
+    service.work()
+    found = service.job(edit_id)
+    assert found.state is JobState.SUCCEEDED, found.problem
+    assert found.result["met"] > 0.8
+    with service.application.uow(read_only=True) as uow:
+        sheet, packed = (
+            editing.read_edit(uow, service.owner, edit_id=edit_id, name=name)
+            for name in (editing.SHEET, editing.TEACHING_SET)
+        )
+        with pytest.raises(NotFound):  # somebody else's, whoever they are
+            editing.find_edit(uow, service.auditors[0], edit_id=edit_id)
+    assert Image.open(io.BytesIO(sheet)).size == (LABELS * 32, 3 * 32)
+    names = zipfile.ZipFile(io.BytesIO(packed)).namelist()
+    assert "teaching-set/quiz.html" in names
+    assert sum(name.endswith(".png") for name in names) == found.result["cases"]
 
 
 def test_a_withdrawn_person_is_gone_from_every_stored_byte(service, tmp_path):

@@ -1,0 +1,34 @@
+"""The client's calls about edits of released sets; `KaimaClient` inherits them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from service import editing_resources as r
+from service.connection import Connection
+
+
+class EditCalls:
+    """Ask for edits and fetch them."""
+
+    _connection: Connection
+
+    def request_edit(self, release_id: str, **asked: Any) -> r.Edit:
+        """Queue an edit; keywords as in `NewEdit`."""
+        body = r.NewEdit.model_validate(asked)
+        return self._connection.post(r.Edit, f"/v1/releases/{release_id}/edits", body)
+
+    def edits(self, release_id: str) -> Iterator[r.Edit]:
+        """Yield one's own edits of a release, newest first."""
+        return self._connection.pages(r.EditPage, f"/v1/releases/{release_id}/edits")
+
+    def edit(self, edit_id: str) -> r.Edit:
+        """Return an edit."""
+        return self._connection.get(r.Edit, f"/v1/edits/{edit_id}")
+
+    def edit_sheet(self, edit_id: str) -> bytes:
+        """Return the series as PNG."""
+        return self._connection.send("GET", f"/v1/edits/{edit_id}/sheet").content
+
+    def teaching_set(self, edit_id: str) -> bytes:
+        """Return the teaching set as a zip."""
+        return self._connection.send("GET", f"/v1/edits/{edit_id}/teaching-set").content

@@ -1,0 +1,99 @@
+"""EDIT: a released set edited to a specification: a sheet of a series, or a teaching set.
+
+Reads the synthetic set of the release and phantoms, no record: free under differential privacy.
+"""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from privacy.errors import InvalidParameter
+from service.operations.editing import SHEET, TEACHING_SET
+from service.store.objects import Bucket
+from training.editing.editor import Specification
+from training.editing.series import Axis, Series, make_series
+from workers.context import JobContext
+from workers.editing.source import ReleasedSet
+from workers.editing.teaching import png, write_teaching_set
+from workers.generator_files import fetch_generator_manifest, fetch_samples
+from workers.provenance import load_job, seed_of
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def run(context: JobContext) -> dict[str, object]:
+    """Edit, store the sheet and, where one was asked for, the teaching set."""
+    asked: dict[str, Any] = context.job.payload["asked"]
+    seed = seed_of(context.job)
+    context.report("fetching")
+    source = _released(context)
+    context.report("learning what labels and attributes add")
+    editor = source.editor(knees=asked.get("knees"))
+    label = asked.get("label")
+    if label is not None and label not in source.names:
+        raise InvalidParameter(
+            f"The label {label!r} was refused: the set has {', '.join(source.names)}."
+        )
+    rest = Specification(
+        label=None if label is None else source.names.index(label),
+        wanted=asked.get("wanted") or {},
+        held=tuple(asked.get("held") or ()),
+    )
+    axis = Axis(asked["vary"], asked.get("low"), asked.get("high"), asked.get("steps") or 7)
+    rng = np.random.default_rng(seed)
+    count = min(int(asked["images"]), len(source.images))
+    chosen = np.sort(rng.choice(len(source.images), count, replace=False))
+    context.report("editing")
+    made = make_series(editor, source.images, source.labels, sources=chosen, axis=axis, rest=rest)
+    context.report("storing")
+    objects = context.application.objects
+    sheet = context.candidate_key(SHEET)
+    rows = np.vstack([np.hstack(list(row)) for row in made.images])
+    objects.put_bytes(Bucket.WORK, sheet, body=png(rows), content_type="image/png")
+    result = _told(made) | {SHEET: sheet}
+    if asked["form"] == "teaching_set":
+        folder = context.scratch / "teaching-set"
+        result["cases"] = write_teaching_set(
+            folder, made, editor=editor, source=source, specification=asked, seed=seed
+        )
+        packed = context.scratch / TEACHING_SET
+        _pack(folder, packed)
+        result[TEACHING_SET] = context.candidate_key(TEACHING_SET)
+        objects.put_file(Bucket.WORK, context.candidate_key(TEACHING_SET), path=packed)
+    return result
+
+
+def _released(context: JobContext) -> ReleasedSet:
+    sampling = load_job(context, context.job.payload["sample_job_id"])
+    training = load_job(context, sampling.payload["train_job_id"])
+    samples = fetch_samples(context, sampling)
+    declared = fetch_generator_manifest(context, training).declared
+    return ReleasedSet(
+        name=str(context.job.release_id),
+        label=declared.label,
+        names=tuple(declared.labels),
+        images=samples.images,
+        labels=np.asarray(samples.labels, dtype=np.int64),
+    )
+
+
+def _told(made: Series) -> dict[str, object]:
+    return {
+        "values": [round(float(value), 6) for value in made.values],
+        "images": int(made.is_met.size),
+        "met": float(made.is_met.mean()),
+        "sources": [int(source) for source in made.sources],
+        "attributes": list(made.attributes),
+        "mean_measured": np.round(made.measured.mean(axis=0), 4).tolist(),
+    }
+
+
+def _pack(folder: Path, target: Path) -> None:
+    """Zip a folder; equal content gives equal bytes."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            info = zipfile.ZipInfo(f"teaching-set/{path.relative_to(folder)}", _EPOCH)
+            info.external_attr, info.compress_type = 0o644 << 16, zipfile.ZIP_DEFLATED
+            archive.writestr(info, path.read_bytes())
