@@ -140,15 +140,11 @@ def visible_rows(
         rows = _public_rows(uow, release, after=after)
         return rows[:limit], rows[limit - 1].seq if len(rows) > limit else None
     while True:
-        # The release's own rows may be many, the others' are few: each is read along its index.
         about = journal.read_rows(uow.session, after=after, limit=limit + 1, subject=release.id)
+        # The others' rows are few. Without a limit, no planner looks for them along all positions.
         others = [name for name in subjects if name != release.id]
-        beside = (
-            journal.read_rows(uow.session, after=after, limit=limit + 1, subject=others, only=only)
-            if others
-            else ()
-        )
-        both = heapq.merge(list(about), list(beside), key=lambda row: row.seq)
+        beside = journal.read_rows(uow.session, after=after, subject=others, only=only)
+        both = heapq.merge(list(about), list(beside) if others else [], key=lambda row: row.seq)
         found = list(itertools.islice(both, limit + 1))
         for row in found:
             if len(shown) == limit:
