@@ -34,6 +34,7 @@ def link_of(people: Walk, study: Study, name: str, live_url: str) -> str:
 
 def watched(browser: Browser, live_url: str, **options: object) -> tuple[Page, list[str]]:
     page = browser.new_context(**options).new_page()
+    page.set_default_timeout(90_000)  # the browser shares its cores with everything else
     wrong: list[str] = []
     page.on("console", lambda message: wrong.append(message.text))
     page.on("pageerror", lambda error: wrong.append(str(error)))
