@@ -9,6 +9,7 @@ import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import rfc8785
@@ -162,7 +163,7 @@ def _lock(context: JobContext, cases: Sequence[StudyCase]) -> dict[str, object]:
 
 def list_digest(cases: Sequence[StudyCase]) -> str:
     """Return the SHA-256 over number, kind, label, pair and picture of every case."""
-    rows = [[c.number, c.truth, c.label, c.pair, c.digest] for c in cases]
+    rows: list[Any] = [[c.number, c.truth, c.label, c.pair, c.digest] for c in cases]
     return hashlib.sha256(rfc8785.dumps(rows)).hexdigest()
 
 

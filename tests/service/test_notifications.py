@@ -54,9 +54,14 @@ def test_reading_is_counted_and_only_ones_own_can_be_read(sqlite_walk):
 
 def test_a_notice_is_undone_with_the_change_that_it_tells_of(sqlite_walk):
     walk = sqlite_walk
-    with pytest.raises(RuntimeError, match="interrupted"), walk.application.uow() as uow:
-        notifying.notify(uow, to=[walk.owner.user_id], link="/releases", **NOTICE)
-        raise RuntimeError("interrupted")
+
+    def change_that_fails():
+        with walk.application.uow() as uow:
+            notifying.notify(uow, to=[walk.owner.user_id], link="/releases", **NOTICE)
+            raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        change_that_fails()
     assert notices(walk, walk.owner) == []
 
 
