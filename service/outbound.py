@@ -172,7 +172,10 @@ class _Secure(http.client.HTTPSConnection):
 def _ended_after(seconds: float, connection: http.client.HTTPConnection) -> Iterator[None]:
     """Close the connection when the time is over: a receiver may drip bytes for ever."""
 
+    is_over = threading.Event()
+
     def end() -> None:
+        is_over.set()
         with contextlib.suppress(OSError, AttributeError):
             connection.sock.shutdown(socket.SHUT_RDWR)
 
@@ -184,6 +187,8 @@ def _ended_after(seconds: float, connection: http.client.HTTPConnection) -> Iter
     finally:
         timer.cancel()
         connection.close()
+    if is_over.is_set():  # half a head that ends reads like a whole one
+        raise TimeoutError(f"no whole answer within {seconds} seconds")
 
 
 def _check_public_name(scheme: str, host: str) -> None:
