@@ -171,7 +171,6 @@ class _Secure(http.client.HTTPSConnection):
 @contextlib.contextmanager
 def _ended_after(seconds: float, connection: http.client.HTTPConnection) -> Iterator[None]:
     """Close the connection when the time is over: a receiver may drip bytes for ever."""
-
     is_over = threading.Event()
 
     def end() -> None:
