@@ -57,7 +57,8 @@ class Config(BaseModel):
     most: int = Field(
         default=1500, ge=100, description="samples, and twice as many units, looked at"
     )
-    shuffles: int = Field(default=800, ge=200, description="shuffles of the arms")
+    # Any of three statistics may be the only one to speak: 3 / (shuffles + 1) must be below the level.
+    shuffles: int = Field(default=2000, ge=200, description="shuffles of the arms")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from scipy import stats
 from privacy.audits import data_copying
 from privacy.audits.data_copying import Config, _lists, _rank_z
 from privacy.neighbourhoods import population_of, survey
+from privacy.policy import load_policy
 from tests.privacy.audit_material import draw_arms, innocent, pictures, trained_rows
 
 QUICK = Config(shuffles=200, most=500)
@@ -88,3 +89,9 @@ def test_lists_hold_the_nearest_units_whatever_the_block():
     assert lists.far == pytest.approx(np.sort(slow, axis=1)[:, :19], abs=1e-6)
     group = rng.random(20) < 0.5
     assert lists.nearest_in(group)[0] == pytest.approx(slow[:, group].min(axis=1), abs=1e-6)
+
+
+def test_one_statistic_alone_can_reach_the_level_of_the_policy():
+    policy = load_policy()
+    level = policy.errors.diagnostics / len(policy.audits.diagnostics)
+    assert 3 / (data_copying.Config().shuffles + 1) < level
