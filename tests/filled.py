@@ -23,8 +23,17 @@ from service.domain.accounts import BOOTSTRAP, Actor
 from service.domain.datasets import Dataset, DatasetVersion
 from service.domain.jobs import Job
 from service.domain.releases import Release, ReleaseState
+from service.editing_resources import NewEdit
 from service.embedded import pick_port, stop_process, wait_for_http
-from service.operations import access, access_policies, accounts, agreements, datasets, jobs
+from service.operations import (
+    access,
+    access_policies,
+    accounts,
+    agreements,
+    datasets,
+    editing,
+    jobs,
+)
 from service.wiring import Application
 from tests.audit_documents import store_documents
 from tests.components import seaweed_server, valkey_server
@@ -131,6 +140,7 @@ class Filler(Walk):
             )
         }
         self.downloaded(made[ReleaseState.PUBLISHED])
+        self._edit(made[ReleaseState.PUBLISHED])
         self._lend(self.release(ReleaseState.PUBLISHED, audit=self.audited(version)))
         self._ask_for(self.release(ReleaseState.PUBLISHED, audit=self.audited(version)))
         self._run(version)
@@ -142,6 +152,14 @@ class Filler(Walk):
         with self.application.uow() as uow:
             datasets.start_upload(
                 uow, self.owner, dataset_id=knees.id, suffix=".zip", size_bytes=48_000_000
+            )
+
+    def _edit(self, release: Release) -> None:
+        """Ask for edits of a release, as somebody who may download it."""
+        asked = NewEdit(vary="joint_space", held=["exposure"], knees=True)
+        with self.application.uow() as uow:
+            editing.request_edit(
+                uow, self.collaborator, release_id=release.id, asked=asked.model_dump(mode="json")
             )
 
     def _lend(self, release: Release) -> None:

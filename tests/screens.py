@@ -32,7 +32,12 @@ OUT = Path("build/screens")
 WIDTHS = (1280, 360)
 SCHEMES = ("light", "dark")
 PER_ROUTE = 2
-MORE = {"pages.manage_release": 5, "pages.show_job": 8, "pages.show_version": 3}
+MORE = {
+    "pages.manage_release": 5,
+    "pages.show_job": 8,
+    "pages.show_release": 6,
+    "pages.show_version": 3,
+}
 """Pages that look different from state to state."""
 
 MOST_VISITS = 400
@@ -54,6 +59,8 @@ WITHOUT_A_LINK = {
     "pages.list_upload_parts": "an answer for a script",
     "pages.download_bundle": "a file",
     "pages.download_log_file": "a file",
+    "pages.edit_sheet": "a picture, of edits that a worker has made",
+    "pages.edit_teaching_set": "a file",
     "pages.export_decided": "a file",
     "pages.export_policy": "a file",
     "pages.show_preview": "a picture, of what a worker has packaged",
