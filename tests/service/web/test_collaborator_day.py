@@ -19,7 +19,6 @@ from service.domain.releases import Release, ReleaseState
 from service.operations import access, access_policies, agreements
 from service.wiring import Application
 from tests.factories import Walk
-from tests.service.web.test_browser import chromium  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +42,7 @@ def site(web_application: Application) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(chromium: Browser, site: str) -> Iterator[Page]:  # noqa: F811
+def page(chromium: Browser, site: str) -> Iterator[Page]:
     """Yield a page of a phone; it fails for every error on the console and request elsewhere."""
     context = chromium.new_context(viewport={"width": 360, "height": 800}, accept_downloads=True)
     opened = context.new_page()
