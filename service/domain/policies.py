@@ -95,6 +95,7 @@ def check_may_propose_policy(actor: Actor) -> None:
         raise PermissionDenied(
             "Proposing a policy was refused: only an auditor may. Ask one of your auditors."
         )
+    _check_owns_no_data(actor, "Proposing a policy")
     check_scope(actor, "Proposing a policy", Scope.REVIEWS)
 
 
@@ -116,6 +117,7 @@ def check_may_vote_on_policy(
         raise NotFound(f"No policy version {asked!r} was found. Check the identifier.")
     if not actor.has(Role.AUDITOR):
         raise PermissionDenied("Voting on a policy was refused: only an auditor may.")
+    _check_owns_no_data(actor, "Voting on a policy")
     check_scope(actor, "Voting on a policy", Scope.REVIEWS)
     if version.author_id == actor.user_id:
         raise PermissionDenied(
@@ -129,10 +131,18 @@ def check_may_withdraw_policy(
 ) -> PolicyVersion:
     """Return the version if the actor proposed it."""
     version = check_may_see_policy(actor, version, asked=asked)
-    check_may_propose_policy(actor)
+    check_scope(actor, "Withdrawing a policy", Scope.REVIEWS)
     if version.author_id != actor.user_id:
         raise PermissionDenied(
             "Withdrawing this policy was refused: only the auditor who proposed it may. "
             "Reject it instead."
         )
     return version
+
+
+def _check_owns_no_data(actor: Actor, action: str) -> None:
+    if actor.has(Role.DATA_OWNER):
+        raise PermissionDenied(
+            f"{action} was refused: you are a data owner as well, and whoever wants a release does "
+            "not set its bar. Ask an auditor who owns no data."
+        )

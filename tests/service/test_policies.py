@@ -1,11 +1,13 @@
 """Versions of the audit policy: proposed by one auditor, in force when two others approve."""
 
+from dataclasses import replace
+
 import pytest
 
 from privacy.errors import InvalidParameter
 from privacy.policy import load_policy, parse_policy
 from privacy.policy_limits import ENTRIES, Effect, changed, check_limits, compare
-from service.domain.accounts import Actor
+from service.domain.accounts import Actor, Role
 from service.domain.errors import (
     Conflict,
     IllegalTransition,
@@ -194,6 +196,19 @@ def test_votes_begin_again_when_the_policy_changes_under_a_review(sqlite_walk: W
     adopted(walk)
     with pytest.raises(Conflict, match="every vote is void"):
         walk.voted(release, walk.auditors[1])
+
+
+def test_whoever_owns_data_as_well_sets_no_policy(sqlite_walk: Walk) -> None:
+    walk = sqlite_walk
+    both = replace(
+        walk.auditors[0],
+        user_id=walk.owner.user_id,
+        roles=frozenset({Role.AUDITOR, Role.DATA_OWNER}),
+    )
+    with walk.application.uow() as uow, pytest.raises(PermissionDenied, match="Proposing a policy"):
+        policies.propose_version(uow, both, values=TIGHTER, depth="quick", reason="Mine.")
+    with pytest.raises(PermissionDenied, match="does not set its bar"):
+        voted(walk, proposed(walk), both)
 
 
 def _bare(job: Job) -> dict[str, object]:
