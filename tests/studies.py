@@ -40,16 +40,17 @@ def phantom_picture(number: int) -> bytes:
     return buffer.getvalue()
 
 
-def drafted(walk: Walk, **plan: object) -> Study:
-    audit = walk.audited(walk.version(walk.dataset()))
+def drafted(walk: Walk, *, audit_job_id: str | None = None, **plan: object) -> Study:
+    """Draft a study of a candidate; without one named, of a new one."""
+    audit_job_id = audit_job_id or walk.audited(walk.version(walk.dataset())).id
     with walk.application.uow() as uow:
         return studies.create_study(
-            uow, walk.owner, audit_job_id=audit.id, name="Readers", plan={**PLAN, **plan}
+            uow, walk.owner, audit_job_id=audit_job_id, name="Readers", plan={**PLAN, **plan}
         )
 
 
-def registered(walk: Walk, **plan: object) -> Study:
-    study = drafted(walk, **plan)
+def registered(walk: Walk, *, audit_job_id: str | None = None, **plan: object) -> Study:
+    study = drafted(walk, audit_job_id=audit_job_id, **plan)
     with walk.application.uow() as uow:
         return studies.register_study(uow, walk.owner, study_id=study.id)
 
@@ -63,9 +64,15 @@ def consented(walk: Walk, study: Study, *, by: tuple[int, ...] = (0, 1)) -> Stud
     return study
 
 
-def opened(walk: Walk, *, picture: Callable[[int], bytes] = plain_picture, **plan: object) -> Study:
+def opened(
+    walk: Walk,
+    *,
+    picture: Callable[[int], bytes] = plain_picture,
+    audit_job_id: str | None = None,
+    **plan: object,
+) -> Study:
     """Play the worker: two pictures a pair, numbered as they come."""
-    study = consented(walk, registered(walk, **plan))
+    study = consented(walk, registered(walk, audit_job_id=audit_job_id, **plan))
     with walk.application.uow(read_only=True) as uow:
         job = uow.get(Job, str(study.job_id))
     assert job is not None

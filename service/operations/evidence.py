@@ -14,7 +14,7 @@ from service.domain.datasets import Cohort, Dataset, DatasetVersion, StoredReser
 from service.domain.errors import Conflict
 from service.domain.jobs import Job
 from service.domain.releases import Release
-from service.operations import studies
+from service.operations import study_evidence
 from service.operations.earlier_rounds import check_not_rejected
 from service.operations.policies import policy_in_force
 from service.operations.withdrawals import check_usable
@@ -50,7 +50,7 @@ def check_candidate(uow: UnitOfWork, release: Release, *, what: str) -> None:
     uow.get(Cohort, dataset.cohort_id, lock=True)
     check_usable(uow, version, what=what)
     tier = str(audit.payload["tier"])
-    studies.check_requirement(uow, audit_job_id=audit.id, tier=tier, what=what)
+    study_evidence.check_requirement(uow, audit_job_id=audit.id, tier=tier, what=what)
 
 
 def freeze(uow: UnitOfWork, release: Release, *, submitted_by: str) -> None:
@@ -111,6 +111,6 @@ def _current(uow: UnitOfWork, release: Release) -> dict[str, Any]:
         "commitment": train.payload["commitment"],
         "terms": hashlib.sha256(release.terms.encode()).hexdigest(),
         "account": account_position(uow, dataset.cohort_id) if dataset else None,
-        **studies.evidence_of(uow, audit.id),
+        **study_evidence.evidence_of(uow, audit.id),
         "ledger": {"seq": position.seq, "digest": position.digest},
     }

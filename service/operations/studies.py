@@ -31,7 +31,7 @@ from service.domain.studies import (
     StudyState,
 )
 from service.domain.trail import TrailEvent
-from service.operations import fencing, notifying
+from service.operations import fencing, notifying, study_interests
 from service.operations.queueing import check_quota, queue_job
 from service.operations.withdrawals import check_usable
 from service.store import study_tables
@@ -116,7 +116,11 @@ def register_study(uow: UnitOfWork, actor: Actor, *, study_id: str) -> Study:
     uow.trail(actor, TrailEvent.STUDY_REGISTER, study.id, commitment=study.plan_digest)
     notifying.notify(
         uow,
-        to=notifying.users_with_role(uow, study.tenant_id, Role.AUDITOR),
+        to=[
+            user_id
+            for user_id in notifying.users_with_role(uow, study.tenant_id, Role.AUDITOR)
+            if study_interests.interest_of(uow, user_id, study) is None
+        ],
         kind="study.consent_wanted",
         subject=f"Reader study {study.name}: consent wanted",
         text="Readers will see real records of held-out persons. Two auditors must agree first.",
@@ -133,6 +137,7 @@ def consent_to_study(uow: UnitOfWork, actor: Actor, *, study_id: str, plan_diges
     study = study_permissions.check_may_consent(
         actor, uow.get(Study, study_id, lock=True), asked=study_id
     )
+    study_interests.check_uninvolved(uow, actor, study)
     if study.state is not StudyState.REGISTERED:
         raise _too_late("The consent", study)
     if plan_digest != study.plan_digest:
@@ -241,59 +246,6 @@ def list_studies(
     return fetch_page(uow.session, statement, id_column=_studies.c.id, cursor=cursor, limit=limit)
 
 
-def studies_of(uow: UnitOfWork, audit_job_id: str) -> list[Study]:
-    """Return every study of a candidate, oldest first: one that came out badly cannot hide."""
-    statement = sa.select(Study).where(_studies.c.audit_job_id == audit_job_id)
-    return list(uow.session.execute(statement.order_by(_studies.c.id)).scalars())
-
-
-def result_of(uow: UnitOfWork, audit_job_id: str) -> dict[str, Any] | None:
-    """Return what a review page shows of a candidate's reader study, or None without a closed one.
-
-    The *first* closed study counts, whatever later ones say; how many there were is told. Called after
-    the caller has checked that its actor may see the candidate.
-    """
-    studies = studies_of(uow, audit_job_id)
-    closed = [study for study in studies if study.state is StudyState.CLOSED]
-    if not closed:
-        return None
-    first = closed[0]
-    return {
-        "study_id": first.id,
-        "name": first.name,
-        "digest": first.result_digest,
-        "plan_digest": first.plan_digest,
-        "closed_at": first.closed_at.isoformat() if first.closed_at else None,
-        "studies_started": sum(study.state is not StudyState.DRAFT for study in studies),
-        **first.summary,
-    }
-
-
-def evidence_of(uow: UnitOfWork, audit_job_id: str) -> dict[str, Any]:
-    """Return what a release's frozen evidence names: the result's digest, or nothing."""
-    found = result_of(uow, audit_job_id)
-    return {} if found is None else {"reader_study": found["digest"]}
-
-
-def check_requirement(uow: UnitOfWork, *, audit_job_id: str, tier: str, what: str) -> None:
-    """Refuse a candidate without a closed study where its tier needs one; what it found is not judged.
-
-    Raises: Conflict.
-    """
-    if not is_required(uow, tier) or result_of(uow, audit_job_id) is not None:
-        return
-    raise Conflict(
-        f"{what} was refused: this instance wants a closed reader study for releases of tier "
-        f"{tier!r}, and this candidate has none. Plan one from its audit, or choose another tier.",
-        tier=tier,
-    )
-
-
-def is_required(uow: UnitOfWork, tier: str) -> bool:
-    """Tell whether the operator demands a reader study of a tier's releases."""
-    return tier in {word.strip() for word in uow.settings.reader_study_tiers.split(",")}
-
-
 def _queue_drawing(uow: UnitOfWork, actor: Actor, study: Study) -> None:
     audit = uow.get(Job, study.audit_job_id)
     if audit is None:
@@ -389,18 +341,13 @@ def _too_late(what: str, study: Study) -> IllegalTransition:
 __all__ = [
     "StudyView",
     "cancel_study",
-    "check_requirement",
     "consent_to_study",
     "create_study",
     "delete_pictures",
     "draw_again",
-    "evidence_of",
     "get_study",
-    "is_required",
     "list_studies",
     "lock_cases",
     "register_study",
-    "result_of",
     "revise_study",
-    "studies_of",
 ]

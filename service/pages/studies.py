@@ -19,12 +19,22 @@ from service.domain.studies import (
     StudyState,
     steps_of,
 )
-from service.operations import datasets, jobs, studies, study_reading, study_results
+from service.operations import (
+    datasets,
+    jobs,
+    studies,
+    study_evidence,
+    study_interests,
+    study_reading,
+    study_results,
+)
 from service.operations.studies import StudyView
 from service.pages import study_plots
 from service.pages.rules import count_in, field_errors, number_in, reason
 from service.pages.session import actor, blueprint
+from service.pages.step_up import require_fresh_factor
 from service.resources import IDENTIFIER_PATTERN
+from service.store.unit_of_work import UnitOfWork
 from service.study_resources import NewStudyPlan
 from service.web import application
 
@@ -107,6 +117,8 @@ def act_on_study(study_id: str, act: str) -> Response | tuple[str, int]:
     if act not in _ACTS:
         raise NotFound(f"No step {act!r} of a study was found. Load the study's page again.")
     try:
+        if act == "consent":
+            require_fresh_factor(back=url_for("pages.show_study", study_id=study_id))
         with application().uow() as uow:
             _ACTS[act](uow, study_id)
     except DomainError as error:
@@ -156,14 +168,14 @@ def act_on_reader(study_id: str, reader_id: str, act: str) -> tuple[str, int]:
 def reader_study_of(audit_job_id: str) -> dict[str, Any] | None:
     """Return what a page of evidence shows of a candidate's study; the page has checked its actor."""
     with application().uow(read_only=True) as uow:
-        return studies.result_of(uow, audit_job_id)
+        return study_evidence.result_of(uow, audit_job_id)
 
 
 @blueprint.app_template_global("reader_study_needed")
 def reader_study_needed(tier: str) -> bool:
     """Tell whether releases of a tier need a closed reader study."""
     with application().uow(read_only=True) as uow:
-        return studies.is_required(uow, tier)
+        return study_evidence.is_required(uow, tier)
 
 
 _ACTS = {
@@ -185,6 +197,7 @@ def _study_page(
         view = studies.get_study(uow, actor(), study_id=study_id)
         if view.study.state is StudyState.CLOSED:
             result = study_results.read_result(uow, actor(), study_id=study_id)
+        may_not_consent = _may_not_consent(uow, view)
     study = view.study
     return render_template(
         "study.html",
@@ -197,7 +210,7 @@ def _study_page(
         may_not_change=reason(
             lambda: study_permissions.check_may_change_study(actor(), study, asked=study.id)
         ),
-        may_not_consent=_may_not_consent(view),
+        may_not_consent=may_not_consent,
         consents_needed=CONSENTS_NEEDED,
         result=result,
         plots=study_plots.plots(result) if result else None,
@@ -207,9 +220,10 @@ def _study_page(
     )
 
 
-def _may_not_consent(view: StudyView) -> str | None:
+def _may_not_consent(uow: UnitOfWork, view: StudyView) -> str | None:
     def check() -> None:
         study_permissions.check_may_consent(actor(), view.study, asked=view.study.id)
+        study_interests.check_uninvolved(uow, actor(), view.study)
 
     if any(given.auditor_id == actor().user_id for given in view.consents):
         return "You have consented."

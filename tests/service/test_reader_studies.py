@@ -1,11 +1,13 @@
 """A reader study from its plan to its result, on real components; the order of its steps is enforced."""
 
+import secrets
 from collections.abc import Iterator
 from datetime import timedelta
 
 import numpy as np
 import pytest
 
+from service.domain.accounts import BOOTSTRAP, Actor, Role
 from service.domain.errors import (
     Conflict,
     IllegalTransition,
@@ -24,7 +26,14 @@ from service.domain.studies import (
     StudyState,
     reading_order,
 )
-from service.operations import releases, studies, study_reading, study_results
+from service.operations import (
+    accounts,
+    releases,
+    studies,
+    study_evidence,
+    study_reading,
+    study_results,
+)
 from service.store import journal
 from service.store.objects import Bucket
 from service.wiring import Application
@@ -88,7 +97,7 @@ def test_a_whole_study_ends_in_a_result_named_by_its_digest(walk: Walk) -> None:
     assert closed.state is StudyState.CLOSED
     with walk.application.uow() as uow:
         result = study_results.read_result(uow, walk.auditors[0], study_id=study.id)
-        shown = studies.result_of(uow, study.audit_job_id)
+        shown = study_evidence.result_of(uow, study.audit_job_id)
     assert result["plan_digest"] == study.plan_digest
     assert len(result["readers"]) == 2
     assert result["grading"]["all"]["krippendorff_alpha"] == pytest.approx(1)
@@ -158,6 +167,32 @@ def test_cases_are_drawn_only_after_two_auditors_agreed_to_the_locked_plan(walk:
         job = uow.get(Job, str(twice.job_id))
     assert job is not None
     assert job.payload["plan"] == study.plan
+
+
+def with_roles(walk: Walk, *roles: Role, lab: str = "") -> Actor:
+    with walk.application.uow() as uow:
+        user = accounts.create_user(
+            uow, BOOTSTRAP, tenant_id=walk.tenant_id, name=secrets.token_hex(4), roles=roles
+        )
+        user.lab = lab
+        uow.session.flush()
+        return accounts.load_actor(uow, user_id=user.id)
+
+
+def test_whoever_had_a_hand_in_the_plan_does_not_consent_to_it(walk: Walk) -> None:
+    both = with_roles(walk, Role.DATA_OWNER, Role.AUDITOR, lab="Knees")
+    beside = with_roles(walk, Role.AUDITOR, lab="knees ")
+    study = drafted(walk)
+    with walk.application.uow() as uow:
+        studies.revise_study(uow, both, study_id=study.id, name="Mine", plan=PLAN)
+    with walk.application.uow() as uow:
+        study = studies.register_study(uow, walk.owner, study_id=study.id)
+    for who in (both, beside):
+        with walk.application.uow() as uow, pytest.raises(PermissionDenied, match="other auditors"):
+            studies.consent_to_study(
+                uow, who, study_id=study.id, plan_digest=str(study.plan_digest)
+            )
+    assert consented(walk, study).state is StudyState.PREPARING
 
 
 def test_a_drawing_that_failed_may_be_tried_again(walk: Walk) -> None:
@@ -243,6 +278,20 @@ def test_orders_are_each_readers_own_and_the_same_every_time() -> None:
     assert one != reading_order(plan, "rdr_2", Phase.JUDGING)
     assert one != reading_order(plan, "rdr_1", Phase.GRADING)
     assert sorted(one) == list(range(1, 41))
+
+
+def test_the_study_that_was_closed_first_counts_not_the_one_begun_first(walk: Walk) -> None:
+    spare = opened(walk)
+    tried = opened(walk, audit_job_id=spare.audit_job_id)
+    for study in (tried, spare):
+        for name in ("Reader A", "Reader B"):
+            read_all(walk, joined(walk, study, name), confidence=lambda number: number % 5 + 1)
+        with walk.application.uow() as uow:
+            study_results.close_study(uow, walk.owner, study_id=study.id)
+    with walk.application.uow(read_only=True) as uow:
+        shown = study_evidence.result_of(uow, spare.audit_job_id)
+    assert shown is not None
+    assert shown["study_id"] == tried.id
 
 
 def test_a_study_of_pairs_counts_the_side_on_which_the_real_one_was(walk: Walk) -> None:

@@ -4,14 +4,16 @@ import re
 from collections.abc import Callable
 
 import pytest
+import sqlalchemy as sa
 from flask.testing import FlaskClient
 
 from service.client import KaimaClient, ProblemError
 from service.domain.accounts import Actor
-from service.domain.studies import Study
+from service.domain.studies import Study, StudyState
 from service.operations import study_reading
+from service.store import sign_in_tables
 from tests.factories import Walk
-from tests.studies import PLAN, consented, drafted, opened
+from tests.studies import PLAN, consented, drafted, opened, registered
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +119,29 @@ def test_an_auditor_reads_the_locked_plan_and_consents_on_the_page(
     text = owner.get(f"/studies/{draft.id}").get_data(as_text=True)
     assert "only an auditor may" in text  # the rule's sentence beside the disabled button
     assert consented(people, people_study(people, draft.id)).state == "preparing"
+
+
+def test_consenting_on_the_page_asks_for_a_fresh_second_factor(
+    page_of: Callable[[Actor], FlaskClient], people: Walk
+) -> None:
+    study = registered(people)
+    auditor = people.auditors[0]
+    page = page_of(auditor)
+    of_theirs = sign_in_tables.web_sessions.c.user_id == auditor.user_id
+    form = {"csrf": "right", "plan_digest": study.plan_digest}
+    for given, status, words in (
+        (None, 403, "second factor"),
+        (people.application.parts.clock(), 302, ""),
+    ):
+        with people.application.uow() as uow:
+            uow.without_trail("time passes")
+            uow.execute_update(
+                sa.update(sign_in_tables.web_sessions).where(of_theirs).values(factor_at=given)
+            )
+        answer = page.post(f"/studies/{study.id}/consent", data=form)
+        assert answer.status_code == status
+        assert words in answer.get_data(as_text=True)
+    assert consented(people, study, by=(1,)).state is StudyState.PREPARING
 
 
 def people_study(people: Walk, study_id: str) -> Study:
