@@ -131,7 +131,7 @@ def certify(
         composition=facts.composition,
         candidates_trained=facts.candidates_trained,
         audits_attempted=facts.audits_attempted,
-        tier=report.tier,
+        tier=facts.release.tier,  # as the conditions of the approval left it
         policy_version=report.policy_version,
         policy_digest=report.policy_digest,
         verdict=report.verdict.value,

@@ -27,6 +27,7 @@ from service.domain.datasets import DatasetVersion, VersionState
 from service.domain.errors import NotFound
 from service.domain.jobs import Job, JobKind, JobState
 from service.domain.releases import Release, ReleaseState
+from service.domain.reviews import Conditions
 from service.operations import datasets, downloads, editing, journal, reaudits, releases
 from service.store.objects import Bucket
 from service.wiring import build
@@ -197,8 +198,10 @@ def published(service, audited) -> Release:
             operation(uow, actor, release_id=release.id, if_match=etag, **arguments)
 
     step(releases.submit_release, service.owner)
-    for auditor in service.auditors:
-        step(releases.review_release, auditor, decision="approve", reason="It passes.")
+    approval = {"decision": "approve", "reason": "It passes."}
+    step(releases.review_release, service.auditors[0], **approval)
+    narrower = Conditions(max_tier="enclave")
+    step(releases.review_release, service.auditors[1], conditions=narrower, **approval)
     step(releases.publish_release, service.owner)
     service.work()
     with service.application.uow(read_only=True) as uow:
@@ -343,6 +346,7 @@ def test_the_certificate_says_what_epsilon_means_and_what_it_leaves_out(bundle_p
     }
     assert certificate.candidates_trained == certificate.audits_attempted == 1
     assert certificate.cohort_epsilon >= certificate.epsilon
+    assert certificate.tier == "enclave"  # narrowed by a condition; judged by the planned tier's
     assert certificate.thresholds["auc"] == 0.60
     assert card.startswith("---\n")
     assert "For research only." in card
