@@ -10,11 +10,12 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from service.domain import permissions
-from service.domain.accounts import ALL_SCOPES, Actor, ApiKey, Role, Scope, Tenant, User
+from service.domain.accounts import ALL_SCOPES, BOOTSTRAP, Actor, ApiKey, Role, Scope, Tenant, User
 from service.domain.errors import Conflict, InputRefused, NotFound, PermissionDenied
 from service.domain.identifiers import new_id
 from service.domain.trail import TrailEvent
-from service.store import tables
+from service.operations.notifying import notify
+from service.store import sign_in_tables, tables
 from service.store.pages import Page, fetch_page
 from service.store.unit_of_work import UnitOfWork
 
@@ -62,11 +63,32 @@ def create_api_key(
     scopes: Iterable[Scope | str] = ALL_SCOPES,
     lifetime_days: int | None = None,
 ) -> tuple[ApiKey, str]:
-    """Create a key; return it with its text, which is stored nowhere and shown once."""
+    """Create a key; return it with its text, which is stored nowhere and shown once.
+
+    For somebody else only the first one, while they have no other way in, and they get a notice:
+    whoever holds a key acts as its user.  Raises: NotFound, PermissionDenied.
+    """
     permissions.check_may_administer(actor)
-    if uow.get(User, user_id) is None:
+    if uow.get(User, user_id, lock=True) is None:
         raise NotFound(f"No user {user_id!r} was found. Check the identifier.")
-    return issue_api_key(uow, actor, user_id=user_id, scopes=scopes, lifetime_days=lifetime_days)
+    is_elses = actor.user_id not in {user_id, BOOTSTRAP.user_id}
+    if is_elses and has_way_in(uow, user_id):
+        raise PermissionDenied(
+            "Creating the key was refused: this user has a way to sign in or had a key before, and "
+            "another one would let its holder act as them. They make their own keys on the page "
+            "Account; if they cannot sign in any more, send them an invitation."
+        )
+    made = issue_api_key(uow, actor, user_id=user_id, scopes=scopes, lifetime_days=lifetime_days)
+    if is_elses:
+        notify(
+            uow,
+            to=[user_id],
+            kind="account.new_key",
+            subject="An operator made an API key of yours",
+            text="If it was not handed to you, revoke it and tell another operator at once.",
+            link="/account",
+        )
+    return made
 
 
 def issue_api_key(
@@ -180,6 +202,22 @@ def _checked_name(name: str, what: str) -> str:
             limit=_NAME_LIMIT,
         )
     return name
+
+
+def has_way_in(uow: UnitOfWork, user_id: str) -> bool:
+    """Tell whether a user can sign in, or could: keys that are over count, or one would revoke them."""
+    ways = (
+        sign_in_tables.sign_ins,
+        sign_in_tables.passkeys,
+        sign_in_tables.identities,
+        tables.api_keys,
+    )
+    return any(
+        uow.session.execute(
+            sa.select(way.c.user_id).where(way.c.user_id == user_id).limit(1)
+        ).first()
+        for way in ways
+    )
 
 
 def _words(

@@ -71,12 +71,12 @@ def invite_again(
     permissions.check_may_administer(actor)
     user = users.load_user(uow, user_id)
     known = uow.get(SignIn, user_id)
-    if known is not None and known.password_hash:
+    if accounts.has_way_in(uow, user_id):
         _tell(
             uow,
             user_id,
             kind="account.new_password",
-            subject="An operator made a link for a new password of yours",
+            subject="An operator made a link to choose a password of yours",
             text="If you did not ask for it, tell another operator at once.",
         )
     if known is None:

@@ -15,6 +15,7 @@ from service.domain.identifiers import new_id
 from service.domain.sign_in import Identity, SignIn
 from service.domain.trail import TrailEvent
 from service.operations import accounts, second_factors, sessions
+from service.operations.notifying import notify
 from service.store import sign_in_tables, tables
 from service.store.pages import Page, fetch_page
 from service.store.unit_of_work import UnitOfWork
@@ -148,6 +149,7 @@ def link_identity(
     identity = Identity(new_id("idn"), user_id, issuer[:500], subject, uow.now())
     uow.session.add(identity)
     uow.trail(actor, TrailEvent.IDENTITY_LINK, user_id, identity=identity.id)
+    _tell_of_link(uow, user_id, "linked an account elsewhere to yours")
     return identity
 
 
@@ -159,6 +161,7 @@ def unlink_identity(uow: UnitOfWork, actor: Actor, *, identity_id: str) -> None:
         raise NotFound(f"No identity {identity_id!r} was found. Check the identifier.")
     uow.session.delete(identity)
     uow.trail(actor, TrailEvent.IDENTITY_UNLINK, identity.user_id, identity=identity_id)
+    _tell_of_link(uow, identity.user_id, "took away the link of your account elsewhere")
     sessions.end_sessions(uow, actor, user_id=identity.user_id)
 
 
@@ -214,6 +217,18 @@ def revoke_own_key(uow: UnitOfWork, actor: Actor, *, key_id: str) -> None:
 def _keys_of(uow: UnitOfWork, user_id: str) -> list[ApiKey]:
     wanted = sa.select(ApiKey).where(tables.api_keys.c.user_id == user_id)
     return list(uow.session.execute(wanted.order_by(tables.api_keys.c.id.desc())).scalars())
+
+
+def _tell_of_link(uow: UnitOfWork, user_id: str, what: str) -> None:
+    """Leave a notice: whoever signs in there acts as this user here."""
+    notify(
+        uow,
+        to=[user_id],
+        kind="account.link",
+        subject=f"An operator {what}",
+        text="If you did not ask for it, tell another operator at once.",
+        link="/account",
+    )
 
 
 def _refuse_oneself(actor: Actor, user_id: str, what: str) -> None:

@@ -13,8 +13,8 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from service import oidc, throttle
 from service.domain.errors import NotFound, PermissionDenied
-from service.domain.sign_in import Method
-from service.operations import users
+from service.domain.sign_in import Method, SignIn
+from service.operations import second_factors, users
 from service.operations.accounts import load_actor
 from service.pages.session import blueprint, inside
 from service.pages.sign_in import finish_first_step
@@ -74,13 +74,18 @@ def _sign_in(person: oidc.Person, next_page: str) -> AnyResponse:
         except PermissionDenied:
             uow.without_trail("nobody signed in")
             return make_response(render_template("unlinked.html", person=person), 403)
+        # An operator made the link, but the user their own password and factor: where there is one,
+        # the own factor is asked for, or whoever can link an account could answer for both.
+        own = uow.get(SignIn, who.user_id)
+        has_own = own is not None and bool(own.password_hash or own.has_totp)
+        has_own = has_own or bool(second_factors.list_factors(uow, who.user_id))
         onward = finish_first_step(
             uow,
             who,
             method=Method.OIDC,
             next_page=next_page,
-            has_factor=person.has_factor,
-            factor_at=_moment(person, uow.now()),
+            has_factor=person.has_factor and not has_own,
+            factor_at=None if has_own else _moment(person, uow.now()),
         )
     return make_response(render_template("continue.html", address=onward.headers["Location"]))
 

@@ -5,9 +5,10 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from service.domain.accounts import BOOTSTRAP, Role, Scope
+from service.domain.accounts import BOOTSTRAP, Actor, Role, Scope
 from service.domain.errors import Conflict, InputRefused, NotFound, PermissionDenied
-from service.operations import accounts
+from service.operations import accounts, invitations, users
+from service.operations.notifying import list_notifications
 from service.store import tables
 from tests.factories import Walk, copied_clock
 
@@ -15,9 +16,7 @@ from tests.factories import Walk, copied_clock
 def make_key(walk: Walk, **options: object) -> tuple[str, str]:
     """Return the id and the text of a new key of the data owner."""
     with walk.application.uow() as uow:
-        key, text = accounts.create_api_key(
-            uow, walk.operator, user_id=walk.owner.user_id, **options
-        )
+        key, text = accounts.create_api_key(uow, BOOTSTRAP, user_id=walk.owner.user_id, **options)
     return key.id, text
 
 
@@ -64,6 +63,51 @@ def test_a_key_holds_only_the_scopes_it_was_given(walk: Walk) -> None:
     _, text = make_key(walk, scopes=[Scope.READ])
     with walk.application.uow(read_only=True) as uow:
         assert accounts.authenticate(uow, text).scopes == {Scope.READ}
+
+
+def test_an_operator_makes_somebodys_first_key_alone_and_they_are_told(sqlite_walk: Walk) -> None:
+    auditor, invited, linked = (
+        who.user_id for who in (*sqlite_walk.auditors[:2], sqlite_walk.owner)
+    )
+    with sqlite_walk.application.uow() as uow:
+        first, _ = accounts.create_api_key(uow, sqlite_walk.operator, user_id=auditor)
+        accounts.create_api_key(uow, sqlite_walk.operator, user_id=sqlite_walk.operator.user_id)
+        invitations.invite_again(
+            uow, sqlite_walk.operator, user_id=invited, sign_in_name=f"{invited}@hospital.test"
+        )
+        users.link_identity(
+            uow, sqlite_walk.operator, user_id=linked, issuer="https://idp.test", subject=linked
+        )
+        accounts.revoke_api_key(uow, sqlite_walk.operator, key_id=first.id)
+    for user_id in (auditor, invited, linked):
+        with (
+            pytest.raises(PermissionDenied, match="invitation"),
+            sqlite_walk.application.uow() as uow,
+        ):
+            accounts.create_api_key(uow, sqlite_walk.operator, user_id=user_id)
+    assert told(sqlite_walk, sqlite_walk.auditors[0]) == ["account.new_key"]
+    assert told(sqlite_walk, sqlite_walk.operator) == []
+
+
+def test_a_link_to_an_account_elsewhere_or_to_a_password_is_told(sqlite_walk: Walk) -> None:
+    operator, auditor = sqlite_walk.operator, sqlite_walk.auditors[0]
+    with sqlite_walk.application.uow() as uow:
+        made = users.link_identity(
+            uow, operator, user_id=auditor.user_id, issuer="https://idp.test", subject="somebody"
+        )
+    with sqlite_walk.application.uow() as uow:
+        users.unlink_identity(uow, operator, identity_id=made.id)
+        accounts.create_api_key(uow, BOOTSTRAP, user_id=auditor.user_id)
+    with sqlite_walk.application.uow() as uow:
+        invitations.invite_again(
+            uow, operator, user_id=auditor.user_id, sign_in_name="not-theirs@hospital.test"
+        )
+    assert told(sqlite_walk, auditor) == ["account.new_password", "account.link", "account.link"]
+
+
+def told(walk: Walk, who: Actor) -> list[str]:
+    with walk.application.uow(read_only=True) as uow:
+        return [notice.kind for notice in list_notifications(uow, who).items]
 
 
 def test_only_operators_make_accounts(sqlite_walk: Walk) -> None:

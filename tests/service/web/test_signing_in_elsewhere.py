@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from service.app import create_app
 from service.domain.accounts import Actor
-from service.operations import users
+from service.operations import invitations, users
 from service.wiring import Application
 from tests.factories import Walk
 from tests.service.web.identity_provider import CLIENT_ID, Provider, running_provider
@@ -168,6 +168,30 @@ def test_an_auditor_needs_a_second_factor_here_unless_the_provider_asked_for_one
     provider.claims = {"amr": ["pwd", "mfa"]}
     assert browser.get(way_back(browser)).status_code == 200
     assert browser.get("/account").status_code == 200
+
+
+def test_an_account_elsewhere_is_no_second_factor_for_whoever_has_a_password_here(
+    browser: FlaskClient, people: Walk, provider: Provider
+) -> None:
+    with people.application.uow() as uow:
+        made = invitations.invite_user(
+            uow,
+            people.operator,
+            tenant_id=people.tenant_id,
+            name="Auditor with a password",
+            roles=["auditor"],
+            sign_in_name=f"{provider.subject}@hospital.test",
+        )
+    with people.application.uow() as uow:
+        who = invitations.use_invitation(
+            uow,
+            made.invitation.id,
+            secret=made.path.rsplit("/", 1)[1],
+            password="seven lanterns by the river",
+        )
+    linked(people, provider, who)
+    provider.claims = {"amr": ["pwd", "mfa"]}
+    assert "needs a second factor" in refused(browser.get(way_back(browser)), status=403)
 
 
 def test_what_is_weighty_asks_the_provider_again(
