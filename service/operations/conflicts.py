@@ -21,6 +21,7 @@ AUTHORSHIP = frozenset(
     {
         TrailEvent.RELEASE_CREATE.value,
         TrailEvent.RELEASE_REVISE.value,
+        TrailEvent.RELEASE_DECLARE.value,
         TrailEvent.RELEASE_SUBMIT.value,
     }
 )
@@ -30,7 +31,7 @@ class Interest(StrEnum):
     """Why somebody must not judge; the words complete "… cannot review this release: "."""
 
     INVOLVED = (
-        "they brought the data, trained the candidate, or wrote or submitted the release. "
+        "they brought the data, trained the candidate, or wrote, declared or submitted the release. "
         "Two other auditors must review it."
     )
     SAME_LAB = (
@@ -43,8 +44,8 @@ class Interest(StrEnum):
 
 _TO_THEMSELVES = {
     Interest.INVOLVED: (
-        "you brought the data, trained the candidate, or wrote or submitted the release. Two other "
-        "auditors must review it."
+        "you brought the data, trained the candidate, or wrote, declared or submitted the release. "
+        "Two other auditors must review it."
     ),
     Interest.SAME_LAB: (
         "you work in the lab of somebody who made a part of it. Two auditors of other labs must "
@@ -67,10 +68,10 @@ class Candidate:
 
 def makers(uow: UnitOfWork, release: Release) -> set[str]:
     """Return everybody who made any part of what is reviewed, in whatever round."""
-    train, _, _ = candidate_jobs(uow, release)
+    train, sample, audit = candidate_jobs(uow, release)
     version = uow.get(DatasetVersion, str(train.version_id))
     dataset = uow.get(Dataset, release.dataset_id)
-    found = {release.author_id, train.requested_by}
+    found = {release.author_id, train.requested_by, sample.requested_by, audit.requested_by}
     found |= {made.created_by for made in (version, dataset) if made is not None}
     if "submitted_by" in release.evidence:
         found.add(release.evidence["submitted_by"])

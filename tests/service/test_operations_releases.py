@@ -212,7 +212,7 @@ def test_whoever_wrote_a_release_or_brought_its_data_cannot_review_it(walk: Walk
             terms="Terms of the writer.",
         )
     release = walk.submitted(walk.current(release))
-    with pytest.raises(PermissionDenied, match="wrote or submitted"):
+    with pytest.raises(PermissionDenied, match="wrote, declared or submitted"):
         walk.voted(release, walk.auditors[0])
     with walk.application.uow() as uow:
         version = uow.get(DatasetVersion, str(jobs.load_job(uow, release.audit_job_id).version_id))

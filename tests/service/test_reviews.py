@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from service.domain import plan_approvals
-from service.domain.accounts import BOOTSTRAP
+from service.domain.accounts import BOOTSTRAP, Role
+from service.domain.declarations import ReleaseDeclaration
 from service.domain.errors import (
     Conflict,
     IllegalTransition,
@@ -27,6 +28,7 @@ from service.operations import (
     assigning,
     commenting,
     conflicts,
+    declaring,
     downloads,
     labs,
     plan_approving,
@@ -36,6 +38,7 @@ from service.operations import (
     reviewing,
     withholding,
 )
+from service.operations.evidence import candidate_jobs
 from service.store.unit_of_work import utc_now
 from service.wiring import Application
 from tests.components import ObjectStoreServer
@@ -144,6 +147,28 @@ def test_nobody_reviews_what_their_own_lab_made_or_what_they_stepped_aside_from(
     assert refusals[third.user_id] is None
     assert "lab of somebody" in refusals[colleague.user_id]
     assert "they declared" in refusals[aside.user_id]
+
+
+def test_whoever_declares_the_licence_or_asked_for_the_samples_is_a_maker_of_the_release(walk):
+    declarer, requester, third = walk.auditors
+    release = walk.release(ReleaseState.DRAFT)
+    with walk.application.uow() as uow:
+        declaring.declare_release(
+            uow,
+            replace(declarer, roles=frozenset({Role.DATA_OWNER, Role.AUDITOR})),
+            release_id=release.id,
+            declaration=ReleaseDeclaration(licence="CC0-1.0"),
+            if_match=release.etag,
+        )
+    with walk.application.uow() as uow:
+        uow.without_trail("the test plays samples that an auditor asked for")
+        _, sample, _ = candidate_jobs(uow, release)
+        sample.requested_by = requester.user_id
+    release = walk.submitted(walk.current(release))
+    for maker in (declarer, requester):
+        with pytest.raises(PermissionDenied, match="wrote, declared or submitted"):
+            walk.voted(release, maker)
+    assert walk.voted(release, third).state is ReleaseState.UNDER_REVIEW
 
 
 def handed_on(walk: Walk, release, actor, *, to) -> None:
