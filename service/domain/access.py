@@ -31,6 +31,25 @@ class RequestState(StrEnum):
     REVOKED = "revoked"
 
 
+ON_REQUEST_ONLY = frozenset({"enclave"})
+"""Tiers that are given to persons whom somebody has decided on, whatever the data owner chose."""
+
+
+def ruling_mode(chosen: AccessMode, *, tier: str) -> AccessMode:
+    """Return who may download: what was chosen, unless the release's tier is narrower."""
+    return AccessMode.BY_REQUEST if tier in ON_REQUEST_ONLY else chosen
+
+
+def why_not_open(tier: str) -> str | None:
+    """Return the sentence why a release of a tier cannot be open to everybody, or None."""
+    if tier not in ON_REQUEST_ONLY:
+        return None
+    return (
+        f"Opening this release to every collaborator was refused: its tier is {tier}, which is "
+        "given on request only. Choose 'by_request'."
+    )
+
+
 REQUEST_TRANSITIONS: dict[RequestState, frozenset[RequestState]] = {
     RequestState.SUBMITTED: frozenset(
         {RequestState.APPROVED, RequestState.REJECTED, RequestState.WITHDRAWN}
@@ -45,7 +64,7 @@ REQUEST_TRANSITIONS: dict[RequestState, frozenset[RequestState]] = {
 
 @dataclass(eq=False)
 class AccessPolicy:
-    """What the data owner chose for one release; a release without one is open."""
+    """What the data owner chose for one release; one without is open where its tier may be."""
 
     release_id: str
     mode: AccessMode

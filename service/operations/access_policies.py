@@ -1,7 +1,7 @@
 """Who may have a release, as its data owner chose; and what an actor still lacks to download it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -15,14 +15,17 @@ from service.domain.access import (
     AccessRequest,
     Agreement,
     RequestState,
+    ruling_mode,
+    why_not_open,
 )
 from service.domain.access_fields import PURPOSE, RequestField, check_fields
 from service.domain.accounts import Actor
-from service.domain.errors import InputRefused
+from service.domain.errors import Conflict, InputRefused
 from service.domain.releases import Acceptance, Release, ReleaseState
 from service.domain.trail import TrailEvent
 from service.operations.agreements import AgreementView, view_agreement
-from service.store import access_tables
+from service.operations.notifying import notify
+from service.store import access_tables, tables
 from service.store.unit_of_work import UnitOfWork
 
 DEFAULT_GRANT_DAYS = 365
@@ -65,7 +68,9 @@ def set_access_policy(
 ) -> AccessPolicy:
     """Choose who may have a release; grants that are given stay.
 
-    Raises: NotFound for another tenant's agreement; InputRefused for fields or days out of bounds.
+    Whoever voted for a release that was given on request is told when it is opened.
+    Raises: NotFound for another tenant's agreement; InputRefused for fields or days out of bounds;
+    Conflict for opening a release of a tier that is given on request only.
     """
     release = may.check_may_govern_access(
         actor, uow.get(Release, release_id, lock=True), asked=release_id
@@ -73,6 +78,10 @@ def set_access_policy(
     if agreement_id is not None:
         may.check_may_change_agreement(actor, uow.get(Agreement, agreement_id), asked=agreement_id)
     check_days(grant_days)
+    refusal = why_not_open(release.tier)
+    if mode is AccessMode.OPEN and refusal is not None:
+        raise Conflict(refusal, tier=release.tier)
+    before = policy_of(uow, release).mode
     policy = uow.get(AccessPolicy, release.id)
     documents = check_fields(fields)
     if policy is None:
@@ -87,15 +96,18 @@ def set_access_policy(
         TrailEvent.ACCESS_SET_POLICY,
         release.id,
         mode=mode.value,
+        before=before.value,
         fields=[field["name"] for field in documents],
         agreement=agreement_id,
         grant_days=grant_days,
     )
+    if (before, mode) == (AccessMode.BY_REQUEST, AccessMode.OPEN):
+        _tell_voters(uow, release)
     return policy
 
 
 def get_access_policy(uow: UnitOfWork, actor: Actor, *, release_id: str) -> AccessPolicy:
-    """Return who may have a release that the actor may see; without a choice, it is open."""
+    """Return who may have a release that the actor may see, as it rules in the release's tier."""
     release = permissions.check_may_see_release(
         actor, uow.get(Release, release_id), asked=release_id
     )
@@ -103,13 +115,17 @@ def get_access_policy(uow: UnitOfWork, actor: Actor, *, release_id: str) -> Acce
 
 
 def policy_of(uow: UnitOfWork, release: Release) -> AccessPolicy:
-    """Return the policy of a release; the default is not stored."""
+    """Return the policy of a release, in the mode that rules; what was not chosen is not stored.
+
+    The tier may have become narrower since the choice: two auditors' conditions do that.
+    """
     chosen = uow.get(AccessPolicy, release.id)
     if chosen is not None:
-        return chosen
+        mode = ruling_mode(chosen.mode, tier=release.tier)
+        return chosen if mode is chosen.mode else replace(chosen, mode=mode)
     return AccessPolicy(
         release.id,
-        AccessMode.OPEN,
+        ruling_mode(AccessMode.OPEN, tier=release.tier),
         [],
         None,
         DEFAULT_GRANT_DAYS,
@@ -167,6 +183,22 @@ def check_days(days: int) -> None:
             value=days,
             limit=LONGEST_GRANT_DAYS,
         )
+
+
+def _tell_voters(uow: UnitOfWork, release: Release) -> None:
+    """Tell those whose votes count that what they saw given on request is open now."""
+    reviews = tables.reviews.c
+    statement = sa.select(reviews.auditor_id).where(
+        reviews.release_id == release.id, reviews.round == release.round
+    )
+    notify(
+        uow,
+        to=list(uow.session.execute(statement).scalars()),
+        kind="access.opened",
+        subject=f"{release.name} {release.version} is open to every collaborator now",
+        text="It was given on request before. If your approval rests on that, talk to its owner.",
+        link=f"/releases/{release.id}",
+    )
 
 
 def _refusals(release: Release, found: Standing, now: datetime) -> list[str]:

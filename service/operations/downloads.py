@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from service.domain import access_permissions as may
 from service.domain import permissions
+from service.domain.access import AccessMode
 from service.domain.accounts import Actor, User
 from service.domain.errors import Conflict, IllegalTransition, PermissionDenied
 from service.domain.identifiers import new_id
@@ -83,6 +84,17 @@ def download_standing(uow: UnitOfWork, actor: Actor, *, release_id: str) -> Stan
     """
     release = permissions.check_may_download(actor, uow.get(Release, release_id), asked=release_id)
     return standing_of(uow, actor, release, terms=terms_digest(release))
+
+
+def may_preview(uow: UnitOfWork, actor: Actor, release: Release) -> bool:
+    """Tell whether the actor may see pictures of a bundle: they are a part of what is given.
+
+    Of a release that is given on request, only its insiders and whoever may download it now do.
+    """
+    standing = standing_of(uow, actor, release, terms=terms_digest(release))
+    if standing.mode is not AccessMode.BY_REQUEST or standing.is_insider:
+        return True
+    return not standing.refusals
 
 
 def create_download(uow: UnitOfWork, actor: Actor, *, release_id: str) -> DownloadTicket:

@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from service import download_log
 from service.domain import access_permissions as may
 from service.domain import permissions
-from service.domain.access import AccessMode, RequestState
+from service.domain.access import AccessMode, RequestState, why_not_open
 from service.domain.access_fields import FieldKind, RequestField
 from service.domain.declarations import (
     DUO_TERMS,
@@ -20,7 +20,7 @@ from service.domain.declarations import (
     NEED_DETAILS,
     ReleaseDeclaration,
 )
-from service.domain.errors import DomainError, InputRefused
+from service.domain.errors import Conflict, DomainError, InputRefused
 from service.domain.releases import Release
 from service.operations import access, access_policies, agreements, declaring, downloads
 from service.pages.rules import field_errors
@@ -76,7 +76,7 @@ def set_access_policy(release_id: str) -> AnyResponse | tuple[str, int]:
                 agreement_id=form.get("agreement_id") or None,
                 grant_days=int(days) if days.isascii() and days.isdigit() else 0,
             )
-    except (InputRefused, ValidationError, ValueError) as error:
+    except (Conflict, InputRefused, ValidationError, ValueError) as error:
         return _policy_form(release_id, _sentence(error)), 422
     return redirect(url_for("pages.show_release", release_id=release_id) + "#get", code=303)
 
@@ -206,6 +206,7 @@ def _policy_form(release_id: str, refusal: str | None) -> str:
             nav="releases",
             release=release,
             policy=policy,
+            not_open=why_not_open(release.tier),
             rows=[*fields, *[None] * _SPARE_ROWS],
             kinds=[kind.value for kind in FieldKind],
             agreement_choices=[

@@ -66,6 +66,7 @@ def show_release(release_id: str) -> str:
             standing=standing,
             obstacle=role_refusal or _first(standing),
             by_request=standing is not None and standing.mode is AccessMode.BY_REQUEST,
+            may_preview=downloads.may_preview(uow, actor(), release),
             terms_digest=downloads.terms_digest(release),
             must_do=_AWAY.get(release.state),
             **_inside(uow, view),
@@ -74,12 +75,17 @@ def show_release(release_id: str) -> str:
 
 @blueprint.get("/releases/<string:release_id>/preview.png")
 def show_preview(release_id: str) -> Response:
-    """Return the grid of images of a published bundle; nobody sees that of one taken away."""
+    """Return the grid of images of a published bundle; nobody sees that of one taken away.
+
+    Raises: NotFound, also for whoever would have to ask for the release first.
+    """
     missing = NotFound(f"Release {release_id!r} has no picture to show.")
     with application().uow(read_only=True) as uow:
         view = releases.get_release(uow, actor(), release_id=release_id)
         key = view.release.preview_key
         if key is None or view.release.state is not ReleaseState.PUBLISHED:
+            raise missing
+        if not downloads.may_preview(uow, actor(), view.release):
             raise missing
         try:
             image = uow.objects.get_bytes(Bucket.WORK, key, limit_bytes=16 * 1024 * 1024)

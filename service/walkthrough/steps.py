@@ -9,6 +9,7 @@ from typing import Any
 
 from service import resources as r
 from service.client import KaimaClient
+from service.domain.access_fields import PURPOSE
 from service.walkthrough.actors import Actors
 from service.walkthrough.declaration import Declaration
 from service.walkthrough.display import Display
@@ -19,6 +20,8 @@ TERMS = (
     "For research and teaching. Make no attempt to find out who any person behind the training "
     "data is. Cite the release and its certificate."
 )
+USE = "Teaching, and trying methods of analysis before they meet the images themselves."
+"""What the collaborator says that they want the release for."""
 _JOB_TITLES = {
     "ingest": "Worker: checking and ingesting",
     "train": "Worker: training the generator",
@@ -158,15 +161,24 @@ class Walkthrough:
             self.record.budget = self.actors.owner.budget(self.record.dataset.id)
 
     def download(self) -> Path:
-        """Collaborator: find the release, accept its terms, download the bundle."""
+        """Collaborator: find the release, ask for it if need be, accept its terms, download it."""
         collaborator = self.actors.collaborator
         with self.display.step("download", "Collaborator: downloading") as advance:
             wanted = self._release().id
             if wanted not in {release.id for release in collaborator.releases()}:
                 raise RuntimeError(f"The release {wanted} is not in the collaborator's list.")
+            self.ask_for_access(wanted)
             collaborator.accept_terms(wanted)
             self.record.bundle = collaborator.download(wanted, self.out, progress=advance)
         return self.record.bundle
+
+    def ask_for_access(self, release_id: str) -> None:
+        """Collaborator: say what for, where the tier is given on request. Data owner: grant it."""
+        collaborator = self.actors.collaborator
+        if collaborator.access_policy(release_id).mode != "by_request":
+            return
+        asked = collaborator.request_access(release_id, answers={PURPOSE.name: USE})
+        self.actors.owner.approve_access(asked.id, reason="A use that the terms are made for.")
 
     def _release(self) -> r.Release:
         if self.record.release is None:

@@ -21,7 +21,16 @@ from service.domain.errors import (
     PermissionDenied,
 )
 from service.domain.releases import Release, ReleaseState
-from service.operations import access, access_policies, accounts, agreements, downloads
+from service.domain.reviews import Conditions
+from service.domain.trail import TrailEvent
+from service.operations import (
+    access,
+    access_policies,
+    accounts,
+    agreements,
+    downloads,
+    releases,
+)
 from service.operations.notifying import list_notifications
 from service.store.unit_of_work import utc_now
 from service.wiring import Application
@@ -93,6 +102,12 @@ def granted(walk: Walk, release: Release, who: Actor, **options: object) -> Acce
         downloads.accept_terms(uow, who, release_id=release.id)
     with walk.application.uow() as uow:
         return access.approve_access(uow, walk.owner, request_id=request.id, **options)
+
+
+def accepted(walk: Walk, release: Release, who: Actor) -> Actor:
+    with walk.application.uow() as uow:
+        downloads.accept_terms(uow, who, release_id=release.id)
+    return who
 
 
 def link(walk: Walk, release: Release, who: Actor) -> downloads.DownloadTicket:
@@ -333,6 +348,61 @@ def test_an_open_release_is_not_asked_for_and_insiders_need_no_grant(
             uow, walk.owner, release_id=gated.id, mode=AccessMode.OPEN
         )
     assert "open to everybody" in refused(Conflict, lambda: asked(walk, gated, others.collaborator))
+
+
+def opened(walk: Walk, release: Release) -> None:
+    with walk.application.uow() as uow:
+        access_policies.set_access_policy(
+            uow, walk.owner, release_id=release.id, mode=AccessMode.OPEN
+        )
+
+
+def test_a_release_that_conditions_narrowed_to_the_enclave_is_given_on_request_only(
+    walk: Walk, others: Walk, audit: object
+) -> None:
+    who = others.collaborator
+    release = walk.release(ReleaseState.SUBMITTED, audit=audit)
+    opened(walk, release)  # the tier allows it still
+    walk.voted(release, walk.auditors[0], conditions=Conditions(max_tier="enclave"))
+    release = walk.published(walk.voted(release, walk.auditors[1]))
+    assert release.tier == "enclave"
+    accepted(walk, release, who)
+    assert "on request" in refused(PermissionDenied, lambda: link(walk, release, who))
+    assert "tier is enclave" in refused(Conflict, lambda: opened(walk, release))
+    granted(walk, release, who)
+    assert link(walk, release, who).sha256 == release.bundle_sha256
+
+
+def test_a_release_planned_for_the_enclave_is_given_on_request_without_a_choice(
+    walk: Walk, others: Walk
+) -> None:
+    version = walk.version(walk.dataset(), persons=("e1", "e2"))
+    planned = walk.audited(version, verdict="INCONCLUSIVE", tier="enclave")
+    release = walk.release(ReleaseState.PUBLISHED, audit=planned)
+    with walk.application.uow(read_only=True) as uow:
+        found = access_policies.get_access_policy(uow, others.collaborator, release_id=release.id)
+    assert found.mode is AccessMode.BY_REQUEST
+    assert "on request" in refused(
+        PermissionDenied, lambda: link(walk, release, accepted(walk, release, others.collaborator))
+    )
+
+
+def test_opening_what_was_given_on_request_is_told_to_those_who_voted_for_it(
+    walk: Walk, gated: Release
+) -> None:
+    opened(walk, gated)
+    opened(walk, gated)
+    with walk.application.uow(read_only=True) as uow:
+        for auditor, times in zip(walk.auditors, (1, 1, 0), strict=True):
+            found = list_notifications(uow, auditor, limit=100).items
+            told = [one for one in found if one.link == f"/releases/{gated.id}"]
+            assert [one.kind for one in told].count("access.opened") == times
+        (last, first, _) = [
+            row["body"]["details"]
+            for row in releases.list_trail(uow, walk.owner, release_id=gated.id, limit=200)[::-1]
+            if row["body"]["event"] == TrailEvent.ACCESS_SET_POLICY
+        ]
+    assert (first["before"], first["mode"], last["before"]) == ("by_request", "open", "open")
 
 
 @pytest.mark.parametrize(

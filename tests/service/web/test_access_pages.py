@@ -24,9 +24,11 @@ from service.domain.accounts import BOOTSTRAP, Actor, Role
 from service.domain.declarations import ReleaseDeclaration
 from service.domain.jobs import Job
 from service.domain.releases import Release, ReleaseState
+from service.domain.reviews import Conditions
 from service.operations import access_policies, accounts, agreements, catalogue_search, downloads
 from service.operations.catalogue_search import Filters, Order
 from service.spreadsheets import to_csv
+from service.store.objects import Bucket
 from service.wiring import Application
 from tests.factories import Walk
 
@@ -192,6 +194,44 @@ def test_what_is_not_theirs_does_not_exist_on_any_page_of_access(
     assert caught.value.status == 404
     with client_of(people.collaborator) as client:
         assert client.withdraw_access_request(made.id).state == "withdrawn"
+
+
+def test_pictures_of_a_release_that_is_lent_are_shown_to_whoever_may_have_it(
+    people: Walk, audit: Job, others: Walk, gated: Release, page_of: PageOf
+) -> None:
+    free = people.release(ReleaseState.PUBLISHED, audit=audit)
+    with people.application.uow() as uow:
+        uow.without_trail("the test draws what packaging draws")
+        for release in (gated, free):
+            found = uow.get(Release, release.id)
+            assert found is not None
+            found.preview_key = f"candidate/{release.id}/preview.png"
+            uow.objects.put_bytes(Bucket.WORK, found.preview_key, body=b"PNG")
+    asked = {
+        (who.user_id, release.id): page_of(who).get(f"/releases/{release.id}/preview.png")
+        for who in (others.collaborator, others.operator, people.owner)
+        for release in (gated, free)
+    }
+    for (who, release_id), answer in asked.items():
+        is_theirs = who == people.owner.user_id or release_id == free.id
+        assert answer.status_code == (200 if is_theirs else 404)
+    here = text_of(page_of(others.collaborator), f"/releases/{gated.id}")
+    assert "preview.png" not in here
+    assert "its pictures are shown to whoever may download it" in here
+
+
+def test_the_form_offers_no_opening_of_a_release_of_the_enclave_tier(
+    people: Walk, audit: Job, page_of: PageOf
+) -> None:
+    release = people.release(ReleaseState.SUBMITTED, audit=audit)
+    people.voted(release, people.auditors[0], conditions=Conditions(max_tier="enclave"))
+    people.voted(release, people.auditors[1])
+    form = f"/releases/{release.id}/access/policy"
+    text = text_of(page_of(people.owner), form)
+    assert 'value="open" disabled' in text
+    assert "its tier is enclave" in text
+    status, _, text = sent(page_of(people.owner), form, mode="open", grant_days="30")
+    assert (status, "given on request only" in text) == (422, True)
 
 
 def test_a_tombstone_says_what_holders_must_do_and_offers_no_download(
