@@ -34,6 +34,7 @@ LIMITS = (
     "It says nothing about variety: one good image shown again and again would do as well.",
     "It speaks of readers and cases like these, seen as they were shown here.",
     "A computer may tell apart what people cannot.",
+    "Whoever holds a link answers as its reader: who did, and looked, is the inviting auditor's word.",
 )
 """What a result does not mean; part of every result."""
 

@@ -91,6 +91,6 @@ def opened(
 
 def joined(walk: Walk, study: Study, name: str = "Reader A") -> str:
     with walk.application.uow() as uow:
-        _, link = study_reading.invite_reader(uow, walk.owner, study_id=study.id, name=name)
+        _, link = study_reading.invite_reader(uow, walk.auditors[0], study_id=study.id, name=name)
     with walk.application.uow() as uow:
         return study_reading.join_study(uow, link)[1]

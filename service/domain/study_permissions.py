@@ -1,6 +1,6 @@
 """Who may do what to a reader study; each refusal is a sentence that pages show beside the control.
 
-Studies are evidence about private records: data owners plan and run them, auditors consent and read.
+Studies are evidence about private records: data owners plan and run them, auditors consent, invite, read.
 Readers have no role at all: `service.operations.study_reading` knows them by a session of one study.
 """
 
@@ -48,6 +48,19 @@ def check_may_consent(actor: Actor, study: Study | None, *, asked: str) -> Study
         raise PermissionDenied(
             f"{action} was refused: you planned it. {CONSENTS_NEEDED} other auditors must consent."
         )
+    return found
+
+
+def check_may_hand_out_links(actor: Actor, study: Study | None, *, asked: str) -> Study:
+    """Return the study if the actor is an auditor of its tenant.
+
+    Whoever holds a link can answer as its reader, so it never passes through the hands of those who
+    want a result.
+    """
+    found = _own(actor, study, asked=asked)
+    action = "Inviting readers"
+    _check_role(actor, action, Role.AUDITOR)
+    check_scope(actor, action, Scope.REVIEWS)
     return found
 
 

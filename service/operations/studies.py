@@ -186,10 +186,10 @@ def lock_cases(
     uow.trail(SYSTEM, TrailEvent.STUDY_LOCK_CASES, study.id, cases=digest, count=len(cases))
     notifying.notify(
         uow,
-        to=[study.created_by],
+        to=[study.created_by, *(given.auditor_id for given in _consents(uow, study))],
         kind="study.open",
         subject=f"Reader study {study.name}: the cases are drawn",
-        text="The case list is locked. Invite the readers.",
+        text="The case list is locked. An auditor invites the readers.",
         link=f"/studies/{study.id}",
     )
     return study

@@ -1,4 +1,4 @@
-"""Who must not consent to a reader study: whoever planned it, made what it shows, or stepped aside."""
+"""Who must not consent to a reader study or hand out its links: whoever planned it, made what it shows, or stepped aside."""
 
 from service.domain.accounts import Actor
 from service.domain.datasets import Dataset, DatasetVersion
@@ -30,7 +30,9 @@ def interest_of(uow: UnitOfWork, user_id: str, study: Study) -> conflicts.Intere
     )
 
 
-def check_uninvolved(uow: UnitOfWork, actor: Actor, study: Study) -> None:
+def check_uninvolved(
+    uow: UnitOfWork, actor: Actor, study: Study, *, what: str = "Consenting to a reader study"
+) -> None:
     """Refuse whoever has an interest in the study, as for a release; changes nothing.
 
     Raises: PermissionDenied.
@@ -38,9 +40,9 @@ def check_uninvolved(uow: UnitOfWork, actor: Actor, study: Study) -> None:
     interest = interest_of(uow, actor.user_id, study)
     if interest is not None:
         raise PermissionDenied(
-            "Consenting to a reader study was refused: you wrote or locked its plan, brought the data "
+            f"{what} was refused: you wrote or locked its plan, brought the data "
             "or trained the candidate, work in the lab of somebody who did, or stepped aside. "
-            f"{CONSENTS_NEEDED} other auditors must consent.",
+            f"{CONSENTS_NEEDED} other auditors must consent, and one of them invites.",
             interest=interest.name.lower(),
         )
 
@@ -53,7 +55,7 @@ def _makers(uow: UnitOfWork, study: Study) -> set[str]:
     dataset = uow.get(Dataset, study.dataset_id)
     found = {study.created_by}
     found |= {made.created_by for made in (version, dataset) if made is not None}
-    found |= {train.requested_by} if train is not None else set()
+    found |= {job.requested_by for job in (train, audit) if job is not None}
     written = tables.journal.c.event.in_(sorted(_PLANNING))
     for row in journal.read_rows(uow.session, subject=study.id, only=[written]):
         found.add(row.document["body"]["actor"])

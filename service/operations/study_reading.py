@@ -42,7 +42,7 @@ from service.domain.studies import (
     steps_of,
 )
 from service.domain.trail import TrailEvent
-from service.operations import notifying
+from service.operations import notifying, study_interests
 from service.store import study_tables
 from service.store.objects import Bucket, ObjectMissing
 from service.store.unit_of_work import UnitOfWork
@@ -89,7 +89,7 @@ def invite_reader(
     uow: UnitOfWork, actor: Actor, *, study_id: str, name: str, days: int = INVITATION_DAYS
 ) -> tuple[StudyReader, str]:
     """Invite a reader to an open study; return them with the link's secret, which is shown once."""
-    study = _open_study(uow, actor, study_id)
+    study = _study_to_hand_out(uow, actor, study_id)
     name = name.strip()
     if not 1 <= len(name) <= 100 or not name.isprintable():
         raise InputRefused("The reader's name was refused: give 1 to 100 printable characters.")
@@ -120,7 +120,7 @@ def renew_link(
     uow: UnitOfWork, actor: Actor, *, study_id: str, reader_id: str
 ) -> tuple[StudyReader, str]:
     """Give a reader a new link; the session of the old one ends, the answers stay."""
-    study = _open_study(uow, actor, study_id)
+    study = _study_to_hand_out(uow, actor, study_id)
     reader = _reader_of(uow, study, reader_id)
     if reader.phase in {Phase.FINISHED, Phase.WITHDRAWN}:
         raise IllegalTransition(f"A new link was refused: this reader is {reader.phase.value}.")
@@ -356,10 +356,22 @@ def _by(uow: UnitOfWork, column: sa.Column[str], secret: str) -> StudyReader | N
     return uow.session.execute(statement).scalars().first()
 
 
+def _study_to_hand_out(uow: UnitOfWork, actor: Actor, study_id: str) -> Study:
+    study = study_permissions.check_may_hand_out_links(
+        actor, uow.get(Study, study_id, lock=True), asked=study_id
+    )
+    study_interests.check_uninvolved(uow, actor, study, what="Inviting readers")
+    return _checked_open(study)
+
+
 def _open_study(uow: UnitOfWork, actor: Actor, study_id: str) -> Study:
     study = study_permissions.check_may_change_study(
         actor, uow.get(Study, study_id, lock=True), asked=study_id
     )
+    return _checked_open(study)
+
+
+def _checked_open(study: Study) -> Study:
     if study.state is not StudyState.OPEN:
         raise IllegalTransition(
             f"The change of readers was refused: study {study.id} is {study.state.value}. Readers "

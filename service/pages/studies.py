@@ -198,6 +198,7 @@ def _study_page(
         if view.study.state is StudyState.CLOSED:
             result = study_results.read_result(uow, actor(), study_id=study_id)
         may_not_consent = _may_not_consent(uow, view)
+        may_not_invite = _may_not_invite(uow, view)
     study = view.study
     return render_template(
         "study.html",
@@ -211,6 +212,7 @@ def _study_page(
             lambda: study_permissions.check_may_change_study(actor(), study, asked=study.id)
         ),
         may_not_consent=may_not_consent,
+        may_not_invite=may_not_invite,
         consents_needed=CONSENTS_NEEDED,
         result=result,
         plots=study_plots.plots(result) if result else None,
@@ -227,6 +229,14 @@ def _may_not_consent(uow: UnitOfWork, view: StudyView) -> str | None:
 
     if any(given.auditor_id == actor().user_id for given in view.consents):
         return "You have consented."
+    return reason(check)
+
+
+def _may_not_invite(uow: UnitOfWork, view: StudyView) -> str | None:
+    def check() -> None:
+        study_permissions.check_may_hand_out_links(actor(), view.study, asked=view.study.id)
+        study_interests.check_uninvolved(uow, actor(), view.study, what="Inviting readers")
+
     return reason(check)
 
 

@@ -28,6 +28,7 @@ from service.domain.studies import (
 )
 from service.operations import (
     accounts,
+    assigning,
     releases,
     studies,
     study_evidence,
@@ -217,7 +218,7 @@ def test_a_link_works_once_and_a_new_one_ends_the_old_session(walk: Walk) -> Non
     study = opened(walk)
     with walk.application.uow() as uow:
         reader, link = study_reading.invite_reader(
-            uow, walk.owner, study_id=study.id, name="Reader A"
+            uow, walk.auditors[0], study_id=study.id, name="Reader A"
         )
     with walk.application.uow(read_only=True) as uow:
         study_reading.find_link(uow, link)  # looking does not use it up
@@ -227,7 +228,9 @@ def test_a_link_works_once_and_a_new_one_ends_the_old_session(walk: Walk) -> Non
         study_reading.join_study(uow, link)
     answer(walk, session, 1)
     with walk.application.uow() as uow:
-        _, fresh = study_reading.renew_link(uow, walk.owner, study_id=study.id, reader_id=reader.id)
+        _, fresh = study_reading.renew_link(
+            uow, walk.auditors[0], study_id=study.id, reader_id=reader.id
+        )
     with pytest.raises(PermissionDenied, match="session has ended"):
         step(walk, session)
     with walk.application.uow() as uow:
@@ -237,6 +240,22 @@ def test_a_link_works_once_and_a_new_one_ends_the_old_session(walk: Walk) -> Non
     walk.application = copied_clock(walk.application, lambda: clock() + timedelta(days=22))
     with pytest.raises(PermissionDenied, match="session has ended"):
         step(walk, session)
+
+
+def test_no_link_passes_through_the_hands_of_whoever_wants_a_result(walk: Walk) -> None:
+    study = opened(walk)
+    with walk.application.uow() as uow:
+        reader, _ = study_reading.invite_reader(
+            uow, walk.auditors[0], study_id=study.id, name="Reader A"
+        )
+    with walk.application.uow() as uow, pytest.raises(PermissionDenied, match="an auditor may"):
+        study_reading.invite_reader(uow, walk.owner, study_id=study.id, name="Reader B")
+    with walk.application.uow() as uow, pytest.raises(PermissionDenied, match="an auditor may"):
+        study_reading.renew_link(uow, walk.owner, study_id=study.id, reader_id=reader.id)
+    with walk.application.uow() as uow:
+        assigning.recuse(uow, walk.auditors[1], dataset_id=study.dataset_id, reason="My brother.")
+    with walk.application.uow() as uow, pytest.raises(PermissionDenied, match="stepped aside"):
+        study_reading.renew_link(uow, walk.auditors[1], study_id=study.id, reader_id=reader.id)
 
 
 def test_nobody_goes_back_from_judging_to_grading_or_changes_an_answer(walk: Walk) -> None:

@@ -28,7 +28,9 @@ def study(people: Walk) -> Study:
 
 def link_of(people: Walk, study: Study, name: str, live_url: str) -> str:
     with people.application.uow() as uow:
-        _, secret = study_reading.invite_reader(uow, people.owner, study_id=study.id, name=name)
+        _, secret = study_reading.invite_reader(
+            uow, people.auditors[0], study_id=study.id, name=name
+        )
     return f"{live_url}/read/join/{secret}"
 
 
