@@ -199,6 +199,7 @@ class _Bench:
         """Download the published bundle, and the same bytes with bare boto3."""
         release = self._released()
         collaborator = self.actors.collaborator
+        self._walked().ask_for_access(release)
         collaborator.accept_terms(release)
         with _timed() as took:
             bundle = collaborator.download(release, self.folder / "download")

@@ -110,6 +110,7 @@ def _current(uow: UnitOfWork, release: Release) -> dict[str, Any]:
         "policy_in_force": policy_in_force(uow, release.tenant_id).digest,
         "commitment": train.payload["commitment"],
         "terms": hashlib.sha256(release.terms.encode()).hexdigest(),
+        "declared": hashlib.sha256(rfc8785.dumps(release.declared or {})).hexdigest(),
         "account": account_position(uow, dataset.cohort_id) if dataset else None,
         **study_evidence.evidence_of(uow, audit.id),
         "ledger": {"seq": position.seq, "digest": position.digest},

@@ -46,9 +46,14 @@ def queue_job(  # noqa: PLR0913 - the columns of a job
 
 
 def check_quota(uow: UnitOfWork, tenant_id: str) -> None:
-    """Refuse another job while a tenant has its quota of queued and running ones."""
+    """Refuse another job while a tenant has its quota of queued and running ones.
+
+    Edits are asked for by people of other tenants as well and have a limit of their own each.
+    """
     statement = sa.select(sa.func.count()).where(
-        tables.jobs.c.tenant_id == tenant_id, tables.jobs.c.state.not_in(list(TERMINAL))
+        tables.jobs.c.tenant_id == tenant_id,
+        tables.jobs.c.state.not_in(list(TERMINAL)),
+        tables.jobs.c.kind != JobKind.EDIT,
     )
     active, limit = uow.session.execute(statement).scalar_one(), uow.settings.quota_jobs
     if active >= limit:

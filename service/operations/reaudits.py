@@ -17,7 +17,7 @@ from service.domain import permissions
 from service.domain.accounts import SYSTEM, Actor
 from service.domain.datasets import DatasetVersion
 from service.domain.errors import Conflict
-from service.domain.jobs import TERMINAL, Job, JobKind
+from service.domain.jobs import TERMINAL, Job, JobKind, JobState
 from service.domain.releases import Release, ReleaseState
 from service.domain.trail import TrailEvent
 from service.operations.evidence import candidate_jobs
@@ -43,7 +43,10 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Downloader:
-    """Somebody who holds a release, or could: a link to it was handed out to them."""
+    """Somebody who holds a release or a part of it, or could: they got a link to it, or an edit.
+
+    `downloads` counts the links; the moments are of either.
+    """
 
     user_id: str
     name: str
@@ -117,29 +120,44 @@ def list_reaudits(uow: UnitOfWork, release: Release) -> list[Job]:
 
 
 def list_downloaders(uow: UnitOfWork, actor: Actor, *, release_id: str) -> list[Downloader]:
-    """Return everybody whom a link to the bundle was handed out to, the last one first.
+    """Return everybody who got a link to the bundle or an edit made from it, the last one first.
 
     Raises: NotFound, PermissionDenied unless the actor is of the release's tenant, or an operator.
     """
     release = permissions.check_may_see_downloaders(
         actor, uow.get(Release, release_id), asked=release_id
     )
-    moment = tables.downloads.c.created_at
+    given, users = _given(release.id).subquery().c, tables.users
     statement = (
         sa.select(
-            tables.users.c.id,
-            tables.users.c.name,
+            users.c.id,
+            users.c.name,
             tables.tenants.c.name,
-            sa.func.count(),
-            sa.func.min(moment),
-            sa.func.max(moment),
+            sa.func.sum(given.links),
+            sa.func.min(given.created_at),
+            sa.func.max(given.created_at),
         )
-        .select_from(tables.downloads.join(tables.users).join(tables.tenants))
-        .where(tables.downloads.c.release_id == release.id)
-        .group_by(tables.users.c.id, tables.users.c.name, tables.tenants.c.name)
-        .order_by(sa.func.max(moment).desc(), tables.users.c.id)
+        .join_from(users, tables.tenants)
+        .where(users.c.id == given.user_id)
+        .group_by(users.c.id, users.c.name, tables.tenants.c.name)
+        .order_by(sa.func.max(given.created_at).desc(), users.c.id)
     )
     return [Downloader(*row) for row in uow.session.execute(statement)]
+
+
+def _given(release_id: str) -> sa.CompoundSelect[tuple[str, datetime, int]]:
+    """Return who got a link or an edit of a release, when, and whether it was a link."""
+    downloads, jobs = tables.downloads.c, tables.jobs.c
+    return sa.union_all(
+        sa.select(downloads.user_id, downloads.created_at, sa.literal(1).label("links")).where(
+            downloads.release_id == release_id
+        ),
+        sa.select(jobs.requested_by, jobs.created_at, sa.literal(0)).where(
+            jobs.release_id == release_id,
+            jobs.kind == JobKind.EDIT,
+            jobs.state == JobState.SUCCEEDED,
+        ),
+    )
 
 
 def _why(job: Job) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from service.domain.accounts import Role
+from service.domain.jobs import JobKind, JobState
 from service.domain.releases import Decision, Release
 from service.operations import conflicts, notifying
 from service.operations.assignments import active_assignments
@@ -64,7 +65,7 @@ def tell_of_publication(uow: UnitOfWork, release: Release) -> None:
 
 
 def tell_of_withholding(uow: UnitOfWork, release: Release, *, reason: str) -> None:
-    """Tell the author, and everybody to whom a link to the bundle was handed out."""
+    """Tell the author, and everybody who got a link to the bundle or an edit made from it."""
     notifying.notify(
         uow,
         to=[*owners(uow, release), *_holders(uow, release)],
@@ -88,9 +89,11 @@ def reviewers(uow: UnitOfWork, release: Release) -> list[str]:
 
 
 def _holders(uow: UnitOfWork, release: Release) -> list[str]:
-    statement = (
-        sa.select(tables.downloads.c.user_id)
-        .where(tables.downloads.c.release_id == release.id)
-        .distinct()
+    jobs = tables.jobs.c
+    links = sa.select(tables.downloads.c.user_id).where(tables.downloads.c.release_id == release.id)
+    edits = sa.select(jobs.requested_by).where(
+        jobs.release_id == release.id,
+        jobs.kind == JobKind.EDIT,
+        jobs.state == JobState.SUCCEEDED,
     )
-    return list(uow.session.execute(statement).scalars())
+    return list(uow.session.execute(links.union(edits)).scalars())

@@ -57,6 +57,14 @@ def test_changed_evidence_voids_every_vote(walk: Walk) -> None:
     now = walk.current(release)
     assert (now.state, now.round) == (ReleaseState.SUBMITTED, 2)
     assert now.evidence["report"] == "f" * 64
+    with walk.application.uow() as uow:
+        found = uow.get(Release, release.id)
+        assert found is not None
+        found.declared = {"licence": "CC0-1.0"}
+        uow.without_trail("the test plays somebody who tampers")
+    with pytest.raises(Conflict, match="every vote is void"):
+        walk.voted(now, walk.auditors[0])
+    now = walk.current(release)
     walk.voted(now, walk.auditors[0])
     assert walk.voted(now, walk.auditors[1]).state is ReleaseState.APPROVED
 

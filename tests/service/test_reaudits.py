@@ -12,8 +12,9 @@ from service.domain.errors import (
 )
 from service.domain.jobs import Job, JobKind
 from service.domain.releases import Location, Release, ReleaseState
-from service.operations import downloads, jobs, reaudits, releases
+from service.operations import downloads, editing, jobs, reaudits, releases
 from service.operations.budgets import count_audits
+from service.operations.notifying import list_notifications
 from service.store import journal
 from tests.factories import Walk
 
@@ -169,3 +170,35 @@ def test_downloaders_are_listed_for_insiders_and_operators_only(
         listed(sqlite_walk.collaborator)
     with pytest.raises(PermissionDenied):
         listed(Walk(sqlite_walk.application).owner)
+
+
+def test_whoever_had_an_edit_made_holds_a_part_and_is_told_when_the_release_goes(
+    sqlite_walk: Walk, published: Release
+) -> None:
+    who = Walk(sqlite_walk.application).collaborator
+    with sqlite_walk.application.uow() as uow:
+        downloads.accept_terms(uow, who, release_id=published.id)
+    with sqlite_walk.application.uow() as uow:
+        asked = {"vary": "label", "images": 1, "form": "series"}
+        edit = editing.request_edit(uow, who, release_id=published.id, asked=asked)
+    sqlite_walk.succeed(edit, sqlite_walk.claim(edit), {})
+    with sqlite_walk.application.uow(read_only=True) as uow:
+        found = reaudits.list_downloaders(uow, sqlite_walk.owner, release_id=published.id)
+    assert {one.user_id: one.downloads for one in found}[who.user_id] == 0
+    sqlite_walk.withheld(sqlite_walk.current(published), "revoke")
+    with sqlite_walk.application.uow(read_only=True) as uow:
+        assert [told.kind for told in list_notifications(uow, who).items] == ["release.revoked"]
+
+
+def test_edits_of_other_tenants_take_no_place_among_the_owners_jobs(
+    sqlite_walk: Walk, published: Release
+) -> None:
+    who = Walk(sqlite_walk.application).collaborator
+    version = sqlite_walk.version(sqlite_walk.dataset(), persons=("p5", "p6"))
+    with sqlite_walk.application.uow() as uow:
+        downloads.accept_terms(uow, who, release_id=published.id)
+    with sqlite_walk.application.uow() as uow:
+        asked = {"vary": "label", "images": 1, "form": "series"}
+        editing.request_edit(uow, who, release_id=published.id, asked=asked)
+    object.__setattr__(sqlite_walk.application.settings, "quota_jobs", 1)
+    assert sqlite_walk.training(version).tenant_id == sqlite_walk.tenant_id
