@@ -52,6 +52,8 @@ class Entry:
     def problem(self, value: float) -> str | None:
         """Return why a value is refused, or None."""
         sign = 1 if self.higher_is_looser else -1
+        if not math.isfinite(value):
+            return f"{self.title} of {value} was refused: it is no number."
         if sign * (value - self.limit) > 0:
             side = "at most" if self.higher_is_looser else "at least"
             return (

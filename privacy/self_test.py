@@ -30,6 +30,9 @@ ARMS_ALONE = 16
 # The ratio detector must see grain that hardly shows wherever it calls anything this near a copy.
 NEAR_ENOUGH = 0.1
 MOST_TWINS = 0.5  # expected among the samples
+DIAGNOSTIC_UNITS = (
+    100  # held-out ones, beside those lent to specimens, from which it must see everything
+)
 _SPECIMENS = 9
 _SCORE_NOISE = 0.1
 # Of specimens: what shuffles decide gates nothing there.
@@ -247,7 +250,12 @@ class _Judge:
         policy, tier = self._terms.policy, self._terms.tier
         settings = replace(self._terms.settings, permutations=_FEW_SHUFFLES)
         gates: list[Gate] = []
+        population = specimen.survey.population
+        held_out = int(population.held_out.sum())
         for name, audit in self._audits.items():
+            is_diagnostic = name in policy.audits.diagnostics
+            if is_diagnostic and held_out < DIAGNOSTIC_UNITS:
+                continue  # with so few units it may miss even everything by chance
             finding = audit.run(
                 evidence,
                 specimen.survey,
@@ -255,7 +263,7 @@ class _Judge:
                 detector=self._detector,
                 rng=self._rng,
             )
-            if name in policy.audits.diagnostics:  # one that has too little to go on says nothing
+            if is_diagnostic:  # one that has too little to go on says nothing
                 judged = judge_diagnostic(finding, policy=policy, tier=tier)
                 gates += [gate for gate in judged if gate.status is not GateStatus.NOT_APPLICABLE]
             else:

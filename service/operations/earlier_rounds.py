@@ -13,8 +13,9 @@ import sqlalchemy as sa
 
 from service.domain.accounts import Actor
 from service.domain.errors import Conflict
-from service.domain.jobs import Job
+from service.domain.jobs import Job, JobKind, JobState
 from service.domain.releases import AUDITORS_NEEDED, Release, ReleaseState, Review
+from service.operations.policies import policy_in_force
 from service.store import tables
 from service.store.unit_of_work import UnitOfWork
 
@@ -30,11 +31,19 @@ class EarlierRelease:
 def check_not_rejected(
     uow: UnitOfWork, audit_job_id: str, *, what: str, release_id: str | None = None
 ) -> None:
-    """Refuse samples that auditors have rejected, under whatever name or audit.
+    """Refuse samples that auditors have rejected, or that failed an audit after publication.
 
-    Raises: Conflict naming the release that was rejected.
+    Under whatever name or audit.  Raises: Conflict naming the release concerned.
     """
     for other in _releases_of_same_samples(uow, audit_job_id):
+        failed = None if other.id == release_id else last_failure(uow, other)
+        if failed is not None:
+            raise Conflict(
+                f"{what} was refused: these samples were published as {other.name} {other.version} "
+                f"(release {other.id}) and did not pass when they were audited again (job "
+                f"{failed.id}). A failed audit holds under every name. Train another candidate.",
+                failed=other.id,
+            )
         if other.id != release_id and other.state is ReleaseState.REJECTED:
             raise Conflict(
                 f"{what} was refused: auditors rejected these samples as {other.name} "
@@ -42,6 +51,36 @@ def check_not_rejected(
                 "Train another candidate.",
                 rejected=other.id,
             )
+
+
+def last_failure(uow: UnitOfWork, release: Release) -> Job | None:
+    """Return the re-audit that a release failed and that still holds, or None.
+
+    A failure under the policy in force holds whatever came later, so that nobody asks until it
+    passes. One under another policy holds until an audit under the policy in force has passed: to
+    change the policy alone undoes nothing that was seen.
+    """
+    statement = (
+        sa.select(Job)
+        .where(
+            tables.jobs.c.release_id == release.id,
+            tables.jobs.c.kind == JobKind.REAUDIT,
+            tables.jobs.c.state == JobState.SUCCEEDED,
+        )
+        .order_by(tables.jobs.c.id)
+    )
+    found = list(uow.session.execute(statement).scalars())
+    failed = [job for job in found if job.result.get("verdict") == "FAIL"]
+    if not failed:
+        return None
+    in_force = policy_in_force(uow, release.tenant_id).digest
+    current = [job for job in found if job.payload["policy_digest"] == in_force]
+    has_passed = any(
+        str(job.result.get("verdict")).startswith("PASS") and job.id > failed[-1].id
+        for job in current
+    )
+    holds = not has_passed or any(job in failed for job in current)
+    return failed[-1] if holds else None
 
 
 def earlier_releases(uow: UnitOfWork, actor: Actor, release: Release) -> list[EarlierRelease]:

@@ -9,12 +9,11 @@ import sqlalchemy as sa
 from service.domain import permissions
 from service.domain.accounts import SYSTEM, Actor
 from service.domain.errors import Conflict, IllegalTransition, InputRefused
-from service.domain.jobs import Job, JobKind, JobState
 from service.domain.releases import Location, Release, ReleaseState
 from service.domain.reviews import Conditions
 from service.domain.trail import TrailEvent
 from service.operations import review_notices
-from service.operations.policies import policy_in_force
+from service.operations.earlier_rounds import last_failure
 from service.operations.reviewing import check_revision
 from service.store import tables
 from service.store.objects import Bucket
@@ -88,20 +87,14 @@ def reinstate_release(
 
 
 def check_not_failed_again(uow: UnitOfWork, release: Release) -> None:
-    """Refuse what failed an audit under the policy in force.  Raises: Conflict."""
-    statement = sa.select(Job).where(
-        tables.jobs.c.release_id == release.id,
-        tables.jobs.c.kind == JobKind.REAUDIT,
-        tables.jobs.c.state == JobState.SUCCEEDED,
-    )
-    in_force = policy_in_force(uow, release.tenant_id).digest
-    for job in uow.session.execute(statement).scalars():
-        is_current = job.payload["policy_digest"] == in_force
-        if is_current and job.result.get("verdict") == "FAIL":
-            raise Conflict(
-                f"Reinstating was refused: release {release.id} failed when it was audited again "
-                f"(job {job.id}). Revoke it; a failed audit cannot be overruled."
-            )
+    """Refuse what failed an audit after publication (see `last_failure`).  Raises: Conflict."""
+    failed = last_failure(uow, release)
+    if failed is not None:
+        raise Conflict(
+            f"Reinstating was refused: release {release.id} did not pass when it was audited again "
+            f"(job {failed.id}). Have it audited under the policy in force, or revoke it; a failed "
+            "audit cannot be overruled."
+        )
 
 
 def check_not_expired(uow: UnitOfWork, release: Release, *, what: str) -> None:

@@ -17,6 +17,7 @@ from service.operations.budgets import count_audits
 from service.operations.notifying import list_notifications
 from service.store import journal
 from tests.factories import Walk
+from tests.service.test_policies import adopted
 
 
 def asked(walk: Walk, *found: Release, actor=None, **options):
@@ -190,6 +191,17 @@ def test_whoever_had_an_edit_made_holds_a_part_and_is_told_when_the_release_goes
         assert [told.kind for told in list_notifications(uow, who).items] == ["release.revoked"]
 
 
+def test_samples_that_failed_again_are_not_published_under_another_name(sqlite_walk):
+    walk = sqlite_walk
+    release = walk.release(ReleaseState.PUBLISHED)
+    audited_again(walk, release, "FAIL")
+    release = walk.withheld(walk.current(release), "revoke")
+    with walk.application.uow(read_only=True) as uow:
+        audit = uow.get(Job, release.audit_job_id)
+    with pytest.raises(Conflict, match="A failed audit holds under every name"):
+        walk.release(ReleaseState.DRAFT, audit=audit)
+
+
 def test_edits_of_other_tenants_take_no_place_among_the_owners_jobs(
     sqlite_walk: Walk, published: Release
 ) -> None:
@@ -202,3 +214,15 @@ def test_edits_of_other_tenants_take_no_place_among_the_owners_jobs(
         editing.request_edit(uow, who, release_id=published.id, asked=asked)
     object.__setattr__(sqlite_walk.application.settings, "quota_jobs", 1)
     assert sqlite_walk.training(version).tenant_id == sqlite_walk.tenant_id
+
+
+def test_another_policy_alone_does_not_undo_a_failure_and_a_pass_under_it_does(
+    sqlite_walk: Walk, published: Release
+) -> None:
+    audited_again(sqlite_walk, published, "FAIL")
+    adopted(sqlite_walk, {"tiers.public.epsilon": 1.5})
+    with pytest.raises(Conflict, match="a failed audit cannot be overruled"):
+        sqlite_walk.withheld(sqlite_walk.current(published), "reinstate")
+    audited_again(sqlite_walk, published, "PASS-EMPIRICAL")
+    back = sqlite_walk.withheld(sqlite_walk.current(published), "reinstate")
+    assert back.state is ReleaseState.PUBLISHED
