@@ -15,7 +15,7 @@ from service.app import create_app
 from service.client import KaimaClient
 from service.domain.accounts import BOOTSTRAP, Actor, Role
 from service.domain.sign_in import SignIn
-from service.operations import invitations, passwords, users
+from service.operations import invitations, jobs, passwords, users
 from service.store.unit_of_work import utc_now
 from service.wiring import Application
 from tests.factories import Walk
@@ -398,3 +398,19 @@ def test_where_somebody_is_signed_in_is_nobody_elses_to_end(app: Flask, people: 
     with_password(other, people)
     assert send(other, f"/account/sessions/{found[0]}/end", page="/account").status_code == 404
     assert send(one, f"/account/sessions/{found[0]}/end", page="/account").status_code == 303
+
+
+def test_operators_read_no_file_name_of_an_upload_that_was_refused(
+    page_of: Callable[[Actor], FlaskClient], people: Walk
+) -> None:
+    job = people.uploaded(people.dataset())
+    token = people.claim(job)
+    detail = "images/MEIER_ANNA_1961.png was refused: pixels: 3; allowed: 1."
+    with people.application.uow() as uow:
+        jobs.fail_job(
+            uow, job.id, token=token, problem={"type": "invalid-parameter", "detail": detail}
+        )
+    page = page_of(people.operator).get("/operator/jobs").get_data(as_text=True)
+    assert job.id in page
+    assert "invalid-parameter" in page
+    assert "MEIER" not in page
