@@ -1,5 +1,6 @@
 """Fixtures that every test may use: real servers, one set per test process."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,3 +34,11 @@ def postgres_url() -> Iterator[str]:
 def repository() -> Path:
     """Return the root of the source tree."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _own_umask() -> Iterator[None]:
+    """Give each test the umask that it would have alone: some commands narrow their process's."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
