@@ -12,7 +12,8 @@ from tests.chromium import running_chromium
 from tests.factories import Walk
 from tests.studies import opened, phantom_picture
 
-pytestmark = pytest.mark.slow
+# The second test reads on where the first one stopped: both in one process.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("reader study in a browser")]
 
 
 @pytest.fixture(scope="module")
