@@ -15,6 +15,8 @@ from tests.studies import opened, phantom_picture
 # The second test reads on where the first one stopped: both in one process.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("reader study in a browser")]
 
+LOOK = 700  # milliseconds: answers within half a second are left out of the analysis
+
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
@@ -89,6 +91,7 @@ def test_a_reader_does_a_whole_study_by_keyboard(
     page.get_by_role("link", name="Go on").click()
     for position in range(1, 9):
         page.get_by_role("heading", name=f"Case {position}").wait_for()
+        page.wait_for_timeout(LOOK)
         page.keyboard.press("0")
         page.keyboard.press("1")  # changed before moving on
         with page.expect_navigation():
@@ -97,6 +100,7 @@ def test_a_reader_does_a_whole_study_by_keyboard(
     page.get_by_role("button", name="Begin part 2").click()
     for position in range(1, 9):
         page.get_by_role("heading", name=f"Case {position}").wait_for()
+        page.wait_for_timeout(LOOK)
         page.keyboard.press(str(1 + position % 6))
         with page.expect_navigation():
             page.keyboard.press("ArrowRight")
@@ -117,11 +121,13 @@ def test_a_reader_without_scripts_answers_in_a_plain_form_on_a_phone(
     page.get_by_role("button", name="Begin").click()
     for position in range(1, 9):
         page.get_by_role("heading", name=f"Case {position}").wait_for()
+        page.wait_for_timeout(LOOK)
         page.locator(".choice-key").first.click()
         page.get_by_role("button", name="Go on").click()
     page.get_by_role("button", name="Begin part 2").click()
     for position in range(1, 9):
         page.get_by_role("heading", name=f"Case {position}").wait_for()
+        page.wait_for_timeout(LOOK)
         page.locator(".choice-key").nth(position % 6).click()
         page.get_by_role("button", name="Go on").click()
     page.get_by_role("heading", name="Finished").wait_for()
