@@ -32,6 +32,8 @@ LOOPBACK = "127.0.0.1"
 GRPC_PORT_OFFSET = 10_000
 """SeaweedFS serves gRPC at each HTTP port plus this number."""
 
+_MOST_VOLUMES = 10_000
+
 _PORTS = range(20_000, 32_000)
 """Below the kernel's ephemeral range, so that no outgoing connection takes a port that we chose."""
 
@@ -116,6 +118,9 @@ def seaweed_command(folder: Path, *, ports: SeaweedPorts, config: Path) -> list[
         "master.port": ports.master,
         "master.telemetry": "false",  # on by default
         "volume.port": ports.volume,
+        # Left alone, one volume per free gigabyte: since each bucket holds volumes of its own, a
+        # disk with little room refuses new buckets long before it is full.
+        "volume.max": _MOST_VOLUMES,
         "filer.port": ports.filer,
         "s3.port": ports.s3,
         "s3.port.iceberg": 0,

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from service.domain.jobs import Job
-from service.domain.studies import REAL, SYNTHETIC, Study, StudyCase
+from service.domain.studies import REAL, SYNTHETIC, Phase, Study, StudyCase
 from service.operations import studies, study_reading
 from service.store.objects import Bucket
 from tests.factories import Walk
@@ -94,3 +94,26 @@ def joined(walk: Walk, study: Study, name: str = "Reader A") -> str:
         _, link = study_reading.invite_reader(uow, walk.auditors[0], study_id=study.id, name=name)
     with walk.application.uow() as uow:
         return study_reading.join_study(uow, link)[1]
+
+
+def step(walk: Walk, session: str) -> study_reading.Step:
+    with walk.application.uow(read_only=True) as uow:
+        return study_reading.current_step(uow, session)
+
+
+def answer(walk: Walk, session: str, value: int) -> None:
+    reader = step(walk, session).reader
+    with walk.application.uow() as uow:
+        study_reading.answer_step(
+            uow, session, phase=reader.phase.value, position=reader.position, value=value
+        )
+
+
+def read_all(walk: Walk, session: str, *, confidence: Callable[[int], int]) -> None:
+    """Answer everything; `confidence` says what is answered to a case number in phase B."""
+    while step(walk, session).reader.phase is Phase.GRADING:
+        answer(walk, session, step(walk, session).cases[0] % 2)
+    with walk.application.uow() as uow:
+        study_reading.begin_judging(uow, session)
+    while step(walk, session).reader.phase is Phase.JUDGING:
+        answer(walk, session, confidence(step(walk, session).cases[0]))

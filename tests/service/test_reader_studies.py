@@ -40,7 +40,17 @@ from service.store.objects import Bucket
 from service.wiring import Application
 from tests.components import ObjectStoreServer
 from tests.factories import Walk, application_for, copied_clock, remove_buckets, settings_for
-from tests.studies import PLAN, consented, drafted, joined, opened, registered
+from tests.studies import (
+    PLAN,
+    answer,
+    consented,
+    drafted,
+    joined,
+    opened,
+    read_all,
+    registered,
+    step,
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,29 +67,6 @@ def study_application(
 @pytest.fixture
 def walk(study_application: Application) -> Walk:
     return Walk(study_application)
-
-
-def step(walk: Walk, session: str) -> study_reading.Step:
-    with walk.application.uow(read_only=True) as uow:
-        return study_reading.current_step(uow, session)
-
-
-def answer(walk: Walk, session: str, value: int) -> None:
-    reader = step(walk, session).reader
-    with walk.application.uow() as uow:
-        study_reading.answer_step(
-            uow, session, phase=reader.phase.value, position=reader.position, value=value
-        )
-
-
-def read_all(walk: Walk, session: str, *, confidence) -> None:
-    """Answer everything; `confidence` says what is answered to a case number in phase B."""
-    while step(walk, session).reader.phase is Phase.GRADING:
-        answer(walk, session, step(walk, session).cases[0] % 2)
-    with walk.application.uow() as uow:
-        study_reading.begin_judging(uow, session)
-    while step(walk, session).reader.phase is Phase.JUDGING:
-        answer(walk, session, confidence(step(walk, session).cases[0]))
 
 
 def events(walk: Walk, study: Study) -> list[dict]:

@@ -59,7 +59,7 @@ def test_reference_models_and_a_copy_embedding_reach_the_report(tmp_path, object
         )
     findings = {finding["audit"]: finding for finding in report["findings"]}
     attacks = findings["loss_membership"]["details"]["attacks"]
-    assert {"lira_loss", "rmia_loss"} <= set(attacks), attacks
+    assert {"lira_diffusion_loss", "rmia_diffusion_loss"} <= set(attacks), attacks
     copies = {metric["name"]: metric for metric in findings["near_copies"]["metrics"]}
     assert copies["embedding_pictures"]["value"] >= 200
     assert report["depth"] == "full"
