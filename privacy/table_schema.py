@@ -1,0 +1,265 @@
+"""What the data owner declares to be public about a table; nothing here is read from data.
+
+Every column has a finite domain before a record is seen: the levels of a category, or the bins
+between declared bounds. A cell becomes a *code*, an index into its column's domain; what lies
+outside of the bounds goes into the nearest bin. Public knowledge about which combinations cannot
+occur (a cause of death for somebody alive) is declared as a constraint.
+"""
+
+import math
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError, model_validator
+
+from privacy.errors import InvalidParameter
+from privacy.manifests import Document
+from privacy.mechanisms import UnitOfPrivacy
+
+Codes = NDArray[np.int16]
+Values = NDArray[np.float64]
+
+MISSING = "missing"
+"""The word for a missing cell, in constraints and as the last level of a column that allows it."""
+PRESENT = "present"
+OTHER = "OTHER"
+"""The level of every category that was not declared, where the column takes others."""
+MOST_LEVELS = 1000
+MOST_COLUMNS = 256
+MOST_CODES = 32_000
+
+Word = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class Column(Document):
+    """One column: what it holds, between which bounds, in which bins or levels."""
+
+    name: Word
+    kind: Literal["category", "ordinal", "integer", "number"]
+    role: Literal["feature", "target", "quasi_identifier"] = "feature"
+    unit: str = Field(default="", max_length=40, description="of measurement, such as mmol/l")
+    description: str = Field(default="", max_length=300)
+    levels: tuple[Word, ...] = Field(default=(), max_length=MOST_LEVELS)
+    other: bool = Field(default=False, description="take undeclared levels, all as one: OTHER")
+    edges: tuple[float, ...] = Field(
+        default=(), max_length=MOST_LEVELS + 1, description="bounds of the bins, rising"
+    )
+    decimals: int = Field(default=2, ge=0, le=9, description="of a number, when it is written")
+    missing: bool = Field(default=False, description="cells may be empty")
+
+    @model_validator(mode="after")
+    def _is_finite(self) -> Self:
+        """Refuse a column without a domain, or with one that reads as something else."""
+        _check_plain("column", self.name)
+        if self.is_numeric:
+            if self.levels or self.other:
+                raise ValueError(f"the column {self.name!r} is {self.kind}: give edges, not levels")
+            if len(self.edges) < 2 or any(
+                not low < high for low, high in zip(self.edges, self.edges[1:], strict=False)
+            ):
+                raise ValueError(
+                    f"the column {self.name!r} needs two edges or more, each larger than the one "
+                    f"before; it has {list(self.edges)}"
+                )
+            if self.kind == "integer" and any(edge != math.floor(edge) for edge in self.edges):
+                raise ValueError(f"the edges of the integer column {self.name!r} must be whole")
+            return self
+        if self.edges:
+            raise ValueError(f"the column {self.name!r} is {self.kind}: give levels, not edges")
+        if not self.levels:
+            raise ValueError(f"the column {self.name!r} needs its levels, such as ['no', 'yes']")
+        for level in self.levels:
+            _check_plain("level", level)
+            if level in {MISSING, PRESENT, OTHER}:
+                raise ValueError(
+                    f"the level {level!r} of {self.name!r} means something else: rename it, or "
+                    "set missing or other"
+                )
+        if len(set(self.levels)) != len(self.levels):
+            raise ValueError(f"the levels of {self.name!r} must be distinct")
+        return self
+
+    @property
+    def is_numeric(self) -> bool:
+        """Return whether cells are numbers between bounds."""
+        return self.kind in {"integer", "number"}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the name of every code, in order: bins or levels, then OTHER, then missing."""
+        own = (
+            tuple(_bin_name(self, index) for index in range(len(self.edges) - 1))
+            if self.is_numeric
+            else self.levels
+        )
+        return own + ((OTHER,) if self.other else ()) + ((MISSING,) if self.missing else ())
+
+    @property
+    def size(self) -> int:
+        """Return how many codes the column has."""
+        own = len(self.edges) - 1 if self.is_numeric else len(self.levels)
+        return own + int(self.other) + int(self.missing)
+
+    def codes_of(self, values: Values) -> Codes:
+        """Return the codes of stored values.
+
+        Stored are numbers as they are (NaN where missing), and categories as codes already. Numbers
+        outside of the bounds go into the first or last bin. A bin holds its lower edge, the last
+        one its upper edge as well; of integers, bin [10, 15) holds 10 to 14.
+        """
+        if not self.is_numeric:
+            return values.astype(np.int16)
+        inner = np.asarray(self.edges[1:-1])
+        found = np.searchsorted(inner, np.nan_to_num(values), side="right").astype(np.int16)
+        if self.missing:
+            found[np.isnan(values)] = self.size - 1
+        return found
+
+    def codes_named(self, words: tuple[str, ...]) -> tuple[int, ...]:
+        """Return the codes that the words of a constraint mean.
+
+        Raises: ValueError naming the word that the column does not have.
+        """
+        names = self.names
+        found: set[int] = set()
+        for word in words:
+            if word == PRESENT:
+                found |= {code for code, name in enumerate(names) if name != MISSING}
+            elif word in names:
+                found.add(names.index(word))
+            else:
+                raise ValueError(
+                    f"the column {self.name!r} has no {word!r}: it has {', '.join(names[:12])}"
+                )
+        return tuple(sorted(found))
+
+
+class Constraint(Document):
+    """Where every `when` holds, every `then` holds: known beforehand, about everybody.
+
+    Both map columns to levels (or bins, or `missing`, or `present`). An empty `when` is always true.
+    """
+
+    name: str = Field(min_length=1, max_length=120)
+    when: dict[str, tuple[str, ...]] = Field(default_factory=dict, max_length=3)
+    then: dict[str, tuple[str, ...]] = Field(min_length=1, max_length=3)
+
+
+class ImagePart(Document):
+    """One image for each row, beside its cells."""
+
+    column: Word = "file"
+    height: int = Field(ge=8, le=4096, strict=True, description="pixels")
+    width: int = Field(ge=8, le=4096, strict=True, description="pixels")
+    bit_depth: Literal[8, 16] = 8
+    condition_on: tuple[Word, ...] = Field(
+        min_length=1, max_length=3, description="columns that an image is drawn for"
+    )
+
+
+class TableSchema(Document):
+    """What is public about a table: its columns in order, who a row belongs to, what cannot be."""
+
+    unit: UnitOfPrivacy = UnitOfPrivacy.PERSON
+    declared_count: int = Field(
+        ge=50, le=100_000_000, strict=True, description="rounded public count of units"
+    )
+    person: str = Field(
+        default="", max_length=64, description="column with the person's id; dropped at ingest"
+    )
+    columns: tuple[Column, ...] = Field(min_length=1, max_length=MOST_COLUMNS)
+    constraints: tuple[Constraint, ...] = Field(default=(), max_length=100)
+    images: ImagePart | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        """Refuse names that stand for two things, and constraints on what there is not."""
+        names = [column.name for column in self.columns]
+        if len({name.casefold() for name in names}) != len(names):
+            raise ValueError("columns must have distinct names, also where case does not count")
+        if self.person in names:
+            raise ValueError(f"the person column {self.person!r} cannot be released: leave it out")
+        if self.unit is UnitOfPrivacy.PERSON and not self.person:
+            raise ValueError("name the person column, or declare unit = 'record'")
+        if sum(column.size for column in self.columns) > MOST_CODES:
+            raise ValueError(f"the columns have more than {MOST_CODES} levels and bins together")
+        named = [name for c in self.constraints for name in (*c.when, *c.then)]
+        for name in (*named, *(self.images.condition_on if self.images else ())):
+            if name not in names:
+                raise ValueError(f"{name!r} is named by a constraint or the images: no such column")
+        for constraint in self.constraints:
+            for name, words in (*constraint.when.items(), *constraint.then.items()):
+                self.column(name).codes_named(words)
+        return self
+
+    def column(self, name: str) -> Column:
+        """Return a column by its name."""
+        return next(column for column in self.columns if column.name == name)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Return how many codes each column has."""
+        return tuple(column.size for column in self.columns)
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """Return the indices of the columns that are declared as targets."""
+        return tuple(n for n, column in enumerate(self.columns) if column.role == "target")
+
+    def codes_of(self, values: Values) -> Codes:
+        """Return the codes of stored rows. Shapes: (rows, columns) -> (rows, columns)."""
+        codes = np.empty(values.shape, dtype=np.int16)
+        for index, column in enumerate(self.columns):
+            codes[:, index] = column.codes_of(values[:, index])
+        return codes
+
+    def violations(self, codes: Codes) -> dict[str, NDArray[np.bool_]]:
+        """Return, for each constraint, which rows break it. Shapes: (rows, columns) -> (rows,)."""
+        return {c.name: self._violates(c, codes) for c in self.constraints}
+
+    def _violates(self, constraint: Constraint, codes: Codes) -> NDArray[np.bool_]:
+        return self._holds(constraint.when, codes) & ~self._holds(constraint.then, codes)
+
+    def _holds(self, condition: dict[str, tuple[str, ...]], codes: Codes) -> NDArray[np.bool_]:
+        holds = np.ones(len(codes), dtype=bool)
+        names = [column.name for column in self.columns]
+        for name, words in condition.items():
+            index = names.index(name)
+            holds &= np.isin(codes[:, index], self.columns[index].codes_named(words))
+        return holds
+
+
+def read_schema(path: Path) -> TableSchema:
+    """Read a schema from TOML.
+
+    Raises: InvalidParameter naming the file, the place in it, and what is wrong.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidParameter(f"The schema {path.name} was refused: {error}.") from error
+    try:
+        return TableSchema.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InvalidParameter(
+            f"The schema {path.name} was refused{f' at {place}' if place else ''}: {first['msg']}."
+        ) from error
+
+
+def _bin_name(column: Column, index: int) -> str:
+    low, high = column.edges[index], column.edges[index + 1]
+    is_last = index == len(column.edges) - 2
+    return f"{low:g} to {high:g}" if is_last else f"{low:g} to under {high:g}"
+
+
+def _check_plain(what: str, text: str) -> None:
+    if text != text.strip() or not text.isprintable() or "|" in text or text[0] in "=+-@":
+        raise ValueError(
+            f"the {what} {text!r} is not plain: use 1 to 64 printable characters, no '|', "
+            "no blank at either end, and none of = + - @ at the start"
+        )
