@@ -47,7 +47,7 @@ _SMALL = 20_000  # units; augmentation curves are a question of small sets
 @click.option("--test", default="same", show_default=True, help="same, or PATH.zip of others.")
 @click.option("--ids-are-per-file", is_flag=True, help="One id in two zips means two persons.")
 @click.option("--unit", type=click.Choice([u.value for u in UnitOfPrivacy]))
-@click.option("--generator", required=True, type=click.Choice(generators.available()))
+@click.option("--generator", required=True, type=click.Choice(generators.available("image")))
 @click.option(
     "--preset",
     type=click.Choice(["auto", *PRESET_NAMES, "none"]),

@@ -106,7 +106,7 @@ def test_the_estimate_is_json_with_memory_and_machine():
     )
 
 
-@pytest.mark.parametrize("name", generators.available())
+@pytest.mark.parametrize("name", generators.available("image"))
 def test_every_generator_can_be_tried_on_random_images(name):
     module = load(name)
     small = {

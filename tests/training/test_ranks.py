@@ -53,7 +53,7 @@ def test_two_ranks_end_with_the_same_weights_and_charge_once(ranks):
 
 
 @pytest.mark.parametrize(
-    "what", ["release", "turns", *(f"fit {name}" for name in generators.available())]
+    "what", ["release", "turns", *(f"fit {name}" for name in generators.available("image"))]
 )
 def test_what_each_rank_would_release_or_draw_on_its_own_is_refused_at_all_of_them(ranks, what):
     for rank in ranks:

@@ -128,7 +128,7 @@ def refusals():
         )
     )
     runs = [run, turns]
-    for name in generators.available():
+    for name in generators.available("image"):
         module = generators.load(name)
         config = fits._config(module)
         runs.append(LocalRun(fits._mechanisms(module, config)))

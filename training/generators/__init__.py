@@ -1,4 +1,4 @@
-"""The generator contract: one module here is one way to make synthetic images.
+"""The generator contract: one module here is one way to make synthetic images, or a synthetic table.
 
 A module `NAME.py` has a docstring (its documentation), `Config`, `STAGES`, `fit`, `Fitted` and
 `from_state`. The file's name is the generator's name; there is no list to edit.
@@ -8,6 +8,9 @@ Three more names are optional: `PRESETS`, what "quick", "balanced" and "best" se
 Config fields that count steps of no mechanism, each with the stage of progress that those steps
 report, so that a dry run can cut them short. A `Fitted` may have `gradients` (`WithGradients`), which
 audits of somebody who holds the weights look at.
+
+A generator of tables names itself one by `MODALITY = "table"`. Its `fit` takes `TableRecords` and a
+`TableSchema`, and its `Fitted` is a `FittedTable`.
 """
 
 import importlib
@@ -26,7 +29,8 @@ from privacy.presets import Preset
 from training.records import TrainingRecords
 from training.run import Run
 
-SampleProgress = Callable[[int, int], None]  # images drawn, images wanted
+SampleProgress = Callable[[int, int], None]  # images or rows drawn, and wanted
+MODALITIES = ("image", "table")
 _REQUIRED = ("Config", "STAGES", "fit", "Fitted", "from_state")
 
 
@@ -46,6 +50,28 @@ class Fitted(Protocol):
         self, images: NDArray[np.integer], labels: NDArray[np.integer], *, seed: int
     ) -> dict[str, NDArray[np.float64]]:
         """Return scores per record for white-box audits; higher = more likely a member."""
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """Return all that a rebuilt generator needs, as named arrays."""
+
+    def with_mechanisms(self, mechanisms: tuple[Mechanism, ...]) -> Self:
+        """Return the same generator with the mechanisms that its manifest records."""
+
+
+class FittedTable(Protocol):
+    """A generator of tables that has been fitted. Everything it does is free under DP."""
+
+    @property
+    def mechanisms(self) -> tuple[Mechanism, ...]:
+        """The ordered mechanisms that ran."""
+
+    def sample(
+        self, count: int, *, seed: int, progress: SampleProgress | None = None
+    ) -> NDArray[np.int16]:
+        """Draw rows as codes, the same for the same seed. Shapes: result (count, D)."""
+
+    def score(self, codes: NDArray[np.integer], *, seed: int) -> dict[str, NDArray[np.float64]]:
+        """Return scores per row for white-box audits; higher = more likely a member."""
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Return all that a rebuilt generator needs, as named arrays."""
@@ -120,9 +146,24 @@ def free_steps(module: GeneratorModule) -> dict[str, str]:
     return dict(getattr(module, "FREE_STEPS", {}))
 
 
-def available() -> tuple[str, ...]:
-    """Return the names of all generators, in order."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+def modality_of(module: GeneratorModule) -> str:
+    """Return what a generator makes: "image", or "table" where its module says so."""
+    return str(getattr(module, "MODALITY", "image"))
+
+
+def available(modality: str | None = None) -> tuple[str, ...]:
+    """Return the names of all generators, in order; of one modality, if it is given.
+
+    Raises: InvalidParameter for a modality that there is not.
+    """
+    names = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+    if modality is None:
+        return names
+    if modality not in MODALITIES:
+        raise InvalidParameter(
+            f"Generators of {modality!r} were refused: choose one of {', '.join(MODALITIES)}."
+        )
+    return tuple(name for name in names if modality_of(load(name)) == modality)
 
 
 def load(name: str) -> GeneratorModule:

@@ -1,0 +1,1 @@
+"""Tables: graphical models over declared domains, fitted to noised marginals."""
