@@ -4,42 +4,15 @@ A job is a chain of these documents, each naming the digests of the ones before 
 inside, except `ReleaseCertificate`, which names inside documents by salted commitment only.
 """
 
-import hashlib
 from typing import Annotated, Any, Literal, Self
 
-import rfc8785
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
 
-from privacy.errors import InvalidParameter
+from privacy.documents import Document
 from privacy.mechanisms import Mechanism, NeighbouringRelation, PrivacyTarget, UnitOfPrivacy
-
-# By default NaN would be written as null, and two different documents would share a digest.
-_FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
+from privacy.table_schema import TableSchema
 
 _RESERVED_COLUMNS = frozenset({"file", "file_name", "filename", "patient_id", "split"})
-
-
-class Document(BaseModel):
-    """A frozen JSON document with one canonical byte form (RFC 8785)."""
-
-    model_config = _FROZEN
-
-    def canonical(self) -> bytes:
-        """Return the RFC 8785 bytes that digests and signatures are taken over.
-
-        Raises: InvalidParameter for a number that JSON cannot carry exactly.
-        """
-        try:
-            return rfc8785.dumps(self.model_dump(mode="json"))
-        except rfc8785.CanonicalizationError as error:
-            raise InvalidParameter(
-                f"The {type(self).__name__} was refused: {error}. Whole numbers must lie within "
-                "2**53 of zero, and no number may be NaN or infinite."
-            ) from error
-
-    def digest(self) -> str:
-        """Return the SHA-256 of the canonical bytes, as lower-case hex."""
-        return hashlib.sha256(self.canonical()).hexdigest()
 
 
 class DatasetSchema(Document):
@@ -75,20 +48,48 @@ class DatasetSchema(Document):
             raise ValueError("labels must be distinct; list each label once")
         return self
 
+    @property
+    def modality(self) -> Literal["image"]:
+        """Return what kind of records is declared; not part of the document."""
+        return "image"
+
+
+def _modality_of(declared: object) -> str:
+    """Tell a table by its columns: documents carry no tag, so that old ones keep their bytes."""
+    if isinstance(declared, dict):
+        return "table" if "columns" in declared else "image"
+    return "table" if isinstance(declared, TableSchema) else "image"
+
+
+Declared = Annotated[
+    Annotated[DatasetSchema, Tag("image")] | Annotated[TableSchema, Tag("table")],
+    Discriminator(_modality_of),
+]
+"""What an owner declares public: about images, or about a table. JSON of either, without a tag."""
+
+_DECLARED: TypeAdapter[DatasetSchema | TableSchema] = TypeAdapter(Declared)
+
+
+def read_declared(document: object) -> DatasetSchema | TableSchema:
+    """Return what a stored JSON object declares.  Raises: pydantic.ValidationError."""
+    return _DECLARED.validate_python(document)
+
 
 class DatasetManifest(Document):
     """One immutable version of a dataset. Counts in it are private and stay inside.
 
     `blobs` maps images.npy (records, height, width), labels.npy (records,) int16 index into
     schema.labels, persons.npy (records,) int32 index into the persons, person_digests.npy
-    (persons, 32) uint8, duplicated_persons.npy (persons,) bool, to the SHA-256 of their bytes.
+    (persons, 32) uint8, duplicated_persons.npy (persons,) bool, to the SHA-256 of their bytes. A
+    table has table.npy (records, columns) float64 in place of images and labels: numbers within the
+    declared bounds, NaN where missing, and categories as codes (`privacy.table_schema`).
     """
 
     kind: Literal["dataset"] = "dataset"
     schema_version: int = 1
     dataset_id: str
     version_number: int
-    declared: DatasetSchema
+    declared: Declared
     neighbouring_relation: NeighbouringRelation = NeighbouringRelation.ADD_OR_REMOVE_ONE
     source_format: str
     record_count: int
@@ -105,7 +106,7 @@ class GeneratorManifest(Document):
     schema_version: int = 1
     job_id: str
     dataset: str = Field(description="digest of the DatasetManifest")
-    declared: DatasetSchema
+    declared: Declared
     generator: str
     config: dict[str, Any]
     target: PrivacyTarget
@@ -123,8 +124,10 @@ class SamplesManifest(Document):
     generator: str = Field(description="digest of the GeneratorManifest")
     count: int
     seed: int
-    label_distribution: Literal["uniform"] = "uniform"
-    blobs: dict[str, str] = Field(description="images.npy, labels.npy -> SHA-256")
+    label_distribution: Literal["uniform", "drawn"] = Field(
+        default="uniform", description="drawn: with the rest of the row, by charged mechanisms"
+    )
+    blobs: dict[str, str] = Field(description="images.npy, labels.npy, or table.npy -> SHA-256")
 
 
 class ReleaseCertificate(Document):
@@ -139,7 +142,7 @@ class ReleaseCertificate(Document):
     published_at: str
     unit: UnitOfPrivacy
     neighbouring_relation: NeighbouringRelation = NeighbouringRelation.ADD_OR_REMOVE_ONE
-    declared: DatasetSchema
+    declared: Declared
     generator: str
     epsilon: float
     delta: float

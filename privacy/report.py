@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from privacy.documents import Document
 from privacy.evidence import Finding
-from privacy.manifests import Document
 from privacy.mechanisms import Mechanism, NeighbouringRelation, UnitOfPrivacy
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

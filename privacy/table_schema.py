@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
+from privacy.documents import Document
 from privacy.errors import InvalidParameter
-from privacy.manifests import Document
 from privacy.mechanisms import UnitOfPrivacy
 
 Codes = NDArray[np.int16]
@@ -148,6 +148,14 @@ class Constraint(Document):
     then: dict[str, tuple[str, ...]] = Field(min_length=1, max_length=3)
 
 
+class Survival(Document):
+    """Time to an event: a numeric column, and a column whose level says that the event happened."""
+
+    time: Word
+    event: Word
+    happened: tuple[Word, ...] = Field(min_length=1, max_length=10, description="levels of event")
+
+
 class ImagePart(Document):
     """One image for each row, beside its cells."""
 
@@ -173,6 +181,7 @@ class TableSchema(Document):
     columns: tuple[Column, ...] = Field(min_length=1, max_length=MOST_COLUMNS)
     constraints: tuple[Constraint, ...] = Field(default=(), max_length=100)
     images: ImagePart | None = None
+    survival: Survival | None = None
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -190,10 +199,25 @@ class TableSchema(Document):
         for name in (*named, *(self.images.condition_on if self.images else ())):
             if name not in names:
                 raise ValueError(f"{name!r} is named by a constraint or the images: no such column")
+        if self.survival is not None:
+            self._check_survival(self.survival, names)
         for constraint in self.constraints:
             for name, words in (*constraint.when.items(), *constraint.then.items()):
                 self.column(name).codes_named(words)
         return self
+
+    @property
+    def modality(self) -> Literal["table"]:
+        """Return what kind of records is declared; not part of the document."""
+        return "table"
+
+    def _check_survival(self, survival: Survival, names: list[str]) -> None:
+        for name in (survival.time, survival.event):
+            if name not in names:
+                raise ValueError(f"{name!r} is named by survival: no such column")
+        if not self.column(survival.time).is_numeric or self.column(survival.event).is_numeric:
+            raise ValueError("survival needs a time of numbers and an event with levels")
+        self.column(survival.event).codes_named(survival.happened)
 
     def column(self, name: str) -> Column:
         """Return a column by its name."""

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.manifests import Document
+from privacy.documents import Document
 from service.config import Settings
 from service.store.objects import Bucket
 from workers.context import JobContext

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from privacy.manifests import Document
+from privacy.documents import Document
 from service.domain.errors import IllegalTransition
 
 CONSENTS_NEEDED = 2

@@ -8,14 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from privacy.documents import Document
 from privacy.errors import InvalidParameter
 from privacy.manifests import (
     DatasetManifest,
     DatasetSchema,
-    Document,
     GeneratorManifest,
     ReleaseCertificate,
     SamplesManifest,
+    read_declared,
 )
 from privacy.mechanisms import (
     GaussianMechanism,
@@ -24,6 +25,7 @@ from privacy.mechanisms import (
     PrivacyTarget,
     UnitOfPrivacy,
 )
+from privacy.table_schema import TableSchema
 
 DECLARED = DatasetSchema(
     declared_count=2500, height=64, width=64, label="kl_grade", labels=("0", "1", "2", "3", "4")
@@ -88,7 +90,18 @@ CERTIFICATE = ReleaseCertificate(
     statements=(),
     signed_by="2" * 64,
 )
-DOCUMENTS = [DECLARED, DATASET, GENERATOR, SAMPLES, CERTIFICATE]
+TABLE = TableSchema.model_validate(
+    {
+        "declared_count": 2500,
+        "person": "id",
+        "columns": [
+            {"name": "age", "kind": "integer", "edges": [40, 50, 100]},
+            {"name": "died", "kind": "category", "levels": ["no", "yes"], "role": "target"},
+        ],
+    }
+)
+TABLE_DATASET = DATASET.model_copy(update={"declared": TABLE, "blobs": {"table.npy": "0" * 64}})
+DOCUMENTS = [DECLARED, DATASET, GENERATOR, SAMPLES, CERTIFICATE, TABLE, TABLE_DATASET]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: type(d).__name__)
@@ -126,6 +139,34 @@ def test_an_unknown_field_a_missing_field_and_nan_are_refused(document):
 def test_a_document_cannot_be_changed_after_it_was_made(document):
     with pytest.raises(ValidationError):
         document.kind = "another"
+
+
+def test_documents_about_images_keep_the_bytes_that_they_had_before_there_were_tables():
+    """Digests and signatures of published releases are taken over them."""
+    assert [document.digest() for document in (DECLARED, DATASET, GENERATOR)] == [
+        "a5e37cb51d6867c6c98acf8cf887f85542b9353aae5badd042cd51857383efd2",
+        "3314e1b6759fe4984aa20dcd70940adb0a5b1d59abcc17472d5c56504f014933",
+        "6af0f8910cfe67e67958f201e9abf99b6faf6075d928383ae54c41697bb337ec",
+    ]
+    assert CERTIFICATE.digest() == (
+        "c6c6fd3061dbe12b4628328520397aaf8d07cdc30302eeedaba2931ba2653592"
+    )
+
+
+def test_what_is_declared_reads_back_as_images_or_as_a_table_without_a_tag():
+    for declared in (DECLARED, TABLE):
+        plain = json.loads(declared.canonical())
+        assert "modality" not in plain
+        assert read_declared(plain) == declared
+        again = CERTIFICATE.model_copy(update={"declared": declared})
+        assert ReleaseCertificate.model_validate_json(again.canonical()) == again
+    assert (DECLARED.modality, TABLE.modality) == ("image", "table")
+
+
+def test_a_broken_table_is_told_what_is_wrong_with_a_table():
+    with pytest.raises(ValidationError) as caught:
+        read_declared(json.loads(TABLE.canonical()) | {"columns": []})
+    assert [error["loc"] for error in caught.value.errors()] == [("table", "columns")]
 
 
 def test_every_field_reaches_the_digest():
