@@ -73,8 +73,30 @@ class PoissonSubsampledGaussianMechanism(BaseModel):
     steps: int = Field(ge=0)
 
 
+class ZcdpMechanism(BaseModel):
+    """Adaptively chosen rounds, paid for in `steps` quanta of zero-concentrated DP.
+
+    One step is ρ-zCDP with ρ = 1 / (2 · `noise_multiplier`²), what one Gaussian release with that
+    noise costs. What a round does (an exponential mechanism, a noised marginal) may be chosen by
+    the outcome of earlier ones; what it costs is charged in whole steps before it runs.
+    Bun & Steinke 2016, arXiv:1605.02065; adaptive composition of it is their Lemma 2.3.
+    """
+
+    model_config = _FROZEN
+    kind: Literal["zcdp"] = "zcdp"
+    stage: str
+    noise_multiplier: float = Field(gt=0)
+    steps: int = Field(ge=0)
+
+    @property
+    def rho_of_step(self) -> float:
+        """Return the ρ that one step may cost."""
+        return 0.5 / self.noise_multiplier**2
+
+
 Mechanism = Annotated[
-    GaussianMechanism | PoissonSubsampledGaussianMechanism, Field(discriminator="kind")
+    GaussianMechanism | PoissonSubsampledGaussianMechanism | ZcdpMechanism,
+    Field(discriminator="kind"),
 ]
 _MECHANISMS: TypeAdapter[list[Mechanism]] = TypeAdapter(list[Mechanism])
 
@@ -145,4 +167,18 @@ class DpSgdStage(BaseModel):
         return self
 
 
-Stage = Annotated[GaussianStage | DpSgdStage, Field(discriminator="kind")]
+class ZcdpStage(BaseModel):
+    """A generator's promise to spend zCDP in `steps` quanta, on rounds that it chooses as it goes.
+
+    `noise_ratio` and `only_if` as in `DpSgdStage`: without a ratio, it gets what the target allows.
+    """
+
+    model_config = _FROZEN
+    kind: Literal["zcdp"] = "zcdp"
+    stage: str
+    steps: int | str
+    noise_ratio: float | str | None = None
+    only_if: str | None = None
+
+
+Stage = Annotated[GaussianStage | DpSgdStage | ZcdpStage, Field(discriminator="kind")]

@@ -20,6 +20,8 @@ from privacy.mechanisms import (
     PoissonSubsampledGaussianMechanism,
     PrivacyTarget,
     Stage,
+    ZcdpMechanism,
+    ZcdpStage,
 )
 
 # Relative width at which the search for the noise stops; the upper end is taken.
@@ -173,6 +175,9 @@ def _draft(stage: Stage, *, config: Mapping[str, Any], public_train_count: int) 
     """Return the stage's mechanism with a noise multiplier of 1, still to be fitted."""
     if isinstance(stage, GaussianStage):
         return GaussianMechanism(stage=stage.stage, noise_multiplier=1.0)
+    if isinstance(stage, ZcdpStage):
+        steps = _whole(stage, "steps", config)
+        return ZcdpMechanism(stage=stage.stage, noise_multiplier=1.0, steps=steps)
     return _dp_sgd(stage, config=config, public_train_count=public_train_count)
 
 
@@ -225,7 +230,7 @@ def _ratio(stage: Stage, config: Mapping[str, Any]) -> float | None:
     return float(value)
 
 
-def _whole(stage: DpSgdStage, field: str, config: Mapping[str, Any]) -> int:
+def _whole(stage: DpSgdStage | ZcdpStage, field: str, config: Mapping[str, Any]) -> int:
     value = _resolve(stage, field, config)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidParameter(

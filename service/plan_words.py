@@ -37,6 +37,10 @@ def mechanism_words(mechanism: dict[str, object]) -> str:
     noise = f"noise multiplier {mechanism['noise_multiplier']}"
     if mechanism["kind"] == "gaussian":
         return f"{mechanism['stage']}: one Gaussian release, {noise}"
+    if mechanism["kind"] == "zcdp":
+        return f"{mechanism['stage']}: {mechanism['steps']} steps of zCDP, {noise}"
+    if mechanism["kind"] == "zcdp":
+        return f"{mechanism['stage']}: at most {mechanism['steps']} measured marginals, {noise}"
     rate = float(str(mechanism["sampling_rate"]))
     return f"{mechanism['stage']}: {mechanism['steps']} steps at rate {rate:.3g}, {noise}"
 
@@ -44,7 +48,7 @@ def mechanism_words(mechanism: dict[str, object]) -> str:
 def time_words(estimate: Estimate) -> str:
     """Return the expected time as a phrase, or why it is not known."""
     if estimate.state == "pending":
-        return "not known yet: a dry run on random images is under way"
+        return "not known yet: a dry run on random records is under way"
     if estimate.state != "ready" or estimate.seconds is None:
         return f"not known: {estimate.reason or 'the dry run gave no answer'}"
     parts = []

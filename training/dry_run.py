@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import mean, median
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 
 from privacy.manifests import DatasetSchema
-from privacy.mechanisms import DpSgdStage, GaussianMechanism, Mechanism
+from privacy.mechanisms import DpSgdStage, Mechanism, PoissonSubsampledGaussianMechanism
 from training import artefact
 from training.generators import Fitted, GeneratorModule, free_steps
 from training.records import TrainingRecords, pixel_type
@@ -181,7 +181,7 @@ class _Trial:
         self._planned, self._units = planned, units
         self._free = free_steps(generator)
         self._rng = np.random.default_rng(0)
-        rates = [m.sampling_rate for m in planned if not isinstance(m, GaussianMechanism)]
+        rates = [m.sampling_rate for m in planned if _is_dp_sgd(m)]
         self.largest_batch = round(max(rates, default=0.0) * units)
 
     def run(self, units: int, *, steps: int, report: Report | None) -> _Measured:
@@ -220,7 +220,7 @@ class _Trial:
         )
 
     def _cut(self, mechanism: Mechanism, *, units: int, steps: int) -> Mechanism:
-        if isinstance(mechanism, GaussianMechanism):
+        if not _is_dp_sgd(mechanism):
             return mechanism
         batch = mechanism.sampling_rate * self._units
         change = {"steps": min(mechanism.steps, steps), "sampling_rate": min(1.0, batch / units)}
@@ -271,8 +271,8 @@ def _steps_for(warm: _Measured) -> int:
     return int(np.clip(STEPS_SECONDS / max(slowest, 1e-3), LEAST_STEPS, MOST_STEPS))
 
 
-def _is_dp_sgd(mechanism: Mechanism) -> bool:
-    return not isinstance(mechanism, GaussianMechanism)
+def _is_dp_sgd(mechanism: Mechanism) -> TypeGuard[PoissonSubsampledGaussianMechanism]:
+    return isinstance(mechanism, PoissonSubsampledGaussianMechanism)
 
 
 def _drawn(samples: int, schema: DatasetSchema) -> int:

@@ -11,6 +11,7 @@ from privacy.mechanisms import (
     PoissonSubsampledGaussianMechanism,
     PrivacyTarget,
     Stage,
+    ZcdpMechanism,
     mechanisms_from_json,
     mechanisms_to_json,
 )
@@ -25,12 +26,17 @@ FROZEN = [
         "sampling_rate": 0.1,
         "steps": 100,
     },
+    {"kind": "zcdp", "stage": "rounds", "noise_multiplier": 181.5, "steps": 2000},
 ]
 
 
 def test_old_records_read_and_write_back_unchanged():
     mechanisms = mechanisms_from_json(FROZEN)
-    assert [type(m) for m in mechanisms] == [GaussianMechanism, PoissonSubsampledGaussianMechanism]
+    assert [type(m) for m in mechanisms] == [
+        GaussianMechanism,
+        PoissonSubsampledGaussianMechanism,
+        ZcdpMechanism,
+    ]
     assert mechanisms_to_json(mechanisms) == FROZEN
 
 

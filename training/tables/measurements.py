@@ -69,4 +69,5 @@ def on_simplex(values: Vector) -> Vector:
     ordered = np.sort(values)[::-1]
     excess = (np.cumsum(ordered) - 1.0) / np.arange(1, len(values) + 1)
     kept = int(np.flatnonzero(ordered > excess)[-1]) if np.isfinite(ordered).all() else 0
-    return np.maximum(values - excess[kept], 0.0)
+    nearest: Vector = np.maximum(values - excess[kept], 0.0)
+    return nearest
