@@ -1,6 +1,7 @@
 """Read the documents that a job has stored: audit reports and grids of synthetic images."""
 
 import json
+import re
 from typing import Any, Literal
 
 from flask import Response
@@ -18,6 +19,16 @@ REPORT_POLICY = (
 )
 """A report is a page of its own: no script, no request, no access to the service's cookies."""
 
+_PICTURE = re.compile(rb"<img\b[^>]*>", re.IGNORECASE)
+_SYNTHETIC = re.compile(
+    rb"""<img src="data:image/png;base64,[A-Za-z0-9+/=]*" alt="synthetic, [^"]*">"""
+)
+_HEADING = re.compile(rb"</h1>", re.IGNORECASE)
+_LEFT_OUT = (
+    b'</h1><p role="note">Pictures of real records were taken out of this page: they are looked at one '
+    b"by one in the evidence, where each look is recorded.</p>"
+)
+
 
 def read_report(
     uow: UnitOfWork, actor: Actor, *, audit_job_id: str, form: Literal["report", "report_html"]
@@ -27,7 +38,18 @@ def read_report(
     Raises: NotFound, PermissionDenied.
     """
     job = jobs.get_report(uow, actor, audit_job_id=audit_job_id)
-    return _read(uow, job.result.get(form), missing_report(job, form=form))
+    content = _read(uow, job.result.get(form), missing_report(job, form=form))
+    return without_real_records(content) if form == "report_html" else content
+
+
+def without_real_records(page: bytes) -> bytes:
+    """Return a report's page with no picture but those it calls synthetic.
+
+    Workers put none of a real record on it. Pages that they stored before 23 November 2026 held some, and
+    a look at those would not be in the trail.
+    """
+    kept = _PICTURE.sub(lambda tag: tag[0] if _SYNTHETIC.fullmatch(tag[0]) else b"", page)
+    return page if kept == page else _HEADING.sub(_LEFT_OUT, kept, count=1)
 
 
 def read_pair(uow: UnitOfWork, actor: Actor, *, audit_job_id: str, number: int) -> dict[str, Any]:

@@ -190,7 +190,7 @@ class Walkthrough:
         return f"synthetic-{self.request.declaration.schema.label}".replace("_", "-").lower()[:60]
 
     def _keep_report(self, owner: KaimaClient, audit_id: str) -> None:
-        """Keep the report for its owner only: it shows real images."""
+        """Keep the report for its owner only: its numbers were measured on real images."""
         page = self.out / "report.html"
         page.touch(mode=0o600)
         page.write_text(owner.report_html(audit_id), encoding="utf-8")

@@ -9,6 +9,7 @@ import pytest
 
 from privacy.audits import run_battery
 from privacy.policy import load_policy
+from service.documents import without_real_records
 from tests.privacy.audit_material import innocent, one_record_each, quick, with_samples
 from workers.report.render import render_report
 from workers.report.words import number
@@ -143,3 +144,15 @@ def test_real_records_that_are_looked_at_elsewhere_are_not_on_the_page(reported)
     assert "each look is recorded" in apart
     assert 'alt="real, ' in here
     assert 'alt="real, ' not in apart
+
+
+def test_a_page_that_was_stored_with_real_records_is_served_without_them(reported):
+    report, evidence = reported
+    here = render_report(report, evidence=evidence, context={})
+    apart = render_report(report, evidence=evidence, context={"real_records_apart": True})
+    served = without_real_records(here.encode()).decode()
+    pictures = re.compile(r"<img[^>]*>")
+    assert pictures.findall(served) == pictures.findall(apart)
+    assert len(pictures.findall(here)) > len(pictures.findall(apart)) > 0
+    assert "were taken out of this page" in served
+    assert without_real_records(apart.encode()) == apart.encode()
