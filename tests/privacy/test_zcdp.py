@@ -91,7 +91,9 @@ def test_a_list_with_zcdp_never_goes_through_privacy_loss_distributions(beside, 
 def test_the_ceiling_on_attacks_is_never_below_that_of_one_gaussian():
     release = [GaussianMechanism(stage="g", noise_multiplier=math.sqrt(1 / 0.06))]
     for epsilon in np.linspace(0.0, 3.0, 7):
-        assert accounting.delta([zcdp(0.03)], epsilon) >= accounting.delta(release, epsilon)
+        # The other accountant adds what its transform may lose, which is all that is left at 3.
+        least = accounting.delta(release, epsilon) - 2e-14
+        assert accounting.delta([zcdp(0.03)], epsilon) >= least
 
 
 def test_zcdp_beside_training_shares_one_target():
