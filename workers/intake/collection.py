@@ -9,6 +9,7 @@ import numpy as np
 
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import UnitOfPrivacy
+from privacy.table_schema import TableSchema
 from workers.intake import blobs
 from workers.intake.duplicates import (
     DIGEST_BYTES,
@@ -144,11 +145,12 @@ class Collection:
             )
 
 
-def check_unit_count(count: int, schema: DatasetSchema, limits: Limits) -> None:
+def check_unit_count(count: int, schema: DatasetSchema | TableSchema, limits: Limits) -> None:
     """Refuse fewer units than can hide anyone, or a count far from the declared one."""
     fewest, most = limits.unit_range(schema)
     if not fewest <= count <= most:
-        noun = "persons" if schema.unit is UnitOfPrivacy.PERSON else "images"
+        records = "images" if schema.modality == "image" else "rows"
+        noun = "persons" if schema.unit is UnitOfPrivacy.PERSON else records
         raise refused(
             f"it holds too {'few' if count < fewest else 'many'} {noun}",
             file="the upload",

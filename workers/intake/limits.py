@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from privacy.manifests import DatasetSchema
+from privacy.table_schema import TableSchema
 
 MIB = 1024 * 1024
 
@@ -21,9 +22,13 @@ class Limits:
     ratio_free_bytes: int = 8 * MIB
     # One PNG, JPEG or DICOM file, headers included.
     image_file_bytes: int = 128 * MIB
-    # The CSV: a million rows of a hundred bytes.
+    # The CSV beside images: a million rows of a hundred bytes.
     table_bytes: int = 256 * MIB
-    # One cell of the CSV, or one patient id.
+    # A table by itself, unpacked: a million rows of a few kilobytes.
+    table_expanded_bytes: int = 8 * 1024 * MIB
+    # Columns of a table, the undeclared ones counted in.
+    table_columns: int = 10_000
+    # One cell of a CSV or a table, or one patient id.
     cell_characters: int = 256
     # Members and folders of a name, counted together.
     name_characters: int = 255
@@ -37,7 +42,7 @@ class Limits:
     # Pairs of files that a report about duplicates names.
     duplicate_examples: int = 5
 
-    def unit_range(self, schema: DatasetSchema) -> tuple[int, int]:
+    def unit_range(self, schema: DatasetSchema | TableSchema) -> tuple[int, int]:
         """Return the fewest and the most units that an upload under `schema` may hold."""
         declared, factor = schema.declared_count, self.declared_count_factor
         return max(self.minimum_units, declared // factor), declared * factor

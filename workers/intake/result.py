@@ -1,6 +1,7 @@
 """What intake hands to the ingest task."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -8,7 +9,16 @@ from numpy.typing import NDArray
 
 from workers.intake.duplicates import DuplicateReport
 
-SourceFormat = Literal["images+csv", "dicom+csv", "npz"]
+SourceFormat = Literal["images+csv", "dicom+csv", "npz", "csv", "parquet"]
+
+
+@dataclass(frozen=True)
+class RowDuplicates:
+    """What the owner of a table is told. Persons are twins if all their rows are equal."""
+
+    rows: int  # of persons who have exactly the rows of another person
+    persons: int
+    rows_repeated_within_person: int  # harmless for privacy, but often a mistake
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,8 +29,11 @@ class IntakeResult:
     record_count: int
     person_count: int  # units: records when the unit of privacy is the record
     duplicated_person_count: int
-    duplicates: DuplicateReport
+    duplicates: DuplicateReport | RowDuplicates
     dropped: tuple[str, ...]  # kinds of identifier, never their values
     ignored_columns: tuple[str, ...]  # columns, arrays and clutter that were not used
     blobs: dict[str, str]  # file name under `out` -> SHA-256 of its bytes
     content_digests: NDArray[np.uint8]  # (records, 32), keyed; never among the blobs
+    # Of a table: column -> what happened to how many of its cells; constraint -> rows that break it.
+    columns: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    violations: Mapping[str, int] = field(default_factory=dict)
