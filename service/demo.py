@@ -181,7 +181,7 @@ def _with_stack(options: Options, request: Request, display: Display) -> int:
             fill_example(actors, walk, display, scratch=options.out)
         actors.close()
         if options.keep:
-            write_summary(options.out / "api_keys.json", actors.keys)
+            write_summary(options.out / "api_keys.json", actors.keys | actors.links)
         _write_documents(walk, display, public=options.data is None)
         summary = summarise(
             request,
@@ -260,7 +260,7 @@ def _write_documents(walk: Walkthrough, display: Display, *, public: bool) -> No
 
 def _say_where(options: Options, display: Display, stack: Stack) -> None:
     names = {
-        "Report (real images inside, not for release)": options.out / "report.html",
+        "Report (measured on real data, not for release)": options.out / "report.html",
         "Input beside synthetic (not for release)": options.out / "contact_sheet.png",
         "Summary": options.out / "summary.json",
     }

@@ -1,10 +1,13 @@
 """The client's calls about edits of released sets; `KaimaClient` inherits them."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from service import editing_resources as r
 from service.connection import Connection
+
+_OVER = {"succeeded", "failed", "cancelled"}
 
 
 class EditCalls:
@@ -24,6 +27,17 @@ class EditCalls:
     def edit(self, edit_id: str) -> r.Edit:
         """Return an edit."""
         return self._connection.get(r.Edit, f"/v1/edits/{edit_id}")
+
+    def wait_for_edit(
+        self, edit_id: str, *, poll_seconds: float = 1.0, timeout_seconds: float | None = None
+    ) -> r.Edit:
+        """Wait until an edit has ended, however it did.  Raises: TimeoutError."""
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while (edit := self.edit(edit_id)).state not in _OVER:
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"Edit {edit_id} is still {edit.state}.")
+            time.sleep(poll_seconds)
+        return edit
 
     def edit_sheet(self, edit_id: str) -> bytes:
         """Return the series as PNG."""

@@ -9,7 +9,7 @@ from service.client import KaimaClient
 class Actors:
     """Connections that act for the operator, the data owner, two auditors and a collaborator.
 
-    `keys` maps a person to their API key, for signing in by hand.
+    `keys` maps a person to their API key, for signing in by hand; `links` what opens without one.
     """
 
     operator: KaimaClient
@@ -19,6 +19,7 @@ class Actors:
     tenant_id: str
     url: str
     keys: dict[str, str] = field(repr=False)
+    links: dict[str, str] = field(default_factory=dict, repr=False)
 
     def new_person(self, who: str, role: str, tenant_id: str) -> KaimaClient:
         """Create another person, as the operator; whoever asked closes the connection."""

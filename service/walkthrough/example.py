@@ -22,6 +22,7 @@ from service.client import JobFailed, ProblemError
 from service.domain.access_fields import FieldKind, RequestField
 from service.walkthrough.actors import Actors
 from service.walkthrough.display import Display
+from service.walkthrough.example_studies import make_edits, make_studies
 from service.walkthrough.steps import TERMS, Walkthrough, reason_for
 
 PILOT_PERSONS = 120
@@ -49,6 +50,9 @@ class _Filler:
     def fill(self) -> None:
         """Take every step; one that fails is told and left out."""
         steps: tuple[tuple[str, Callable[[], None]], ...] = (
+            # First: a study that closes later would void the votes on releases that wait.
+            ("reader studies", lambda: make_studies(self.actors, self.walk)),
+            ("edits of the release", lambda: make_edits(self.actors, self.walk)),
             ("releases on their way", self._releases_on_their_way),
             ("a suspended release", self._suspended),
             ("a revoked release", self._revoked),
@@ -220,3 +224,5 @@ def signing_in(actors: Actors, url: str) -> Iterator[str]:
     yield f"Sign in at {url}/sign-in?with=key with the key of whom you want to be:"
     for who, key in actors.keys.items():
         yield f"  {who:<20} {key}"
+    for what, link in actors.links.items():
+        yield f"{what}: {link}"
