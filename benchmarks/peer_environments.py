@@ -1,7 +1,9 @@
 """Throw-away virtual environments for other people's tools, which never meet our own packages."""
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -10,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+CACHE_VARIABLE = "KAIMA_BENCHMARK_CACHE"
+"""Names the folder for what takes long to fetch; without it, a folder in the user's cache."""
 _INSTALL_SECONDS = 900
 
 
@@ -25,6 +29,39 @@ def environment(*installs: Sequence[str]) -> Iterator[Path]:
         for arguments in installs:
             _run([str(python), "-m", "pip", "install", "--quiet", *arguments])
         yield python
+
+
+def cache_folder(name: str) -> Path:
+    """Return a folder outside of the source tree that later runs find again."""
+    root = os.environ.get(CACHE_VARIABLE)
+    folder = (Path(root) if root else Path.home() / ".cache" / "kaima-benchmarks") / name
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def kept_environment(
+    name: str, *installs: Sequence[str], without: Sequence[str] = ()
+) -> tuple[Path, bool]:
+    """Return the interpreter of an environment that later runs use again, and whether it is new.
+
+    `without` names packages to uninstall at the end. An environment with other arguments is another
+    one; half of an installation is never taken for a whole one.
+    Raises: RuntimeError with pip's last lines where an installation failed.
+    """
+    told = json.dumps([[list(one) for one in installs], list(without), sys.version])
+    digest = hashlib.sha256(told.encode()).hexdigest()[:12]
+    folder = cache_folder("environments") / f"{name}-{digest}"
+    python, whole = folder / "bin" / "python", folder / "installed"
+    if whole.exists():
+        return python, False
+    shutil.rmtree(folder, ignore_errors=True)
+    _run([sys.executable, "-m", "venv", str(folder)])
+    for arguments in installs:
+        _run([str(python), "-m", "pip", "install", "--quiet", *arguments])
+    if without:
+        _run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", *without])
+    whole.touch()
+    return python, True
 
 
 def answer_of(python: Path, script: str, *arguments: str, target: Path, seconds: int) -> Any:

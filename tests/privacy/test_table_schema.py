@@ -87,3 +87,33 @@ def test_a_schema_that_says_two_things_is_refused(tmp_path, old, new, reason):
     path.write_text(TEXT.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(InvalidParameter, match=reason):
         read_schema(path)
+
+
+SURVIVAL = """
+[survival]
+time = "age"
+event = "dead"
+happened = ["yes"]
+"""
+
+
+def test_time_and_event_are_declared_or_not_at_all(schema, tmp_path):
+    assert schema.survival is None
+    path = tmp_path / "survival.toml"
+    path.write_text(TEXT + SURVIVAL, encoding="utf-8")
+    assert read_schema(path).survival.happened == ("yes",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('time = "age"', 'time = "dead"', "a time of numbers"),
+        ('event = "dead"', 'event = "died"', "no such column"),
+        ('happened = ["yes"]', 'happened = ["maybe"]', "has no 'maybe'"),
+    ],
+)
+def test_survival_of_what_there_is_not_is_refused(tmp_path, old, new, reason):
+    path = tmp_path / "survival.toml"
+    path.write_text(TEXT + SURVIVAL.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(InvalidParameter, match=reason):
+        read_schema(path)
