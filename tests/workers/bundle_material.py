@@ -7,9 +7,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from privacy import accounting, signing
 from privacy.manifests import DatasetSchema, ReleaseCertificate
-from privacy.mechanisms import GaussianMechanism, UnitOfPrivacy
+from privacy.mechanisms import GaussianMechanism
 from service.domain.declarations import ReleaseDeclaration
 from workers.bundling.records import SyntheticSet
+from workers.bundling.table_rows import SyntheticTable
 from workers.bundling.writer import write_bundle
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
@@ -49,18 +50,24 @@ def synthetic_set(
     return SyntheticSet(images=images, labels=kinds, schema=schema, test_share=test_share)
 
 
-def certificate_of(synthetic: SyntheticSet, declared: ReleaseDeclaration) -> ReleaseCertificate:
+def certificate_of(
+    synthetic: SyntheticSet | SyntheticTable, declared: ReleaseDeclaration
+) -> ReleaseCertificate:
     """Return a certificate that fits the set."""
     mechanisms = (GaussianMechanism(stage="statistics", noise_multiplier=6.0),)
     epsilon = accounting.epsilon(mechanisms, 1e-5)
-    counts = np.bincount(synthetic.labels, minlength=len(synthetic.schema.labels))
+    is_table = isinstance(synthetic, SyntheticTable)
+    labels: dict[str, int] = {}
+    if not is_table:
+        counts = np.bincount(synthetic.labels, minlength=len(synthetic.schema.labels))
+        labels = dict(zip(synthetic.schema.labels, counts.tolist(), strict=True))
     return ReleaseCertificate(
         release_id="rel_1a2b3c",
         name="knees",
         version="1.0.0",
         publisher="A hospital & sons",
         published_at="2026-01-01T00:00:00+00:00",
-        unit=UnitOfPrivacy.PERSON,
+        unit=synthetic.schema.unit,
         declared=synthetic.schema,
         generator="statistics",
         epsilon=epsilon,
@@ -78,8 +85,8 @@ def certificate_of(synthetic: SyntheticSet, declared: ReleaseDeclaration) -> Rel
         verdicts={"near_copies": "PASS-EMPIRICAL"},
         thresholds={"auc": 0.6},
         approvers_count=2,
-        image_count=len(synthetic.labels),
-        labels=dict(zip(synthetic.schema.labels, counts.tolist(), strict=True)),
+        image_count=len(synthetic if is_table else synthetic.labels),
+        labels=labels,
         commitments={"dataset": "1" * 64, "generator": "2" * 64},
         statements=("Stated per person.",),
         signed_by=signing.fingerprint(KEY),

@@ -25,15 +25,21 @@ _WORDS = {
     "FOLDER": "[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
     "NUMBER": "[0-9]{6,9}",
 }
-_OPEN_TABLES = ("verdicts", "thresholds", "labels")
+_OPEN_TABLES = (
+    "verdicts", "thresholds", "labels",
+    "declared.constraints[].when", "declared.constraints[].then",
+)  # fmt: skip
+# Documents that not every bundle has.
+_MAY_LACK = frozenset({"datapackage.json", "marginals.json"})
 
 
-def _pattern() -> re.Pattern[str]:
-    joined = "|".join(f"(?:{pattern})" for pattern in WHITELIST["files"])
+def _pattern(*lists: str) -> re.Pattern[str]:
+    patterns = [pattern for name in lists for pattern in WHITELIST["files"][name]]
+    joined = "|".join(f"(?:{pattern})" for pattern in patterns)
     return re.compile(re.sub("SPLIT|FOLDER|NUMBER", lambda word: _WORDS[word[0]], joined))
 
 
-_FILE = _pattern()
+_FILES = {modality: _pattern("every", modality) for modality in ("image", "table")}
 
 
 def check(root: Path, certificate: ReleaseCertificate) -> None:
@@ -41,11 +47,14 @@ def check(root: Path, certificate: ReleaseCertificate) -> None:
 
     Raises: InvalidParameter naming the first of them.
     """
+    allowed_files = _FILES[certificate.declared.modality]
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
-        if path.is_file() and not _FILE.fullmatch(name):
+        if path.is_file() and not allowed_files.fullmatch(name):
             raise InvalidParameter(_refusal(name))
     for name, allowed in WHITELIST["keys"].items():
+        if name in _MAY_LACK and not (root / name).exists():
+            continue
         document = read_document(root / name)
         # The context of JSON-LD is a fixed table of vocabularies.
         content = {key: value for key, value in document.items() if key != "@context"}

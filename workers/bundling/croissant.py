@@ -5,14 +5,13 @@ What the set was derived from is named by its salted commitment, never by an id 
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from privacy.checksums import digest_of
 from privacy.manifests import ReleaseCertificate
 from service.domain.declarations import DUO_TERMS, ReleaseDeclaration, duo_purl
-from workers.bundling import image_folder, medmnist, parquet_files
+from workers.bundling.modality import Modality
 from workers.bundling.words import citation, licence_address, summary, title
 
 NAME = "croissant.json"
@@ -64,7 +63,13 @@ _CONTEXT: dict[str, Any] = {
 }
 
 
-def write(root: Path, certificate: ReleaseCertificate, declared: ReleaseDeclaration) -> None:
+def write(
+    root: Path,
+    certificate: ReleaseCertificate,
+    declared: ReleaseDeclaration,
+    *,
+    modality: Modality[Any],
+) -> None:
     """Write croissant.json over the files that are in `root` already."""
     document = {
         "@context": _CONTEXT,
@@ -75,73 +80,45 @@ def write(root: Path, certificate: ReleaseCertificate, declared: ReleaseDeclarat
         ],
         "name": certificate.name,
         "alternateName": title(certificate, declared),
-        "description": summary(certificate, declared),
+        "description": summary(certificate, declared, modality=modality),
         "version": certificate.version,
         "datePublished": certificate.published_at[:10],
         "license": licence_address(declared) or "Terms in README.md",
-        "citeAs": citation(certificate, declared),
+        "citeAs": citation(certificate, declared, modality=modality),
         "url": f"urn:kaima:release:{certificate.release_id}",
         "publisher": {"@type": "sc:Organization", "name": certificate.publisher},
         "creator": {"@type": "sc:Organization", "name": certificate.publisher},
-        "keywords": ["synthetic", "differential privacy", "radiograph", *declared.keywords],
-        **_responsible_use(certificate, declared),
+        "keywords": ["synthetic", "differential privacy", *modality.TAGS, *declared.keywords],
+        **_responsible_use(certificate, declared, modality=modality),
         **_provenance(certificate),
         **_use_terms(declared),
         "distribution": [
-            _file_object(root, path, kind) for path, kind in _files(certificate).items()
+            _file_object(root, path, kind) for path, kind in modality.files(certificate).items()
         ],
-        "recordSet": _record_sets(certificate),
+        "recordSet": modality.record_sets(certificate),
     }
     text = json.dumps(document, indent=2, ensure_ascii=False)
     (root / NAME).write_text(f"{text}\n", encoding="utf-8")
 
 
 def _responsible_use(
-    certificate: ReleaseCertificate, declared: ReleaseDeclaration
+    certificate: ReleaseCertificate, declared: ReleaseDeclaration, *, modality: Modality[Any]
 ) -> dict[str, Any]:
     """Return the fields of the RAI vocabulary; each says what was done, nothing measured."""
-    unit = "person" if certificate.unit == "person" else "image"
+    own = modality.responsible_use(certificate)
+    limitations = [declared.limitations] if declared.limitations else []
     return {
-        "rai:dataCollection": (
-            "No image was collected. Each was drawn from a generator that was fitted to private "
-            f"radiographs under ({certificate.epsilon:.6g}, {certificate.delta:.3g})-differential "
-            f"privacy per {unit}."
-        ),
+        **own,
         "rai:dataCollectionType": ["Synthetic data generation"],
         "rai:hasSyntheticData": True,
-        "rai:dataAnnotationProtocol": [
-            (
-                f"Labels ({certificate.declared.label}) were given to the generator as the condition "
-                "of each image; nobody graded the synthetic images."
-            )
-        ],
-        "rai:dataBiases": [
-            (
-                "Labels are spread evenly over the declared set and say nothing about how common they "
-                "are among patients. What the private records under-represent is likely to be poorer "
-                "here as well, and noise for privacy blurs rare appearances most."
-            )
-        ],
-        "rai:dataLimitations": [
-            (
-                "Not for diagnosis. Fine detail may be missing or invented. A model trained on these "
-                "images must be tested on real ones before use."
-            ),
-            *([declared.limitations] if declared.limitations else []),
-        ],
+        "rai:dataLimitations": [*own["rai:dataLimitations"], *limitations],
         "rai:dataUseCases": [
             declared.intended_use
             or "Developing and testing software, teaching, pre-training before access to real data"
         ],
-        "rai:personalSensitiveInformation": [
-            (
-                "No image shows a patient. What the set reveals about any one "
-                f"{unit} is bounded by epsilon and delta, stated in certificate.json."
-            )
-        ],
         "rai:dataSocialImpact": (
-            "Lets others work with images of a kind that could not be shared; may give false "
-            "confidence where it is taken for real data."
+            f"Lets others work with {modality.MANY} of a kind that could not be shared; may give "
+            "false confidence where they are taken for real data."
         ),
         "rai:dataReleaseMaintenancePlan": declared.maintenance
         or (
@@ -194,21 +171,6 @@ def _use_terms(declared: ReleaseDeclaration) -> dict[str, Any]:
     return {**found, "usageInfo": terms}
 
 
-def _files(certificate: ReleaseCertificate) -> dict[str, str]:
-    """Return path -> media type of the files that hold records for programs."""
-    files: dict[str, str] = {}
-    for split in certificate.splits:
-        if parquet_files.NAME in certificate.formats:
-            path = f"{parquet_files.NAME}/{parquet_files.file_name(split)}"
-            files[path] = "application/x-parquet"
-        for name in (image_folder.NAME, "dicom"):
-            if name in certificate.formats:
-                files[f"{name}/{split}/{image_folder.TABLE}"] = "application/jsonlines"
-    if medmnist.NAME in certificate.formats:
-        files[f"{medmnist.NAME}/{certificate.name}.npz"] = "application/x-npz"
-    return files
-
-
 def _file_object(root: Path, path: str, media_type: str) -> dict[str, Any]:
     with (root / path).open("rb") as stream:
         digest = digest_of(iter(lambda: stream.read(1 << 20), b""))
@@ -223,62 +185,23 @@ def _file_object(root: Path, path: str, media_type: str) -> dict[str, Any]:
     }
 
 
-def _record_sets(certificate: ReleaseCertificate) -> list[dict[str, Any]]:
-    sets = [_labels(certificate)]
-    for split in certificate.splits:
-        if parquet_files.NAME in certificate.formats:
-            source = f"{parquet_files.NAME}/{parquet_files.file_name(split)}"
-            image = _field(split, "image", "sc:ImageObject", source=source)
-            image["source"]["transform"] = {"jsonPath": "bytes"}
-            label = _field(split, "label", "sc:Integer", source=source)
-            label["references"] = {"field": {"@id": "labels/index"}}
-            sets.append(_record_set(split, split, [image, label]))
-        for name in (image_folder.NAME, "dicom"):
-            if name in certificate.formats:
-                source = f"{name}/{split}/{image_folder.TABLE}"
-                key = f"{name}-{split}"
-                fields = [
-                    _field(key, column, "sc:Text", source=source) for column in image_folder.COLUMNS
-                ]
-                sets.append(_record_set(key, split, fields))
-    return sets
-
-
-def _labels(certificate: ReleaseCertificate) -> dict[str, Any]:
-    rows: list[Mapping[str, Any]] = [
-        {"labels/index": index, "labels/name": label}
-        for index, label in enumerate(certificate.declared.labels)
-    ]
-    return {
-        "@type": "cr:RecordSet",
-        "@id": "labels",
-        "name": "labels",
-        "description": f"The declared labels: {certificate.declared.label}.",
-        "dataType": "sc:Enumeration",
-        "key": {"@id": "labels/index"},
-        "field": [
-            {"@type": "cr:Field", "@id": "labels/index", "name": "index", "dataType": "sc:Integer"},
-            {"@type": "cr:Field", "@id": "labels/name", "name": "name", "dataType": "sc:Text"},
-        ],
-        "data": rows,
-    }
-
-
-def _record_set(key: str, split: str, fields: list[dict[str, Any]]) -> dict[str, Any]:
+def record_set(key: str, description: str, *, fields: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a set of records with these fields."""
     return {
         "@type": "cr:RecordSet",
         "@id": key,
         "name": key,
-        "description": f"One record per synthetic image of the split {split!r}.",
+        "description": description,
         "field": fields,
     }
 
 
-def _field(key: str, column: str, kind: str, *, source: str) -> dict[str, Any]:
+def field(key: str, column: str, *, kind: str, source: str, name: str = "") -> dict[str, Any]:
+    """Return a field that is a column of a file; `name` in its address if the column's is odd."""
     return {
         "@type": "cr:Field",
-        "@id": f"{key}/{column}",
-        "name": column,
+        "@id": f"{key}/{name or column}",
+        "name": name or column,
         "dataType": kind,
         "source": {"fileObject": {"@id": source}, "extract": {"column": column}},
     }

@@ -23,7 +23,7 @@ from pydicom.filewriter import dcmwrite
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
-from privacy.manifests import ReleaseCertificate
+from privacy.manifests import DatasetSchema, ReleaseCertificate
 from service.domain.declarations import ReleaseDeclaration
 from workers.bundling.image_folder import FileTable
 from workers.bundling.records import Record, SyntheticSet
@@ -99,7 +99,9 @@ def _padded(pixels: np.ndarray[tuple[int, ...], np.dtype[np.integer]]) -> bytes:
     return content + b"\x00" * (len(content) % 2)
 
 
-def describe(certificate: ReleaseCertificate, declared: ReleaseDeclaration) -> Dataset:
+def describe(
+    certificate: ReleaseCertificate, schema: DatasetSchema, declared: ReleaseDeclaration
+) -> Dataset:
     """Return the attributes that all images of a release share; the patient lacks a number yet."""
     image = Dataset()
     image.file_meta = FileMetaDataset()
@@ -134,7 +136,7 @@ def describe(certificate: ReleaseCertificate, declared: ReleaseDeclaration) -> D
         "differential privacy. Not for diagnosis."
     )
     image.ContributingEquipmentSequence = [_equipment(certificate)]
-    _describe_pixels(image, certificate)
+    _describe_pixels(image, schema)
     return image
 
 
@@ -157,8 +159,7 @@ def _equipment(certificate: ReleaseCertificate) -> Dataset:
     return equipment
 
 
-def _describe_pixels(image: Dataset, certificate: ReleaseCertificate) -> None:
-    declared = certificate.declared
+def _describe_pixels(image: Dataset, declared: DatasetSchema) -> None:
     image.SamplesPerPixel = 1
     image.PhotometricInterpretation = "MONOCHROME2"
     image.Rows, image.Columns = declared.height, declared.width

@@ -122,13 +122,18 @@ class SyntheticSet:
 
 def folder_names(labels: Sequence[str]) -> tuple[str, ...]:
     """Return one folder name per label: the label itself where every system takes it as a name."""
+    return plain_names(labels, instead="label")
+
+
+def plain_names(words: Sequence[str], *, instead: str) -> tuple[str, ...]:
+    """Return one plain name per word: the word where it is one, else `instead` and its number."""
     names = [
-        label
-        if _PLAIN_LABEL.fullmatch(label) and not _DEVICE.fullmatch(label)
-        else f"label-{index}"
-        for index, label in enumerate(labels)
+        word
+        if _PLAIN_LABEL.fullmatch(word) and not _DEVICE.fullmatch(word)
+        else f"{instead}-{index}"
+        for index, word in enumerate(words)
     ]
     folded = [name.casefold() for name in names]
     if len(set(folded)) == len(folded):
         return tuple(names)
-    return tuple(f"label-{index}" for index in range(len(labels)))
+    return tuple(f"{instead}-{index}" for index in range(len(words)))

@@ -1,21 +1,16 @@
 """The documents of a bundle that people read: card, sheet of formats and gallery page."""
 
 import json
-from base64 import b64encode
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from privacy.manifests import ReleaseCertificate
 from service.domain.declarations import DUO_TERMS, ReleaseDeclaration
-from workers.bundling.records import Record, SyntheticSet
+from workers.bundling.modality import Modality, Records_contra
 
-CARD, FORMAT_SHEET, GALLERY = "README.md", "FORMATS.md", "gallery.html"
-# As many pictures as a person looks at; the page carries them inside.
-_PER_LABEL, _PICTURES, _PAGE_BYTES = 12, 240, 8 << 20
+CARD = "README.md"
 _MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>#|"})
 
 
@@ -24,25 +19,23 @@ def title(certificate: ReleaseCertificate, declared: ReleaseDeclaration) -> str:
     return declared.title or certificate.name
 
 
-def summary(certificate: ReleaseCertificate, declared: ReleaseDeclaration) -> str:
+def summary(
+    certificate: ReleaseCertificate, declared: ReleaseDeclaration, *, modality: Modality[Any]
+) -> str:
     """Return what the set is in a sentence, and the owner's own words after it."""
-    schema = certificate.declared
-    sentence = (
-        f"{certificate.image_count} synthetic radiographs of {schema.height} x {schema.width} "
-        f"pixels, {schema.bit_depth} bits, made by a differentially private generator. "
-        "No image shows a patient."
-    )
-    return f"{sentence} {declared.description}".strip()
+    return f"{modality.sentence(certificate)} {declared.description}".strip()
 
 
-def citation(certificate: ReleaseCertificate, declared: ReleaseDeclaration) -> str:
+def citation(
+    certificate: ReleaseCertificate, declared: ReleaseDeclaration, *, modality: Modality[Any]
+) -> str:
     """Return how to cite the release: in the owner's words, or in ours."""
     authors = ", ".join(declared.authors) or certificate.publisher
     year = declared.year or certificate.published_at[:4]
     place = f"https://doi.org/{declared.doi}" if declared.doi else certificate.release_id
     return declared.citation or (
         f"{authors} ({year}). {title(certificate, declared)}, version {certificate.version} "
-        f"[synthetic radiographs]. {certificate.publisher}. {place}"
+        f"[{modality.CITED_AS}]. {certificate.publisher}. {place}"
     )
 
 
@@ -53,29 +46,32 @@ def licence_address(declared: ReleaseDeclaration) -> str:
 
 def write(
     root: Path,
-    synthetic: SyntheticSet,
+    synthetic: Records_contra,
     *,
+    modality: Modality[Records_contra],
     certificate: ReleaseCertificate,
     declared: ReleaseDeclaration,
     terms: str,
 ) -> None:
-    """Write README.md, FORMATS.md and gallery.html."""
+    """Write the card, and the pages of the modality: sheet of formats and gallery."""
     given: dict[str, Any] = {
         "certificate": certificate,
         "schema": certificate.declared,
         "declared": declared,
-        "unit": "person" if certificate.unit == "person" else "image",
-        "header": _header(certificate, declared),
-        "summary": summary(certificate, declared),
+        "unit": "person" if certificate.unit == "person" else modality.ONE,
+        "one": modality.ONE,
+        "many": modality.MANY,
+        "header": _header(certificate, declared, modality=modality),
+        "summary": summary(certificate, declared, modality=modality),
         "title": title(certificate, declared),
         "licence_address": licence_address(declared),
-        "citation": citation(certificate, declared),
+        "citation": citation(certificate, declared, modality=modality),
         "duo": {
             code: (*DUO_TERMS[code], declared.duo_details.get(code, "")) for code in declared.duo
         },
-        "folders": dict(zip(certificate.declared.labels, synthetic.folders, strict=True)),
         "terms": terms,
         "split": next(iter(certificate.splits)),
+        **modality.page_facts(synthetic, certificate),
     }
     pages = Environment(
         loader=PackageLoader("workers.bundling"),
@@ -86,32 +82,14 @@ def write(
         keep_trailing_newline=True,
     )
     pages.filters["md"] = lambda text: str(text).translate(_MARKDOWN)
-    for name in (CARD, FORMAT_SHEET):
-        (root / name).write_text(pages.get_template(name).render(given), encoding="utf-8")
-    shown = dict(_pictures(synthetic))
-    (root / GALLERY).write_text(
-        pages.get_template(GALLERY).render(given, pictures=shown), encoding="utf-8"
-    )
+    for name, template in {CARD: CARD, **modality.PAGES}.items():
+        text = pages.get_template(template).render(given)
+        (root / name).write_text(text, encoding="utf-8")
 
 
-def _pictures(synthetic: SyntheticSet) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Yield the first images of each label: their names, and themselves as data addresses."""
-    labels = synthetic.schema.labels
-    each = max(1, min(_PER_LABEL, _PICTURES // len(labels)))
-    left = _PAGE_BYTES
-    for index, label in enumerate(labels):
-        shown = []
-        for number in np.flatnonzero(synthetic.labels == index)[:each]:
-            pixels = synthetic.images[number]
-            png = Record(int(number), "", index, synthetic.folders[index], pixels).png
-            left -= len(png)
-            if left < 0:
-                break
-            shown.append((f"{number:06d}", f"data:image/png;base64,{b64encode(png).decode()}"))
-        yield label, shown
-
-
-def _header(certificate: ReleaseCertificate, declared: ReleaseDeclaration) -> str:
+def _header(
+    certificate: ReleaseCertificate, declared: ReleaseDeclaration, *, modality: Modality[Any]
+) -> str:
     """Return the YAML header that dataset hubs and the `datasets` library read."""
     header: dict[str, Any] = {
         "pretty_name": title(certificate, declared),
@@ -119,13 +97,13 @@ def _header(certificate: ReleaseCertificate, declared: ReleaseDeclaration) -> st
         **_licence(declared),
         "annotations_creators": ["machine-generated"],
         "source_datasets": ["original"],
-        "task_categories": ["image-classification"],
-        "size_categories": [_size_category(certificate.image_count)],
+        "task_categories": [modality.TASK],
+        "size_categories": [_size_category(modality.count(certificate))],
         "tags": [
-            "synthetic", "differential-privacy", "radiograph", "medical",
+            "synthetic", "differential-privacy", *modality.TAGS, "medical",
             *declared.duo, *declared.keywords,
         ],
-        "configs": _configs(certificate),
+        "configs": modality.configs(certificate),
     }  # fmt: skip
     if not header["configs"]:
         del header["configs"]
@@ -142,21 +120,8 @@ def _licence(declared: ReleaseDeclaration) -> dict[str, str]:
     return {"license": {"ODbL-1.0": "odbl"}.get(declared.licence, declared.licence.lower())}
 
 
-def _configs(certificate: ReleaseCertificate) -> list[dict[str, Any]]:
-    configs: list[dict[str, Any]] = []
-    if "parquet" in certificate.formats:
-        files = [
-            {"split": split, "path": f"parquet/{split}-*.parquet"} for split in certificate.splits
-        ]
-        configs.append({"config_name": "default", "data_files": files})
-    if "imagefolder" in certificate.formats:
-        name = "imagefolder" if configs else "default"
-        configs.append({"config_name": name, "data_dir": "imagefolder"})
-    return configs
-
-
 def _size_category(count: int) -> str:
     for limit, name in ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K")):
         if count < limit:
             return name
-    return "100K<n<1M"
+    return "100K<n<1M" if count < 1_000_000 else "1M<n<10M"

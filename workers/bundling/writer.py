@@ -1,34 +1,24 @@
-"""Writes a whole release bundle: every chosen format in one pass, documents, checksums, signature.
+"""Writes a whole release bundle: every chosen format, documents, checksums, signature.
 
-Each image is encoded once and handed to all formats, so that they cannot differ and memory holds
-one row group, however large the set.
+What differs between images and a table is a module for each (`workers.bundling.modality`).
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from privacy import attestation, bundle, signing
 from privacy.manifests import ReleaseCertificate
 from service.domain.declarations import ReleaseDeclaration
-from workers.bundling import contents, croissant, dicom_files, image_folder, medmnist, words
-from workers.bundling import parquet_files as parquet
-from workers.bundling.records import Record, SyntheticSet
-
-Progress = Callable[[int, int], None]
-
-
-class _Writer(Protocol):
-    def add(self, record: Record) -> None: ...
-
-    def close(self) -> None: ...
+from workers.bundling import contents, croissant, images, tables, words
+from workers.bundling.modality import Modality, Progress, Records_contra
+from workers.bundling.records import SyntheticSet
+from workers.bundling.table_rows import SyntheticTable
 
 
 def write_bundle(
     root: Path,
-    synthetic: SyntheticSet,
+    synthetic: SyntheticSet | SyntheticTable,
     *,
     certificate: ReleaseCertificate,
     declared: ReleaseDeclaration,
@@ -40,9 +30,16 @@ def write_bundle(
 
     Raises: InvalidParameter if a file or a key of a document came out that is not on the whitelist.
     """
-    _write_formats(root, synthetic, certificate=certificate, declared=declared, progress=progress)
-    words.write(root, synthetic, certificate=certificate, declared=declared, terms=terms)
-    croissant.write(root, certificate, declared)
+    if isinstance(synthetic, SyntheticTable):
+        _write_records(
+            root, synthetic, modality=tables, certificate=certificate, declared=declared,
+            terms=terms, progress=progress,
+        )  # fmt: skip
+    else:
+        _write_records(
+            root, synthetic, modality=images, certificate=certificate, declared=declared,
+            terms=terms, progress=progress,
+        )  # fmt: skip
     (root / bundle.CERTIFICATE).write_bytes(certificate.canonical())
     (root / bundle.PUBLIC_KEY).write_bytes(signing.public_key_pem(key))
     contents.check(root, certificate)
@@ -51,29 +48,21 @@ def write_bundle(
     attestation.write(root, certificate, key=key)
 
 
-def _write_formats(
+def _write_records(
     root: Path,
-    synthetic: SyntheticSet,
+    synthetic: Records_contra,
     *,
+    modality: Modality[Records_contra],
     certificate: ReleaseCertificate,
     declared: ReleaseDeclaration,
+    terms: str,
     progress: Progress,
 ) -> None:
-    chosen = certificate.formats
-    writers: list[_Writer] = []
-    if image_folder.NAME in chosen:
-        writers.append(image_folder.ImageFolderWriter(root, synthetic))
-    if parquet.NAME in chosen:
-        writers.append(parquet.ParquetWriter(root, synthetic))
-    if dicom_files.NAME in chosen:
-        shared = dicom_files.describe(certificate, declared)
-        writers.append(dicom_files.DicomWriter(root, synthetic, shared=shared))
-    for record in synthetic.records():
-        for writer in writers:
-            writer.add(record)
-        if record.number % 100 == 0:
-            progress(record.number, len(synthetic.labels))
-    for writer in writers:
-        writer.close()
-    if medmnist.NAME in chosen:
-        medmnist.write_npz(root, synthetic, name=certificate.name)
+    """Write the records in every format, and the documents about them."""
+    modality.write_formats(
+        root, synthetic, certificate=certificate, declared=declared, progress=progress
+    )
+    words.write(
+        root, synthetic, modality=modality, certificate=certificate, declared=declared, terms=terms
+    )
+    croissant.write(root, certificate, declared, modality=modality)

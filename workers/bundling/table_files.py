@@ -1,0 +1,76 @@
+"""Writes the rows of a table as Parquet and as CSV, one file per split each.
+
+Cells of a CSV file that a spreadsheet would run are escaped as OWASP advises: an apostrophe before
+a text that starts with = + - @, their full-width forms, a tab or a carriage return. So that nothing
+is lost, a text of apostrophes before such a character gets one more; whoever reads a text of this
+form takes one apostrophe off. Numbers are no text: a negative number starts with its minus.
+"""
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from workers.bundling.table_rows import ROWS_AT_ONCE, SyntheticTable, arrow_schema
+
+PARQUET, CSV = "parquet", "csv"
+_FORMULA = re.compile("'*[=+\\-@＝＋－＠\t\r]")  # noqa: RUF001 - spreadsheets take both widths
+
+
+def parquet_name(split: str) -> str:
+    """Return the path of a split's Parquet file, in the form that dataset hubs expect."""
+    return f"{PARQUET}/{split}-00000-of-00001.parquet"
+
+
+def csv_name(split: str) -> str:
+    """Return the path of a split's CSV file."""
+    return f"{CSV}/{split}.csv"
+
+
+def escaped(text: str) -> str:
+    """Return a text as it stands in a CSV cell, where no spreadsheet takes it for a formula."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def write_parquet(root: Path, synthetic: SyntheticTable, split: str) -> None:
+    """Write a split's Parquet file, a row group at a time; categories are dictionary-encoded."""
+    layout = arrow_schema(synthetic.schema)
+    path = root / parquet_name(split)
+    path.parent.mkdir(exist_ok=True, mode=0o755)
+    with pq.ParquetWriter(path, layout, compression="zstd") as target:
+        for batch in synthetic.batches(split):
+            target.write_batch(batch, row_group_size=ROWS_AT_ONCE)
+
+
+def write_csv(root: Path, synthetic: SyntheticTable, split: str) -> None:
+    """Write a split's CSV file (RFC 4180 with line feeds, UTF-8): texts quoted, numbers bare."""
+    path = root / csv_name(split)
+    path.parent.mkdir(exist_ok=True, mode=0o755)
+    names = [escaped(column.name) for column in synthetic.schema.columns]
+    with path.open("w", newline="", encoding="utf-8") as header:
+        csv.writer(header, quoting=csv.QUOTE_ALL, lineterminator="\n").writerow(names)
+    options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed")
+    layout = pa.schema([_plain(field) for field in arrow_schema(synthetic.schema)])
+    with (
+        path.open("ab") as stream,
+        pyarrow.csv.CSVWriter(stream, layout, write_options=options) as target,
+    ):
+        for batch in synthetic.batches(split):
+            arrays = [_as_text(array) for array in batch.columns]
+            target.write_batch(pa.RecordBatch.from_arrays(arrays, schema=layout))
+
+
+def _plain(field: pa.Field) -> pa.Field:
+    is_text = pa.types.is_dictionary(field.type)
+    return pa.field(field.name, pa.string() if is_text else field.type)
+
+
+def _as_text(array: Any) -> Any:
+    if not pa.types.is_dictionary(array.type):
+        return array
+    words = pa.array([escaped(word) for word in array.dictionary.to_pylist()], pa.string())
+    return words.take(array.indices)
