@@ -61,6 +61,7 @@ class Settings:
     idempotency_seconds: int = 86_400
     upload_expiry_seconds: int = 7 * 86_400
     second_factor_roles: str = "auditor"
+    factor_reset_hours: int = 24
     reader_study_tiers: str = ""
     session_seconds: int = 8 * 3600
     session_idle_seconds: int = 3600
@@ -155,6 +156,7 @@ _VARIABLES: dict[str, tuple[str, type]] = {
     "KAIMA_IDEMPOTENCY_SECONDS": ("idempotency_seconds", int),
     "KAIMA_UPLOAD_EXPIRY_SECONDS": ("upload_expiry_seconds", int),
     "KAIMA_SECOND_FACTOR_ROLES": ("second_factor_roles", ListOfRoles),
+    "KAIMA_FACTOR_RESET_HOURS": ("factor_reset_hours", int),
     "KAIMA_READER_STUDY_TIERS": ("reader_study_tiers", str),
     "KAIMA_SESSION_SECONDS": ("session_seconds", int),
     "KAIMA_SESSION_IDLE_SECONDS": ("session_idle_seconds", int),

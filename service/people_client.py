@@ -39,9 +39,19 @@ class PeopleCalls:
         body = p.NewInvitation(user_id=user_id, sign_in_name=sign_in_name)
         return self._connection.post(p.Invitation, "/v1/invitations", body)
 
-    def reset_factors(self, user_id: str) -> p.Invitation:
-        """Remove a user's second factors and make a link for a new one (operator)."""
-        return self._connection.post(p.Invitation, f"/v1/users/{user_id}/factor-reset")
+    def request_factor_reset(self, user_id: str) -> p.FactorReset:
+        """Ask to remove a user's second factors; they are told (operator)."""
+        return self._connection.post(p.FactorReset, f"/v1/users/{user_id}/factor-reset")
+
+    def finish_factor_reset(self, user_id: str, *, sign_in_name: str | None = None) -> p.Invitation:
+        """Confirm the removal as another operator, or do it after its time; make a link."""
+        body = p.ResetCompletion(sign_in_name=sign_in_name)
+        path = f"/v1/users/{user_id}/factor-reset/completion"
+        return self._connection.post(p.Invitation, path, body)
+
+    def cancel_factor_reset(self, user_id: str) -> None:
+        """Keep the second factors: one's own, or somebody's as an operator."""
+        self._connection.send("DELETE", f"/v1/users/{user_id}/factor-reset")
 
     def change_roles(self, user_id: str, roles: Sequence[str]) -> User:
         """Give a user other roles (operator)."""

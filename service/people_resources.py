@@ -31,6 +31,22 @@ class Invitation(Resource):
     sets_password: bool
 
 
+class FactorReset(Resource):
+    """A removal of second factors that waits: for another operator, or until `due_at`."""
+
+    user_id: str
+    requested_by: str
+    requested_at: datetime
+    due_at: datetime
+    needs_second: bool = Field(description="another operator must confirm it")
+
+
+class ResetCompletion(Body):
+    """What the link needs of an account that had API keys only."""
+
+    sign_in_name: SignInName | None = None
+
+
 class NewRoles(Body):
     """The roles that a user has from now on."""
 
@@ -72,6 +88,7 @@ class UserFacts(User):
     has_second_factor: bool = False
     identities: list[Identity] = Field(default_factory=list)
     keys: list[KeyFacts] = Field(default_factory=list)
+    factor_reset: FactorReset | None = None
 
 
 class UserPage(Resource):
@@ -98,3 +115,4 @@ class OwnAccount(Resource):
 
     sessions: list[WebSession] = Field(default_factory=list)
     keys: list[KeyFacts] = Field(default_factory=list)
+    factor_reset: FactorReset | None = None

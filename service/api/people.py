@@ -13,7 +13,8 @@ from service.api.auth import actor, make_blueprint
 from service.domain.accounts import ApiKey, User
 from service.domain.errors import InputRefused
 from service.domain.permissions import check_may_administer
-from service.operations import invitations, sessions, users
+from service.domain.sign_in import FactorReset
+from service.operations import factor_resets, invitations, sessions, users
 from service.operations.users import UserView
 from service.resources import Identifier
 from service.resources import User as UserResource
@@ -53,7 +54,8 @@ def get_user(path: UserPath) -> Response:
     """Show a user and how they sign in, without any secret."""
     with application().uow(read_only=True) as uow:
         view = users.get_user(uow, actor(), user_id=path.user_id)
-    return answer(_facts(view))
+        waiting = factor_resets.open_reset(uow, path.user_id)
+    return answer(_facts(view, waiting))
 
 
 @blueprint.post("/invitations", summary="Invite a user", responses={201: p.Invitation})
@@ -84,14 +86,40 @@ def create_invitation(body: p.NewInvitation) -> Response:
 
 @blueprint.post(
     "/users/<string:user_id>/factor-reset",
-    summary="Remove a user's second factors",
+    summary="Ask to remove a user's second factors",
+    responses={202: p.FactorReset},
+)
+def request_factor_reset(path: UserPath) -> Response:
+    """Ask for it: the person is told, and another operator confirms it, or it waits."""
+    with application().uow() as uow:
+        made = factor_resets.request_reset(uow, actor(), user_id=path.user_id)
+    return answer(_reset(made), status=202)
+
+
+@blueprint.post(
+    "/users/<string:user_id>/factor-reset/completion",
+    summary="Remove them now",
     responses={201: p.Invitation},
 )
-def reset_factors(path: UserPath) -> Response:
-    """Remove the factors at once, end the sessions, make a link to set up a new one."""
+def finish_factor_reset(path: UserPath, body: p.ResetCompletion) -> Response:
+    """Confirm it as another operator, or do it once its time has come; make a link for a new one."""
     with application().uow() as uow:
-        made = invitations.reset_factors(uow, actor(), user_id=path.user_id)
+        made = invitations.finish_reset(
+            uow, actor(), user_id=path.user_id, sign_in_name=body.sign_in_name
+        )
     return _answer_invited(made)
+
+
+@blueprint.delete(
+    "/users/<string:user_id>/factor-reset",
+    summary="Keep the second factors",
+    responses={204: None},
+)
+def cancel_factor_reset(path: UserPath) -> Response:
+    """Cancel the removal: the user themselves does, or an operator."""
+    with application().uow() as uow:
+        factor_resets.cancel_reset(uow, actor(), user_id=path.user_id)
+    return Response(status=204)
 
 
 @blueprint.put(
@@ -155,6 +183,7 @@ def own_account() -> Response:
     with application().uow(read_only=True) as uow:
         found = sessions.list_sessions(uow, actor())
         keys = users.list_own_keys(uow, actor())
+        waiting = factor_resets.open_reset(uow, actor().user_id)
     shown = [
         p.WebSession(
             id=one.id,
@@ -167,7 +196,13 @@ def own_account() -> Response:
         )
         for one in found
     ]
-    return answer(p.OwnAccount(sessions=shown, keys=[_key(key) for key in keys]))
+    return answer(
+        p.OwnAccount(
+            sessions=shown,
+            keys=[_key(key) for key in keys],
+            factor_reset=_reset(waiting) if waiting else None,
+        )
+    )
 
 
 @blueprint.delete(
@@ -217,7 +252,17 @@ def _key(key: ApiKey) -> p.KeyFacts:
     )
 
 
-def _facts(view: UserView) -> p.UserFacts:
+def _reset(found: FactorReset) -> p.FactorReset:
+    return p.FactorReset(
+        user_id=found.user_id,
+        requested_by=found.requested_by,
+        requested_at=found.requested_at,
+        due_at=found.due_at,
+        needs_second=found.needs_second,
+    )
+
+
+def _facts(view: UserView, waiting: FactorReset | None) -> p.UserFacts:
     return p.UserFacts(
         **_user(view.user).model_dump(),
         disabled_at=view.user.disabled_at,
@@ -229,4 +274,5 @@ def _facts(view: UserView) -> p.UserFacts:
             for one in view.identities
         ],
         keys=[_key(key) for key in view.keys],
+        factor_reset=_reset(waiting) if waiting else None,
     )

@@ -8,7 +8,7 @@ from service.api.answers import ListQuery, RevisionHeader, answer, answer_page, 
 from service.api.auth import actor, make_blueprint
 from service.api.problems import documented
 from service.domain.plan_approvals import PlanApproval, PlanState
-from service.operations import jobs, plan_approving
+from service.operations import jobs, plan_approving, plan_requirement
 from service.resources import Identifier
 from service.store.unit_of_work import UnitOfWork
 from service.web import application
@@ -123,7 +123,7 @@ def withdraw_plan(path: PlanPath, header: RevisionHeader) -> Response:
 def require_plan_approval(path: TenantPath, body: r.PlanRule) -> Response:
     """Say whether an auditor must approve a tenant's plans before they spend epsilon."""
     with application().uow() as uow:
-        found = plan_approving.require_plan_approval(
+        found = plan_requirement.require_plan_approval(
             uow, actor(), tenant_id=path.tenant_id, required=body.required
         )
         view = r.TenantPlanRule(tenant_id=found.id, required=found.needs_plan_approval)

@@ -45,9 +45,30 @@ def invite_again(
 @click.argument("user_id")
 @with_client
 def reset_factors(session: Session, client: KaimaClient, user_id: str) -> None:
-    """Remove a user's second factors and make a link for a new one."""
-    session.show(client.reset_factors(user_id))
+    """Ask to remove a user's second factors; another operator confirms it, or it waits."""
+    session.show(client.request_factor_reset(user_id))
+
+
+@operator.command("finish-reset")
+@click.argument("user_id")
+@click.option("--sign-in-name", help="For a user who had API keys only.")
+@with_client
+def finish_reset(
+    session: Session, client: KaimaClient, user_id: str, sign_in_name: str | None
+) -> None:
+    """Confirm the removal of second factors, or do it after its time; make a link."""
+    session.show(client.finish_factor_reset(user_id, sign_in_name=sign_in_name))
     click.echo(_ONCE, err=True)
+
+
+@operator.command("cancel-reset")
+@click.argument("user_id")
+@with_client
+def cancel_reset(session: Session, client: KaimaClient, user_id: str) -> None:
+    """Keep a user's second factors after all."""
+    client.cancel_factor_reset(user_id)
+    click.echo("The second factors stay.")
+    del session
 
 
 @operator.command("users")
@@ -131,6 +152,15 @@ def sign_out(session: Session, client: KaimaClient, session_id: str) -> None:
     """Sign a browser of yours out."""
     client.end_session(session_id)
     click.echo(f"The session {session_id} has ended.")
+    del session
+
+
+@account.command("keep-factors")
+@with_client
+def keep_factors(session: Session, client: KaimaClient) -> None:
+    """Cancel an operator's request to remove your second factors."""
+    client.cancel_factor_reset(client.me().user_id)
+    click.echo("Your second factors stay.")
     del session
 
 

@@ -43,6 +43,19 @@ Just over two days in all, the schedule that the Standard Webhooks specification
 """
 
 
+SUBJECTS = {
+    "account": "Your account: links, keys, factors",
+    "release": "Releases: submitted, returned, approved, published, taken away",
+    "review": "Reviews: requests, assignments, comments",
+    "plan": "Training plans that need approval",
+    "policy": "Versions of the audit policy",
+    "access": "Requests for access, and grants",
+    "study": "Reader studies",
+    "reminder": "Reminders of what is due soon, or overdue",
+}
+"""The first words of the kinds of notices, and what each is about."""
+
+
 @dataclass(eq=False)
 class Notification:
     """One notice to one person, shown when they sign in."""
@@ -114,3 +127,9 @@ class EmailChoice:
     user_id: str
     address: str
     is_on: bool
+    muted: list[str] = field(default_factory=list)
+    """Subjects, the first words of kinds, that no e-mail is wanted of."""
+
+    def wants(self, kind: str) -> bool:
+        """Tell whether a notice of this kind is sent by e-mail."""
+        return self.is_on and kind.partition(".")[0] not in self.muted

@@ -94,6 +94,33 @@ class Invitation:
     revoked_at: datetime | None = None
 
 
+class ResetOutcome(StrEnum):
+    """What became of a reset of second factors."""
+
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+@dataclass(eq=False)
+class FactorReset:
+    """An operator's wish to remove somebody's second factors; it waits before it happens.
+
+    `needs_second`: another operator must confirm it; else it waits until `due_at`. `slot` names the
+    user while it waits, so that there is one of each user at most.
+    """
+
+    id: str
+    user_id: str
+    requested_by: str
+    requested_at: datetime
+    due_at: datetime
+    needs_second: bool
+    slot: str | None
+    outcome: ResetOutcome | None = None
+    ended_by: str | None = None
+    ended_at: datetime | None = None
+
+
 @dataclass(eq=False)
 class WebSession:
     """One browser that is signed in, or half-way there; the cookie's secret is kept as a hash."""

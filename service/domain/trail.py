@@ -19,6 +19,8 @@ class TrailEvent(StrEnum):
     FACTOR_ADD = "factor:add"
     FACTOR_REMOVE = "factor:remove"
     FACTORS_RESET = "factors:reset"
+    FACTORS_RESET_REQUEST = "factors:reset_request"
+    FACTORS_RESET_CANCEL = "factors:reset_cancel"
     RECOVERY_CODES_MAKE = "recovery_codes:make"
     RECOVERY_CODE_USE = "recovery_code:use"
     IDENTITY_LINK = "identity:link"

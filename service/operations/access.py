@@ -23,6 +23,7 @@ from service.operations.access_policies import (
     policy_of,
 )
 from service.operations.agreements import accept_agreement
+from service.operations.factor_resets import check_settled
 from service.operations.notifying import notify, users_with_role
 from service.store import access_tables, tables
 from service.store.pages import Page, fetch_page
@@ -134,6 +135,7 @@ def approve_access(
     PreconditionFailed; Conflict if another decision came first.
     """
     request = _to_decide(uow, actor, request_id, if_match)
+    check_settled(uow, actor, "Approving")
     release = uow.get(Release, request.release_id)
     if release is None or release.state is not ReleaseState.PUBLISHED:
         raise Conflict("Approving was refused: the release is not published any more.")

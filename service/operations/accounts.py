@@ -13,6 +13,7 @@ from service.domain import permissions
 from service.domain.accounts import ALL_SCOPES, BOOTSTRAP, Actor, ApiKey, Role, Scope, Tenant, User
 from service.domain.errors import Conflict, InputRefused, NotFound, PermissionDenied
 from service.domain.identifiers import new_id
+from service.domain.sign_in import SignIn
 from service.domain.trail import TrailEvent
 from service.operations.notifying import notify
 from service.store import sign_in_tables, tables
@@ -206,12 +207,18 @@ def _checked_name(name: str, what: str) -> str:
 
 def has_way_in(uow: UnitOfWork, user_id: str) -> bool:
     """Tell whether a user can sign in, or could: keys that are over count, or one would revoke them."""
-    ways = (
-        sign_in_tables.sign_ins,
-        sign_in_tables.passkeys,
-        sign_in_tables.identities,
-        tables.api_keys,
-    )
+    return uow.get(SignIn, user_id) is not None or _has_credential(uow, user_id)
+
+
+def got_in_before(uow: UnitOfWork, user_id: str) -> bool:
+    """Tell whether a user may have signed in: an invitation that nobody took up is no way yet."""
+    sign_in = uow.get(SignIn, user_id)
+    has_password = sign_in is not None and sign_in.password_hash is not None
+    return has_password or _has_credential(uow, user_id)
+
+
+def _has_credential(uow: UnitOfWork, user_id: str) -> bool:
+    ways = (sign_in_tables.passkeys, sign_in_tables.identities, tables.api_keys)
     return any(
         uow.session.execute(
             sa.select(way.c.user_id).where(way.c.user_id == user_id).limit(1)

@@ -12,7 +12,7 @@ from service.domain.errors import PermissionDenied
 from service.domain.releases import Release
 from service.domain.reviews import Recusal
 from service.domain.trail import TrailEvent
-from service.operations import notifying
+from service.operations import factor_resets, notifying
 from service.operations.evidence import candidate_jobs
 from service.store import journal, tables
 from service.store.unit_of_work import UnitOfWork
@@ -112,6 +112,7 @@ def interest_in(
 
 def check_uninvolved(uow: UnitOfWork, actor: Actor, release: Release) -> None:
     """Refuse whoever must not judge this release.  Raises: PermissionDenied."""
+    factor_resets.check_settled(uow, actor, "Reviewing this release")
     interest = interest_of(uow, actor.user_id, release)
     if interest is not None:
         raise PermissionDenied(

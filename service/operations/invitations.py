@@ -1,8 +1,9 @@
 """Links that are good once: to choose a first password, or to mend a lost one or a lost factor.
 
 Operators hand links out and never learn a password. A link to mend a lost second factor still asks
-for the password, and one for a lost password still asks for the second factor, so that neither is
-enough by itself.
+for the password, and one for a lost password still asks for the second factor. Since the same
+operator hands out both, a factor is removed only after another operator confirmed it, or after a
+time in which the person can object (`factor_resets`).
 """
 
 import hashlib
@@ -17,11 +18,11 @@ import sqlalchemy as sa
 
 from service.domain import permissions
 from service.domain.accounts import Actor, Role, User
-from service.domain.errors import Conflict, InputRefused, NotFound
+from service.domain.errors import Conflict, InputRefused, NotFound, PermissionDenied
 from service.domain.identifiers import new_id
 from service.domain.sign_in import INVITATION_HOURS, Invitation, SignIn
 from service.domain.trail import TrailEvent
-from service.operations import accounts, passwords, second_factors, sessions, users
+from service.operations import accounts, factor_resets, passwords, second_factors, users
 from service.operations.notifying import notify
 from service.store import sign_in_tables as tables
 from service.store.unit_of_work import UnitOfWork
@@ -67,10 +68,12 @@ def invite_again(
     """Make a link for a user who has no password yet or lost it; older links stop working.
 
     A user who signed in with API keys only so far needs a `sign_in_name`.
+    Raises: PermissionDenied where the link alone would be enough to enter as an auditor.
     """
     permissions.check_may_administer(actor)
     user = users.load_user(uow, user_id)
     known = uow.get(SignIn, user_id)
+    _refuse_only_key(uow, user)
     if accounts.has_way_in(uow, user_id):
         _tell(
             uow,
@@ -88,22 +91,20 @@ def invite_again(
     return _issue(uow, actor, user, sets_password=True)
 
 
-def reset_factors(uow: UnitOfWork, actor: Actor, *, user_id: str) -> Invited:
-    """Remove a user's second factors at once, end their sessions, make a link for a new one."""
-    permissions.check_may_administer(actor)
-    user = users.load_user(uow, user_id)
-    sign_in = passwords.load_sign_in(uow, user_id)
-    second_factors.remove_all_factors(uow, user_id)
-    uow.trail(actor, TrailEvent.FACTORS_RESET, user_id)
-    sessions.end_sessions(uow, actor, user_id=user_id)
-    _tell(
-        uow,
-        user_id,
-        kind="account.factors_reset",
-        subject="An operator removed your second factors",
-        text="If you did not ask for it, tell another operator at once.",
-    )
-    return _issue(uow, actor, user, sets_password=sign_in.password_hash is None)
+def finish_reset(
+    uow: UnitOfWork, actor: Actor, *, user_id: str, sign_in_name: str | None = None
+) -> Invited:
+    """Remove a user's second factors once that is allowed, and make a link for a new one.
+
+    Raises: NotFound if no reset waits; PermissionDenied with the rule; InputRefused without a
+    `sign_in_name` for who has none yet.
+    """
+    user = factor_resets.settle_reset(uow, actor, user_id=user_id)
+    known = uow.get(SignIn, user_id)
+    if known is None:
+        _add_sign_in(uow, user_id, sign_in_name or "")
+    sets_password = known is None or known.password_hash is None
+    return _issue(uow, actor, user, sets_password=sets_password)
 
 
 def find_invitation(
@@ -164,6 +165,24 @@ def _issue(uow: UnitOfWork, actor: Actor, user: User, *, sets_password: bool) ->
         actor, TrailEvent.USER_INVITE, user.id, invitation=invitation.id, password=sets_password
     )
     return Invited(user, invitation, f"/invitation/{invitation.id}/{secret}")
+
+
+def _refuse_only_key(uow: UnitOfWork, user: User) -> None:
+    """Refuse a password to who needs a second factor, has none, and got in before.
+
+    Whoever took such a link would set up the factor as well, so the link must wait like a reset.
+    """
+    if (
+        second_factors.roles_need_factor(uow, user.roles)
+        and accounts.got_in_before(uow, user.id)
+        and not second_factors.list_factors(uow, user.id)
+        and not factor_resets.was_reset_lately(uow, user.id)
+    ):
+        raise PermissionDenied(
+            "The link was refused: this role needs a second factor, the account has none, and so "
+            "the link alone would let its holder act as this person. Ask for a reset of the second "
+            "factors first, which waits for another operator, or for its time."
+        )
 
 
 def _tell(uow: UnitOfWork, user_id: str, *, kind: str, subject: str, text: str) -> None:

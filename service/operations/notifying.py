@@ -21,7 +21,7 @@ from service.domain.notifications import (
     Notification,
     WebhookEndpoint,
 )
-from service.store import notification_tables, tables
+from service.store import notification_tables, sign_in_tables, tables
 from service.store.pages import Page, fetch_page
 from service.store.unit_of_work import UnitOfWork
 
@@ -31,11 +31,19 @@ _own = notification_tables.notifications
 
 
 def notify(
-    uow: UnitOfWork, *, to: Iterable[str], kind: str, subject: str, text: str, link: str
+    uow: UnitOfWork,
+    *,
+    to: Iterable[str],
+    kind: str,
+    subject: str,
+    text: str,
+    link: str,
+    everywhere: bool = False,
 ) -> list[Notification]:
     """Leave a notice for each user named; whoever is unknown or disabled gets none.
 
-    `kind` is a dotted word such as "release.returned"; `link` a path of the pages. Nothing that was
+    `everywhere` is for what may be an attack on an account: it goes to every address that is known
+    of its user as well, whatever they chose. `kind` is a dotted word such as "release.returned"; `link` a path of the pages. Nothing that was
     measured on real records belongs into `subject` or `text`, nor a vote that is still hidden.
     Part of the caller's transaction: no notice without the change that it tells of.
     """
@@ -48,8 +56,8 @@ def notify(
     ]
     uow.session.add_all(made)
     body = {"subject": subject, "text": text, "link": uow.settings.public_url.rstrip("/") + link}
-    for choice in _email_choices(uow, users):
-        _post(uow, Channel.EMAIL, choice.address, kind=kind, body=body)
+    for address in _addresses(uow, users, kind=kind, everywhere=everywhere):
+        _post(uow, Channel.EMAIL, address, kind=kind, body=body)
     for endpoint in _endpoints(uow, {user.tenant_id for user in users}):
         if endpoint.wants(kind):
             shown = {name: body[name] for name in ("subject", "link")}
@@ -119,12 +127,20 @@ def _known(uow: UnitOfWork, to: Iterable[str]) -> list[User]:
     return list(uow.session.execute(statement.order_by(tables.users.c.id)).scalars())
 
 
-def _email_choices(uow: UnitOfWork, users: list[User]) -> list[EmailChoice]:
+def _addresses(uow: UnitOfWork, users: list[User], *, kind: str, everywhere: bool) -> list[str]:
+    """Return the addresses that a notice goes to: those of who wants it, or every one known."""
+    ids = [user.id for user in users]
     choices = notification_tables.email_choices
-    statement = sa.select(EmailChoice).where(
-        choices.c.user_id.in_([user.id for user in users]), choices.c.is_on
+    statement = sa.select(EmailChoice).where(choices.c.user_id.in_(ids))
+    chosen = list(uow.session.execute(statement.order_by(choices.c.user_id)).scalars())
+    if not everywhere:
+        return [choice.address for choice in chosen if choice.wants(kind)]
+    names = sa.select(sign_in_tables.sign_ins.c.sign_in_name).where(
+        sign_in_tables.sign_ins.c.user_id.in_(ids)
     )
-    return list(uow.session.execute(statement.order_by(choices.c.user_id)).scalars())
+    known = {choice.address for choice in chosen if choice.address}
+    known |= {name for name in uow.session.execute(names).scalars() if "@" in name}
+    return sorted(known)
 
 
 def _endpoints(uow: UnitOfWork, tenant_ids: set[str]) -> list[WebhookEndpoint]:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from privacy.mechanisms import PrivacyTarget, mechanisms_to_json
 from service.domain import permissions
-from service.domain.accounts import SYSTEM, Actor, Role, Tenant
+from service.domain.accounts import SYSTEM, Actor, Role
 from service.domain.datasets import Dataset, DatasetVersion
 from service.domain.errors import (
     Conflict,
@@ -30,6 +30,8 @@ from service.domain.review_permissions import check_may_approve_plans
 from service.domain.trail import TrailEvent
 from service.operations import conflicts, notifying
 from service.operations.evidence import account_position
+from service.operations.factor_resets import check_settled
+from service.operations.plan_requirement import needs_approval
 from service.operations.plans import DEFAULT_SAMPLES, Asked, Planned, plan
 from service.operations.policies import policy_in_force
 from service.store import review_tables
@@ -39,25 +41,6 @@ from service.store.unit_of_work import UnitOfWork
 _TEXT_LIMIT = 4000
 _plans = review_tables.plan_approvals
 _OPEN = (PlanState.REQUESTED, PlanState.APPROVED)
-
-
-def require_plan_approval(
-    uow: UnitOfWork, actor: Actor, *, tenant_id: str, required: bool
-) -> Tenant:
-    """Say whether a tenant's plans need approval.  Raises: NotFound, PermissionDenied."""
-    permissions.check_may_administer(actor)
-    tenant = uow.get(Tenant, tenant_id, lock=True)
-    if tenant is None:
-        raise NotFound(f"No tenant {tenant_id!r} was found. Check the identifier.")
-    tenant.needs_plan_approval = required
-    uow.trail(actor, TrailEvent.PLAN_REQUIRE_APPROVAL, tenant.id, required=required)
-    return tenant
-
-
-def needs_approval(uow: UnitOfWork, tenant_id: str) -> bool:
-    """Tell whether a tenant's trainings need an approved plan."""
-    tenant = uow.get(Tenant, tenant_id)
-    return tenant is not None and tenant.needs_plan_approval
 
 
 def request_plan_approval(  # noqa: PLR0913 - everything that may be asked for
@@ -346,6 +329,7 @@ def _check_holds(uow: UnitOfWork, found: PlanApproval) -> None:
 
 
 def _check_uninvolved(uow: UnitOfWork, actor: Actor, found: PlanApproval) -> None:
+    check_settled(uow, actor, "Deciding about a plan")
     version = uow.get(DatasetVersion, found.version_id)
     dataset = uow.get(Dataset, version.dataset_id) if version is not None else None
     if version is None or dataset is None:

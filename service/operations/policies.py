@@ -28,6 +28,7 @@ from service.domain.errors import (
 from service.domain.identifiers import new_id
 from service.domain.policies import PolicyState, PolicyVersion, PolicyVote
 from service.domain.trail import TrailEvent
+from service.operations.factor_resets import check_settled
 from service.operations.notifying import notify, users_with_role
 from service.store import policy_tables
 from service.store.pages import Page, fetch_page
@@ -241,6 +242,7 @@ def check_may_vote(uow: UnitOfWork, actor: Actor, version: PolicyVersion) -> Non
     Raises: NotFound, PermissionDenied, IllegalTransition; Conflict for a second vote.
     """
     domain.check_may_vote_on_policy(actor, version, asked=version.id)
+    check_settled(uow, actor, "Voting")
     if version.state is not PolicyState.PROPOSED:
         raise IllegalTransition(
             f"Voting was refused: policy version {version.number} is "

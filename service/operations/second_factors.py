@@ -4,13 +4,14 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyotp
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from service.domain.accounts import Actor
+from service.domain.accounts import Actor, Role
 from service.domain.errors import InputRefused
 from service.domain.identifiers import new_id
 from service.domain.sign_in import RECOVERY_CODES, Passkey, RecoveryCode, SignIn
@@ -63,8 +64,13 @@ def list_factors(uow: UnitOfWork, user_id: str) -> Factors:
 
 def needs_factor(uow: UnitOfWork, actor: Actor) -> bool:
     """Tell whether the policy asks the actor for a second factor after a password."""
+    return roles_need_factor(uow, actor.roles)
+
+
+def roles_need_factor(uow: UnitOfWork, roles: Iterable[Role | str]) -> bool:
+    """Tell whether the policy asks somebody with these roles for a second factor."""
     named = {word.strip() for word in uow.settings.second_factor_roles.split(",")}
-    return bool(named & {role.value for role in actor.roles})
+    return bool(named & {str(role) for role in roles})
 
 
 def start_totp(uow: UnitOfWork, actor: Actor) -> NewTotp:

@@ -6,7 +6,7 @@ from service.domain.errors import PermissionDenied
 from service.domain.jobs import Job
 from service.domain.studies import CONSENTS_NEEDED, Study
 from service.domain.trail import TrailEvent
-from service.operations import conflicts
+from service.operations import conflicts, factor_resets
 from service.store import journal, tables
 from service.store.unit_of_work import UnitOfWork
 
@@ -37,6 +37,7 @@ def check_uninvolved(
 
     Raises: PermissionDenied.
     """
+    factor_resets.check_settled(uow, actor, what)
     interest = interest_of(uow, actor.user_id, study)
     if interest is not None:
         raise PermissionDenied(

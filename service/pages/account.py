@@ -7,7 +7,14 @@ from service import throttle
 from service.domain.accounts import Role, Scope
 from service.domain.errors import DomainError, InputRefused
 from service.domain.sign_in import SignIn
-from service.operations import passkeys, passwords, second_factors, sessions, users
+from service.operations import (
+    factor_resets,
+    passkeys,
+    passwords,
+    second_factors,
+    sessions,
+    users,
+)
 from service.pages.invitation import add_factor, render_set_up
 from service.pages.session import actor, blueprint
 from service.pages.step_up import require_fresh_sign_in
@@ -86,6 +93,14 @@ def remove_passkey(passkey_id: str) -> Answer:
             passkeys.remove_passkey(uow, actor(), passkey_id=passkey_id)
     except InputRefused as error:
         return _account(problem=error), error.status
+    return redirect(url_for("pages.show_account"), code=303)
+
+
+@blueprint.post("/account/keep-factors")
+def keep_factors() -> AnyResponse:
+    """Cancel an operator's request to remove one's second factors; it asks for none of them."""
+    with application().uow() as uow:
+        factor_resets.cancel_reset(uow, actor(), user_id=actor().user_id)
     return redirect(url_for("pages.show_account"), code=303)
 
 
@@ -176,6 +191,7 @@ def _account(
             nav="account",
             sign_in=uow.get(SignIn, actor().user_id),
             factors=second_factors.list_factors(uow, actor().user_id),
+            waiting=factor_resets.open_reset(uow, actor().user_id),
             needs_factor=second_factors.needs_factor(uow, actor()),
             identities=users.list_identities(uow, actor().user_id),
             keys=users.list_own_keys(uow, actor()),

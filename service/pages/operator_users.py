@@ -1,14 +1,17 @@
 """The operator's pages about people: invite, roles, disable, reset, link. Nobody is impersonated."""
 
+from collections.abc import Callable
+
 from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from service.domain.accounts import Role
 from service.domain.errors import DomainError
-from service.operations import accounts, invitations, users
+from service.operations import accounts, factor_resets, invitations, users
 from service.operations.invitations import Invited
 from service.pages.session import actor, blueprint
 from service.pages.step_up import require_fresh_sign_in
+from service.store.unit_of_work import UnitOfWork
 from service.web import application
 
 Answer = AnyResponse | tuple[str, int] | str
@@ -49,38 +52,73 @@ def show_user(user_id: str) -> str:
 def change_user(user_id: str, action: str) -> Answer:
     """Change roles, disable, enable, invite again, reset factors, link an account elsewhere."""
     require_fresh_sign_in(back=url_for("pages.show_user", user_id=user_id))
-    invited = None
+    if action not in _ACTS:
+        problem = DomainError(f"Nothing was done: {action[:40]!r} is no act on this page.")
+        return _user(user_id, problem=problem), problem.status
     try:
         with application().uow() as uow:
-            if action == "roles":
-                users.change_roles(
-                    uow, actor(), user_id=user_id, roles=request.form.getlist("roles")
-                )
-            elif action == "disable":
-                users.disable_user(uow, actor(), user_id=user_id)
-            elif action == "enable":
-                uow.without_trail("enabling somebody who is enabled changes nothing")
-                users.enable_user(uow, actor(), user_id=user_id)
-            elif action == "invite":
-                name = request.form.get("sign_in_name") or None
-                invited = invitations.invite_again(uow, actor(), user_id=user_id, sign_in_name=name)
-            elif action == "reset":
-                invited = invitations.reset_factors(uow, actor(), user_id=user_id)
-            elif action == "link":
-                users.link_identity(
-                    uow,
-                    actor(),
-                    user_id=user_id,
-                    issuer=request.form.get("issuer", ""),
-                    subject=request.form.get("subject", ""),
-                )
-            else:
-                raise _unknown(action)
+            invited = _ACTS[action](uow, user_id)
     except DomainError as error:
         return _user(user_id, problem=error), error.status
     if invited is not None:
         return _user(user_id, invited=invited)
     return redirect(url_for("pages.show_user", user_id=user_id), code=303)
+
+
+def _change_roles(uow: UnitOfWork, user_id: str) -> None:
+    users.change_roles(uow, actor(), user_id=user_id, roles=request.form.getlist("roles"))
+
+
+def _disable(uow: UnitOfWork, user_id: str) -> None:
+    users.disable_user(uow, actor(), user_id=user_id)
+
+
+def _enable(uow: UnitOfWork, user_id: str) -> None:
+    uow.without_trail("enabling somebody who is enabled changes nothing")
+    users.enable_user(uow, actor(), user_id=user_id)
+
+
+def _invite(uow: UnitOfWork, user_id: str) -> Invited:
+    return invitations.invite_again(uow, actor(), user_id=user_id, sign_in_name=_given_name())
+
+
+def _ask_reset(uow: UnitOfWork, user_id: str) -> None:
+    factor_resets.request_reset(uow, actor(), user_id=user_id)
+
+
+def _finish_reset(uow: UnitOfWork, user_id: str) -> Invited:
+    return invitations.finish_reset(uow, actor(), user_id=user_id, sign_in_name=_given_name())
+
+
+def _cancel_reset(uow: UnitOfWork, user_id: str) -> None:
+    factor_resets.cancel_reset(uow, actor(), user_id=user_id)
+
+
+def _link(uow: UnitOfWork, user_id: str) -> None:
+    form = request.form
+    users.link_identity(
+        uow,
+        actor(),
+        user_id=user_id,
+        issuer=form.get("issuer", ""),
+        subject=form.get("subject", ""),
+    )
+
+
+def _given_name() -> str | None:
+    return request.form.get("sign_in_name") or None
+
+
+_ACTS: dict[str, Callable[[UnitOfWork, str], Invited | None]] = {
+    "roles": _change_roles,
+    "disable": _disable,
+    "enable": _enable,
+    "invite": _invite,
+    "reset": _ask_reset,
+    "finish-reset": _finish_reset,
+    "cancel-reset": _cancel_reset,
+    "link": _link,
+}
 
 
 @blueprint.post("/operator/users/<string:user_id>/identities/<string:identity_id>/unlink")
@@ -126,10 +164,6 @@ def list_tenants() -> Answer:
     return (text, problem.status) if problem else text
 
 
-def _unknown(action: str) -> DomainError:
-    return DomainError(f"Nothing was done: {action[:40]!r} is no act on this page.")
-
-
 def _users(*, problem: DomainError | None = None) -> str:
     words = request.args.get("q", "")
     with application().uow(read_only=True) as uow:
@@ -155,6 +189,8 @@ def _user(
     settings = application().settings
     with application().uow(read_only=True) as uow:
         view = users.get_user(uow, actor(), user_id=user_id)
+        waiting = factor_resets.open_reset(uow, user_id)
+        why_not = factor_resets.why_not_now(uow, actor(), waiting) if waiting else None
     return render_template(
         "operator_user.html",
         nav="operator",
@@ -164,5 +200,7 @@ def _user(
         link=settings.public_url.rstrip("/") + invited.path if invited else None,
         issuer=settings.oidc_issuer,
         is_oneself=user_id == actor().user_id,
+        waiting=waiting,
+        why_not_now=why_not,
         problem=problem.sentence if problem else None,
     )

@@ -11,7 +11,14 @@ from werkzeug.wrappers import Response
 
 from privacy.mechanisms import PrivacyTarget
 from service import resources as r
-from service.operations import catalogue, datasets, idempotency, jobs, plan_approving
+from service.operations import (
+    catalogue,
+    datasets,
+    idempotency,
+    jobs,
+    plan_approving,
+    plan_requirement,
+)
 from service.pages.budget_picture import budget_picture
 from service.pages.rules import count_in, number_in
 from service.pages.session import actor, blueprint
@@ -53,7 +60,7 @@ def plan_training(version_id: str) -> str:
             plan=shown,
             asked=asked,
             chosen=_chosen(uow, request.args),
-            needs_approval=plan_approving.needs_approval(uow, version.tenant_id),
+            needs_approval=plan_requirement.needs_approval(uow, version.tenant_id),
             budget=budget,
             planned=shown.epsilon,
             picture=budget_picture(budget, planned=plan.epsilon),
@@ -128,7 +135,7 @@ def request_training(version_id: str) -> Response:
 
 
 def _form(uow: UnitOfWork, about: dict[str, Any]) -> str:
-    generators = catalogue.list_generators(uow)
+    generators = catalogue.list_generators(uow, about["dataset"].modality)
     budget = datasets.get_budget(uow, actor(), dataset_id=about["dataset"].id)
     limits = {name: tier.epsilon for name, tier in uow.policy.tiers.items()}
     return render_template(

@@ -60,6 +60,7 @@ _CLASSES = (
     (sign_in.RecoveryCode, sign_in_tables.recovery_codes),
     (sign_in.Identity, sign_in_tables.identities),
     (sign_in.Invitation, sign_in_tables.invitations),
+    (sign_in.FactorReset, sign_in_tables.factor_resets),
     (sign_in.WebSession, sign_in_tables.web_sessions),
     (studies.Study, study_tables.reader_studies),
     (studies.StudyCase, study_tables.study_cases),

@@ -55,4 +55,5 @@ email_choices = sa.Table(
     sa.Column("user_id", sa.ForeignKey("users.id"), primary_key=True),
     sa.Column("address", sa.String(320), nullable=False),
     sa.Column("is_on", sa.Boolean, nullable=False),
+    sa.Column("muted", sa.JSON, nullable=False, server_default="[]"),
 )

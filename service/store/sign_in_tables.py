@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from service.domain.sign_in import Method
+from service.domain.sign_in import Method, ResetOutcome
 from service.store.tables import Instant, _id, _word, metadata
 
 sign_ins = sa.Table(
@@ -63,6 +63,21 @@ invitations = sa.Table(
     sa.Column("expires_at", Instant, nullable=False),
     sa.Column("used_at", Instant),
     sa.Column("revoked_at", Instant),
+)
+
+factor_resets = sa.Table(
+    "factor_resets",
+    metadata,
+    sa.Column("id", _id(), primary_key=True),
+    sa.Column("user_id", sa.ForeignKey("users.id"), nullable=False, index=True),
+    sa.Column("requested_by", _id(), nullable=False),
+    sa.Column("requested_at", Instant, nullable=False),
+    sa.Column("due_at", Instant, nullable=False),
+    sa.Column("needs_second", sa.Boolean, nullable=False),
+    sa.Column("slot", _id(), unique=True),
+    sa.Column("outcome", _word(ResetOutcome)),
+    sa.Column("ended_by", _id()),
+    sa.Column("ended_at", Instant),
 )
 
 web_sessions = sa.Table(

@@ -90,19 +90,19 @@ def test_an_operator_makes_somebodys_first_key_alone_and_they_are_told(sqlite_wa
 
 
 def test_a_link_to_an_account_elsewhere_or_to_a_password_is_told(sqlite_walk: Walk) -> None:
-    operator, auditor = sqlite_walk.operator, sqlite_walk.auditors[0]
+    operator, owner = sqlite_walk.operator, sqlite_walk.owner
     with sqlite_walk.application.uow() as uow:
         made = users.link_identity(
-            uow, operator, user_id=auditor.user_id, issuer="https://idp.test", subject="somebody"
+            uow, operator, user_id=owner.user_id, issuer="https://idp.test", subject="somebody"
         )
     with sqlite_walk.application.uow() as uow:
         users.unlink_identity(uow, operator, identity_id=made.id)
-        accounts.create_api_key(uow, BOOTSTRAP, user_id=auditor.user_id)
+        accounts.create_api_key(uow, BOOTSTRAP, user_id=owner.user_id)
     with sqlite_walk.application.uow() as uow:
         invitations.invite_again(
-            uow, operator, user_id=auditor.user_id, sign_in_name="not-theirs@hospital.test"
+            uow, operator, user_id=owner.user_id, sign_in_name="not-theirs@hospital.test"
         )
-    assert told(sqlite_walk, auditor) == ["account.new_password", "account.link", "account.link"]
+    assert told(sqlite_walk, owner) == ["account.new_password", "account.link", "account.link"]
 
 
 def told(walk: Walk, who: Actor) -> list[str]:

@@ -32,6 +32,7 @@ from service.operations import (
     downloads,
     labs,
     plan_approving,
+    plan_requirement,
     releases,
     reminding,
     renewing,
@@ -379,7 +380,7 @@ def decided(walk: Walk, plan, *, approve: bool = True, actor=None, application=N
 def careful(walk: Walk) -> Walk:
     """Return a tenant whose plans need approval."""
     with walk.application.uow() as uow:
-        plan_approving.require_plan_approval(
+        plan_requirement.require_plan_approval(
             uow, walk.operator, tenant_id=walk.tenant_id, required=True
         )
     return walk

@@ -15,7 +15,7 @@ from service.app import create_app
 from service.client import KaimaClient
 from service.domain.accounts import BOOTSTRAP, Actor, Role
 from service.domain.sign_in import SignIn
-from service.operations import invitations, jobs, passwords, users
+from service.operations import factor_resets, invitations, jobs, passwords, users
 from service.store.unit_of_work import utc_now
 from service.wiring import Application
 from tests.factories import Walk
@@ -311,7 +311,10 @@ def test_a_reset_factor_still_needs_the_password(browser: FlaskClient, people: W
     with people.application.uow() as uow:
         found = passwords.find_sign_in(uow, name)
         assert found is not None
-        link = invitations.reset_factors(uow, people.operator, user_id=found.user_id)
+        factor_resets.request_reset(uow, people.operator, user_id=found.user_id)
+    assert "Keep my factors" in browser.get("/account").get_data(as_text=True)
+    with time_machine.travel(later(25 * 3600)), people.application.uow() as uow:
+        link = invitations.finish_reset(uow, people.operator, user_id=found.user_id)
     assert browser.get("/account").status_code == 302, "a reset ends the sessions"
     assert send(browser, link.path, password="not this one at all").status_code == 422
     assert send(browser, link.path, password=PASSWORD).headers["Location"] == "/sign-in/set-up"
