@@ -1,4 +1,4 @@
-"""Compare the formats of a verified bundle: the same images, bit for bit, with the same labels.
+"""Compare the formats of a verified bundle: the same images bit for bit, or rows value for value.
 
 Called only once `privacy.bundle` has accepted signature and digests, so that no decoder is handed
 bytes that nobody vouches for. Each format needs its library (`kaima[formats]`); one that is not
@@ -10,14 +10,9 @@ installed is reported as not checked, never as passed. Memory holds one row grou
 import importlib.util
 import io
 import json
-import shutil
-import struct
-import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -25,18 +20,17 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy import checksums
+from service import table_formats
+from service.bundle_files import UNDECODABLE, BundleFiles, Comparison, FormatCheck, Unlike
 
-NEEDS = {"imagefolder": "PIL", "parquet": "pyarrow", "medmnist": "numpy", "dicom": "pydicom"}
+NEEDS: dict[str, tuple[str, ...]] = {
+    "imagefolder": ("PIL",),
+    "parquet": ("pyarrow", "PIL"),
+    "medmnist": ("numpy",),
+    "dicom": ("pydicom",),
+}
 _DISTRIBUTIONS = {"PIL": "pillow"}
 _SYNTHESIZING = ("109100", "DCM")
-_CHECKSUMS = "SHA256SUMS"
-# What decoders raise for files that are not what they claim to be.
-_UNDECODABLE = (
-    AttributeError, EOFError, LookupError, NotImplementedError, OSError, RuntimeError, TypeError,
-    ValueError, struct.error, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-_CHUNK_BYTES = 4 << 20
 
 
 class Image(NamedTuple):
@@ -47,124 +41,41 @@ class Image(NamedTuple):
     pixels: NDArray[np.generic]
 
 
-class Unlike(Exception):
-    """A file of a format is not what it should be. `file` names it; the text is the reason."""
-
-    def __init__(self, file: str, reason: str) -> None:
-        super().__init__(reason)
-        self.file = file
-
-
-@dataclass
-class FormatCheck:
-    """What was found in one format. `reason` says why it was not checked."""
-
-    format: str
-    checked: bool
-    images: int = 0
-    reason: str | None = None
-
-
-@dataclass
-class Comparison:
-    """All formats of a bundle, and the files that differ from another format's."""
-
-    formats: list[FormatCheck] = field(default_factory=list)
-    problems: list[tuple[str, str]] = field(default_factory=list)
-
-
 def compare(path: Path) -> Comparison:
-    """Compare every format that can be read here with the first of them, image by image."""
+    """Compare every format that can be read here with the first of them, record by record."""
     with ExitStack() as stack:
-        bundle = _Bundle.open(path, stack)
-        names = tuple(bundle.certificate.get("formats", ()))
+        bundle = BundleFiles.open(path, stack)
+        is_table = "columns" in bundle.certificate["declared"]
         found = Comparison()
         readable = []
-        for name in names:
-            needed = NEEDS.get(name)
-            if needed is None:
-                reason = "this version does not know the format"
-            elif missing := [m for m in {needed, *_also(name)} if not _is_installed(m)]:
-                absent = " and ".join(sorted(_DISTRIBUTIONS.get(m, m) for m in missing))
-                reason = f"{absent} is not installed; install kaima[formats]"
-            else:
-                readable.append(FormatCheck(name, checked=True))
-                found.formats.append(readable[-1])
-                continue
-            found.formats.append(FormatCheck(name, checked=False, reason=reason))
+        for name in bundle.certificate.get("formats", ()):
+            reason = _reason_against(name, table_formats.NEEDS if is_table else NEEDS)
+            found.formats.append(FormatCheck(name, checked=reason is None, reason=reason))
+            if reason is None:
+                readable.append(found.formats[-1])
+        compare_split = table_formats.compare_split if is_table else _compare_split
         for split in bundle.certificate.get("splits", {}):
-            _compare_split(bundle, split, readable, found.problems)
+            compare_split(bundle, split, readable, found.problems)
         return found
 
 
-def _also(name: str) -> tuple[str, ...]:
-    return ("PIL",) if name == "parquet" else ()
+def _reason_against(name: str, needs: dict[str, tuple[str, ...]]) -> str | None:
+    """Return why a format cannot be read here, or None."""
+    if name not in needs:
+        return "this version does not know the format"
+    missing = [module for module in needs[name] if not _is_installed(module)]
+    if not missing:
+        return None
+    absent = " and ".join(sorted(_DISTRIBUTIONS.get(module, module) for module in missing))
+    return f"{absent} is not installed; install kaima[formats]"
 
 
 def _is_installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-@dataclass
-class _Bundle:
-    """A folder or zip, with the certificate that was verified in it."""
-
-    read: Callable[[str], bytes]
-    on_disk: Callable[[str], Path]
-    certificate: dict[str, Any]
-    uids: set[str] = field(default_factory=set)
-
-    @classmethod
-    def open(cls, path: Path, stack: ExitStack) -> "_Bundle":
-        """Open `path`; what a library wants as a file is unpacked to a temporary folder."""
-        if path.is_dir():
-            listed = _listed((path / _CHECKSUMS).read_bytes())
-            return cls(
-                read=lambda name: (path / listed(name)).read_bytes(),
-                on_disk=lambda name: path / listed(name),
-                certificate=json.loads((path / "certificate.json").read_bytes()),
-            )
-        archive = stack.enter_context(zipfile.ZipFile(path))
-        listed = _listed(archive.read(_CHECKSUMS))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kaima-")))
-
-        def unpack(name: str) -> Path:
-            target = folder / name.replace("/", "_")
-            with archive.open(listed(name)) as source, target.open("wb") as copy:
-                shutil.copyfileobj(source, copy, _CHUNK_BYTES)
-            return target
-
-        return cls(
-            read=lambda name: archive.read(listed(name)),
-            on_disk=unpack,
-            certificate=json.loads(archive.read("certificate.json")),
-        )
-
-    @property
-    def labels(self) -> list[str]:
-        """Return the declared labels."""
-        return list(self.certificate["declared"]["labels"])
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Return height and width."""
-        return self.certificate["declared"]["height"], self.certificate["declared"]["width"]
-
-
-def _listed(listing: bytes) -> Callable[[str], str]:
-    """Return a check that a name is one whose digest was verified, and no path to elsewhere."""
-    names = frozenset(checksums.read(listing) or ())
-
-    def check(name: str) -> str:
-        if name not in names:
-            raise Unlike(name, f"is not listed in {_CHECKSUMS}")
-        return name
-
-    return check
-
-
 def _compare_split(
-    bundle: _Bundle, split: str, checks: list[FormatCheck], problems: list[tuple[str, str]]
+    bundle: BundleFiles, split: str, checks: list[FormatCheck], problems: list[tuple[str, str]]
 ) -> None:
     """Walk through all formats of a split at once; a format that fails is left out from there."""
     streams = [_guarded(_READERS[check.format](bundle, split), problems) for check in checks]
@@ -204,27 +115,27 @@ def _guarded(images: Iterator[Image], problems: list[tuple[str, str]]) -> Iterat
         problems.append((error.file, str(error)))
 
 
-def _read_imagefolder(bundle: _Bundle, split: str) -> Iterator[Image]:
+def _read_imagefolder(bundle: BundleFiles, split: str) -> Iterator[Image]:
     for file, label in _table(bundle, f"imagefolder/{split}"):
         yield Image(file, label, _decode_png(bundle, bundle.read(file), file=file))
 
 
-def _read_parquet(bundle: _Bundle, split: str) -> Iterator[Image]:
+def _read_parquet(bundle: BundleFiles, split: str) -> Iterator[Image]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file, labels = f"parquet/{split}-00000-of-00001.parquet", bundle.labels
+    file, labels = f"parquet/{split}-00000-of-00001.parquet", _labels(bundle)
     try:
         source = pq.ParquetFile(bundle.on_disk(file))
         for batch in source.iter_batches(batch_size=256, columns=["image", "label"]):
             for row in batch.to_pylist():
                 pixels = _decode_png(bundle, row["image"]["bytes"], file=file)
                 yield Image(f"{file} ({row['image']['path']})", labels[row["label"]], pixels)
-    except (pa.ArrowException, *_UNDECODABLE) as error:
+    except (pa.ArrowException, *UNDECODABLE) as error:
         raise Unlike(file, f"cannot be read as Parquet with images ({error})") from error
 
 
-def _read_medmnist(bundle: _Bundle, split: str) -> Iterator[Image]:
+def _read_medmnist(bundle: BundleFiles, split: str) -> Iterator[Image]:
     file = f"medmnist/{bundle.certificate['name']}.npz"
     try:
         with zipfile.ZipFile(bundle.on_disk(file)) as archive:
@@ -234,11 +145,11 @@ def _read_medmnist(bundle: _Bundle, split: str) -> Iterator[Image]:
                 for number, pixels in enumerate(_rows(stream)):
                     label = str(names[int(labels[number])])
                     yield Image(f"{file} ({split}, row {number})", label, pixels)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise Unlike(file, f"cannot be read as arrays ({error})") from error
 
 
-def _read_dicom(bundle: _Bundle, split: str) -> Iterator[Image]:
+def _read_dicom(bundle: BundleFiles, split: str) -> Iterator[Image]:
     import pydicom
 
     for file, label in _table(bundle, f"dicom/{split}"):
@@ -247,14 +158,14 @@ def _read_dicom(bundle: _Bundle, split: str) -> Iterator[Image]:
             image = pydicom.dcmread(io.BytesIO(content))
             pixels = image.pixel_array
             reason = _dicom_problem(image, label, bundle)
-        except (pydicom.errors.InvalidDicomError, *_UNDECODABLE) as error:
+        except (pydicom.errors.InvalidDicomError, *UNDECODABLE) as error:
             raise Unlike(file, f"cannot be read as DICOM ({error})") from error
         if reason:
             raise Unlike(file, reason)
         yield Image(file, label, pixels)
 
 
-def _dicom_problem(image: Any, label: str, bundle: _Bundle) -> str | None:
+def _dicom_problem(image: Any, label: str, bundle: BundleFiles) -> str | None:
     """Return why a DICOM file does not say what a synthetic one must say, or None."""
     codes = [
         (purpose.get("CodeValue"), purpose.get("CodingSchemeDesignator"))
@@ -274,7 +185,7 @@ def _dicom_problem(image: Any, label: str, bundle: _Bundle) -> str | None:
     return None
 
 
-_READERS: dict[str, Callable[[_Bundle, str], Iterator[Image]]] = {
+_READERS: dict[str, Callable[[BundleFiles, str], Iterator[Image]]] = {
     "imagefolder": _read_imagefolder,
     "parquet": _read_parquet,
     "medmnist": _read_medmnist,
@@ -282,7 +193,17 @@ _READERS: dict[str, Callable[[_Bundle, str], Iterator[Image]]] = {
 }
 
 
-def _table(bundle: _Bundle, folder: str) -> Iterator[tuple[str, str]]:
+def _labels(bundle: BundleFiles) -> list[str]:
+    """Return the declared labels."""
+    return list(bundle.certificate["declared"]["labels"])
+
+
+def _shape(bundle: BundleFiles) -> tuple[int, int]:
+    """Return the declared height and width."""
+    return bundle.certificate["declared"]["height"], bundle.certificate["declared"]["width"]
+
+
+def _table(bundle: BundleFiles, folder: str) -> Iterator[tuple[str, str]]:
     """Yield path and label of each row of a folder's metadata.jsonl."""
     name = f"{folder}/metadata.jsonl"
     try:
@@ -295,15 +216,15 @@ def _table(bundle: _Bundle, folder: str) -> Iterator[tuple[str, str]]:
         yield f"{folder}/{file_name}", label
 
 
-def _decode_png(bundle: _Bundle, content: bytes, *, file: str) -> NDArray[np.generic]:
+def _decode_png(bundle: BundleFiles, content: bytes, *, file: str) -> NDArray[np.generic]:
     from PIL import Image as Pictures
 
     try:
         with Pictures.open(io.BytesIO(content), formats=["PNG"]) as picture:
-            if picture.size[::-1] != bundle.shape:
-                raise Unlike(file, f"is {picture.size} pixels; {bundle.shape[::-1]} is certified")
+            if picture.size[::-1] != _shape(bundle):
+                raise Unlike(file, f"is {picture.size} pixels; {_shape(bundle)[::-1]} is certified")
             return np.asarray(picture)
-    except (Pictures.DecompressionBombError, *_UNDECODABLE) as error:
+    except (Pictures.DecompressionBombError, *UNDECODABLE) as error:
         raise Unlike(file, f"is no PNG that can be read ({error})") from error
 
 

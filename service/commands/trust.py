@@ -184,7 +184,8 @@ def _explain(result: dict[str, Any]) -> None:
         if not result["formats"]:
             click.echo("Its formats were NOT COMPARED with one another.")
         for found in result["formats"]:
-            says = f"{found['images']} images, equal" if found["checked"] else found["reason"]
+            count = f"{found['rows']} rows" if found["rows"] else f"{found['images']} images"
+            says = f"{count}, equal" if found["checked"] else found["reason"]
             click.echo(f"{found['format']}: {says if found['checked'] else f'NOT CHECKED: {says}'}")
         return
     click.echo("REFUSED. Do not use this bundle.", err=True)

@@ -12,7 +12,8 @@ from privacy.checksums import digest_of
 from privacy.manifests import ReleaseCertificate
 from privacy.table_schema import Column, TableSchema
 from service.domain.declarations import ReleaseDeclaration
-from workers.bundling.table_files import CSV, PARQUET, csv_name, escaped, parquet_name
+from service.spreadsheets import escaped
+from workers.bundling.table_files import CSV, PARQUET, csv_name, parquet_name
 from workers.bundling.table_rows import levels
 from workers.bundling.words import licence_address, title
 

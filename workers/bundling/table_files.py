@@ -1,13 +1,10 @@
 """Writes the rows of a table as Parquet and as CSV, one file per split each.
 
-Cells of a CSV file that a spreadsheet would run are escaped as OWASP advises: an apostrophe before
-a text that starts with = + - @, their full-width forms, a tab or a carriage return. So that nothing
-is lost, a text of apostrophes before such a character gets one more; whoever reads a text of this
-form takes one apostrophe off. Numbers are no text: a negative number starts with its minus.
+Texts of a CSV file that a spreadsheet would run are escaped (`service.spreadsheets`). Numbers are no
+texts: a negative number starts with its minus.
 """
 
 import csv
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +12,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from service.spreadsheets import escaped
 from workers.bundling.table_rows import ROWS_AT_ONCE, SyntheticTable, arrow_schema
 
 PARQUET, CSV = "parquet", "csv"
-_FORMULA = re.compile("'*[=+\\-@＝＋－＠\t\r]")  # noqa: RUF001 - spreadsheets take both widths
 
 
 def parquet_name(split: str) -> str:
@@ -29,11 +26,6 @@ def parquet_name(split: str) -> str:
 def csv_name(split: str) -> str:
     """Return the path of a split's CSV file."""
     return f"{CSV}/{split}.csv"
-
-
-def escaped(text: str) -> str:
-    """Return a text as it stands in a CSV cell, where no spreadsheet takes it for a formula."""
-    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def write_parquet(root: Path, synthetic: SyntheticTable, split: str) -> None:

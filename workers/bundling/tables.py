@@ -6,6 +6,7 @@ from typing import Any
 from privacy.manifests import ReleaseCertificate
 from privacy.table_schema import Column, TableSchema
 from service.domain.declarations import ReleaseDeclaration
+from service.spreadsheets import escaped
 from workers.bundling import datapackage, marginals, table_files, table_preview
 from workers.bundling.croissant import field, record_set
 from workers.bundling.modality import Progress
@@ -90,7 +91,7 @@ def page_facts(synthetic: SyntheticTable, certificate: ReleaseCertificate) -> di
             word
             for column in synthetic.schema.columns
             for word in (column.name, *levels(column))
-            if table_files.escaped(word) != word
+            if escaped(word) != word
         ],
         "formats": certificate.formats,
         "has_marginals": bool(synthetic.marginals),
@@ -111,9 +112,7 @@ def _values(column: Column) -> str:
 def _csv_types(schema: TableSchema) -> dict[str, str]:
     """Return the types by which pandas reads the CSV file as what it is."""
     names = {"integer": "Int64", "number": "float64"}
-    return {
-        table_files.escaped(column.name): names.get(column.kind, "str") for column in schema.columns
-    }
+    return {escaped(column.name): names.get(column.kind, "str") for column in schema.columns}
 
 
 def responsible_use(certificate: ReleaseCertificate) -> dict[str, Any]:
@@ -175,7 +174,7 @@ def _record_set(certificate: ReleaseCertificate, split: str, *, is_parquet: bool
     for column, name in zip(columns, names, strict=True):
         made = field(
             split,
-            column.name if is_parquet else table_files.escaped(column.name),
+            column.name if is_parquet else escaped(column.name),
             kind=_CROISSANT_TYPES.get(column.kind, "sc:Text"),
             source=source,
             name=name,
