@@ -48,6 +48,11 @@ class NewEmailChoice(Body):
 
     address: Annotated[str, Field(max_length=320, pattern=r"^[^\x00-\x20]*$")] = ""
     on: Flag
+    muted: list[Kind] | None = Field(
+        default=None,
+        max_length=20,
+        description="subjects, the first words of kinds, of which none are wanted; as before without",
+    )
 
 
 class EmailChoice(Resource):
@@ -55,6 +60,7 @@ class EmailChoice(Resource):
 
     address: str
     on: bool
+    muted: list[str] = Field(default=[], description="subjects of which none are wanted")
 
 
 class NewWebhook(Body):

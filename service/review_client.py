@@ -130,9 +130,12 @@ class ReviewCalls:
         """Return where your notices go by e-mail, and whether they do."""
         return self._connection.get(n.EmailChoice, "/v1/notifications/email")
 
-    def choose_email(self, address: str = "", *, on: bool) -> n.EmailChoice:
-        """Say where your notices go by e-mail, and whether you want them."""
-        body = n.NewEmailChoice(address=address, on=on)
+    def choose_email(
+        self, address: str = "", *, on: bool, muted: Sequence[str] | None = None
+    ) -> n.EmailChoice:
+        """Say where your notices go by e-mail, and whether and of which subjects you want them."""
+        wanted = None if muted is None else list(muted)
+        body = n.NewEmailChoice(address=address, on=on, muted=wanted)
         return self._connection.post(n.EmailChoice, "/v1/notifications/email", body, method="PUT")
 
     def webhooks(self) -> list[n.Webhook]:

@@ -68,7 +68,7 @@ def get_email_choice() -> Response:
 def choose_email(body: r.NewEmailChoice) -> Response:
     """Say where your notices go by e-mail, and whether you want them."""
     with application().uow() as uow:
-        found = webhooks.choose_email(uow, actor(), address=body.address, is_on=body.on)
+        found = webhooks.choose_email(uow, actor(), address=body.address, is_on=body.on, muted=body.muted)
         return answer(_choice(found))
 
 
@@ -176,7 +176,7 @@ def _notification(found: Notification) -> r.Notification:
 
 
 def _choice(found: EmailChoice) -> r.EmailChoice:
-    return r.EmailChoice(address=found.address, on=found.is_on)
+    return r.EmailChoice(address=found.address, on=found.is_on, muted=found.muted)
 
 
 def _webhook(found: WebhookEndpoint) -> dict[str, object]:

@@ -273,12 +273,25 @@ def read_(session: Session, client: KaimaClient, ids: tuple[str, ...]) -> None:
 
 
 @notification.command()
-@click.argument("address", default="")
+@click.argument("address", required=False)
 @click.option("--on/--off", "on", default=True, show_default=True)
+@click.option("--mute", "muted", multiple=True, help="A subject of which you want none: study.")
+@click.option("--unmute", is_flag=True, help="Want every subject again.")
 @with_client
-def email(session: Session, client: KaimaClient, address: str, *, on: bool) -> None:
-    """Say where your notices go by e-mail, and whether you want them."""
-    session.show(client.choose_email(address, on=on))
+def email(
+    session: Session,
+    client: KaimaClient,
+    address: str | None,
+    *,
+    on: bool,
+    muted: tuple[str, ...],
+    unmute: bool,
+) -> None:
+    """Say where your notices go by e-mail, and which you want; without an address, the one before."""
+    known = client.email_choice()
+    silent = [] if unmute else [*known.muted, *muted]
+    chosen = client.choose_email(known.address if address is None else address, on=on, muted=silent)
+    session.show(chosen)
 
 
 @click.group()

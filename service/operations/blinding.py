@@ -15,7 +15,7 @@ from service.domain.releases import AUDITORS_NEEDED, Release
 from service.domain.reviews import Audience, Comment
 from service.domain.trail import TrailEvent
 from service.operations.conflicts import is_judge
-from service.store import review_tables, tables
+from service.store import journal, review_tables, tables
 from service.store.unit_of_work import UnitOfWork
 
 _comments = review_tables.review_comments
@@ -51,6 +51,45 @@ def blindfold(uow: UnitOfWork, actor: Actor, release: Release) -> Blindfold:
     shown = {comment.id for comment in _shown(uow, actor, release, found)} if found else set()
     hidden = frozenset(comment.id for comment in found if comment.id not in shown)
     return Blindfold(actor.user_id, _decided(uow, release), hidden)
+
+
+def hidden_positions(uow: UnitOfWork, actor: Actor) -> list[int]:
+    """Return the positions of the rows of the whole journal that must not be shown to the actor.
+
+    Operators read every row, and may be auditors or data owners of a tenant as well.
+    """
+    if not actor.roles & {Role.AUDITOR, Role.DATA_OWNER}:
+        return []
+    kinds = [TrailEvent.RELEASE_REVIEW.value, TrailEvent.RELEASE_COMMENT.value]
+    hidden = []
+    for release in _undecided(uow, actor.tenant_id):
+        blind = blindfold(uow, actor, release)
+        rows = journal.read_rows(
+            uow.session, subject=[release.id], only=[tables.journal.c.event.in_(kinds)]
+        )
+        hidden += [row.seq for row in rows if blind.hides(row.document["body"])]
+    return hidden
+
+
+def _undecided(uow: UnitOfWork, tenant_id: str) -> list[Release]:
+    """Return the releases with a vote or a comment in a round that nobody has decided."""
+    reviews = tables.reviews.c
+    open_votes = (
+        sa.select(reviews.release_id)
+        .group_by(reviews.release_id, reviews.round)
+        .having(sa.func.count() < AUDITORS_NEEDED)
+    )
+    votes = (
+        sa.select(sa.func.count())
+        .where(reviews.release_id == _comments.c.release_id, reviews.round == _comments.c.round)
+        .scalar_subquery()
+    )
+    open_comments = sa.select(_comments.c.release_id).where(votes < AUDITORS_NEEDED)
+    statement = sa.select(Release).where(
+        tables.releases.c.tenant_id == tenant_id,
+        sa.or_(tables.releases.c.id.in_(open_votes), tables.releases.c.id.in_(open_comments)),
+    )
+    return list(uow.session.execute(statement).scalars())
 
 
 def visible_comments(uow: UnitOfWork, actor: Actor, release: Release) -> list[Comment]:

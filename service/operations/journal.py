@@ -15,7 +15,7 @@ from service.domain.datasets import Cohort, StoredReservation
 from service.domain.errors import Conflict
 from service.domain.jobs import Job
 from service.domain.trail import LedgerEvent, TrailEvent
-from service.operations import budgets, journal_heads, membership
+from service.operations import blinding, budgets, journal_heads, membership
 from service.store import journal, journal_proof, tables
 from service.store.journal import Row
 from service.store.unit_of_work import UnitOfWork
@@ -62,10 +62,12 @@ def list_rows(
     """Return rows behind position `after`, oldest first, each with its digest; operators only.
 
     Digests inside a body are withheld: an unsalted digest of a private document lets whoever holds
-    it test guesses, and operators look after the instances of other people's data.
+    it test guesses, and operators look after the instances of other people's data. An operator who
+    is an auditor or a data owner as well does not see the votes that are still blind to them.
     """
     permissions.check_may_read_journal(actor)
-    rows = journal.read_rows(uow.session, after=after, limit=min(max(limit, 1), 1000))
+    shown = tables.journal.c.seq.not_in(blinding.hidden_positions(uow, actor))
+    rows = journal.read_rows(uow.session, after=after, limit=min(max(limit, 1), 1000), only=[shown])
     return [
         {**row.document, "body": without_digests(row.document["body"]), "digest": row.digest}
         for row in rows

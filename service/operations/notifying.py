@@ -90,6 +90,12 @@ def list_notifications(
     return fetch_page(uow.session, statement, id_column=_own.c.id, cursor=cursor, limit=limit)
 
 
+def find_own(uow: UnitOfWork, actor: Actor, notification_id: str) -> Notification | None:
+    """Return one of the actor's own notices."""
+    found = uow.get(Notification, notification_id)
+    return found if found is not None and found.user_id == actor.user_id else None
+
+
 def count_unread(uow: UnitOfWork, actor: Actor) -> int:
     """Return how many notices the actor has not read."""
     statement = (

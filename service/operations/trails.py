@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from service.domain import permissions
 from service.domain.accounts import Actor
+from service.operations.blinding import hidden_positions
 from service.operations.journal import without_digests
 from service.store import journal, tables
 from service.store.unit_of_work import UnitOfWork
@@ -45,11 +46,14 @@ def list_newest(
 ) -> TrailRows:
     """Return the newest rows that fit, older than row `before`; digests in them are withheld.
 
+    So are votes that are blind to the actor, who may be an auditor as well.
+
     Raises: PermissionDenied for anybody but operators.
     """
     permissions.check_may_read_journal(actor)
+    shown = _columns.seq.not_in(hidden_positions(uow, actor))
     rows = journal.read_newest(
-        uow.session, before=before, limit=limit + 1, only=_conditions(uow, wanted)
+        uow.session, before=before, limit=limit + 1, only=[shown, *_conditions(uow, wanted)]
     )
     items = [
         {**row.document, "body": without_digests(row.document["body"]), "digest": row.digest}

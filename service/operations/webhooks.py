@@ -16,6 +16,7 @@ from service.domain.accounts import Actor, Scope
 from service.domain.errors import Conflict, InputRefused, NotFound
 from service.domain.identifiers import new_id
 from service.domain.notifications import (
+    SUBJECTS,
     Channel,
     EmailChoice,
     Message,
@@ -71,6 +72,11 @@ def list_webhooks(uow: UnitOfWork, actor: Actor) -> list[WebhookEndpoint]:
     check_may_manage_webhooks(actor)
     statement = sa.select(WebhookEndpoint).where(_endpoints.c.tenant_id == actor.tenant_id)
     return list(uow.session.execute(statement.order_by(_endpoints.c.id)).scalars())
+
+
+def get_webhook(uow: UnitOfWork, actor: Actor, *, webhook_id: str) -> WebhookEndpoint:
+    """Return one endpoint of the actor's tenant.  Raises: NotFound, PermissionDenied."""
+    return _own(uow, actor, webhook_id, lock=False)
 
 
 def change_webhook(
@@ -133,7 +139,7 @@ def list_messages(
     uow: UnitOfWork, actor: Actor, *, webhook_id: str, cursor: str | None = None, limit: int = 50
 ) -> Page[Message]:
     """Return what was sent to one endpoint or waits for it, newest first."""
-    endpoint = _own(uow, actor, webhook_id)
+    endpoint = _own(uow, actor, webhook_id, lock=False)
     statement = sa.select(Message).where(
         _outbox.c.target == endpoint.id, _outbox.c.channel == Channel.WEBHOOK
     )
@@ -152,10 +158,18 @@ def retry_message(uow: UnitOfWork, actor: Actor, *, webhook_id: str, message_id:
     return message
 
 
-def choose_email(uow: UnitOfWork, actor: Actor, *, address: str, is_on: bool) -> EmailChoice:
+def choose_email(
+    uow: UnitOfWork,
+    actor: Actor,
+    *,
+    address: str,
+    is_on: bool,
+    muted: Sequence[str] | None = None,
+) -> EmailChoice:
     """Say where the actor's own notices go by e-mail, and whether they want them.
 
-    Raises: InputRefused for what is not an address.
+    `muted` are the subjects of which they want none; without it, that stays as it is.
+    Raises: InputRefused for what is not an address, or no subject.
     """
     check_scope(actor, "Choosing notifications", Scope.READ)
     address = address.strip()
@@ -163,11 +177,20 @@ def choose_email(uow: UnitOfWork, actor: Actor, *, address: str, is_on: bool) ->
         raise InputRefused(
             "The address was refused: it is not an e-mail address such as name@hospital.org.",
         )
+    unknown = sorted(set(muted or ()) - set(SUBJECTS))
+    if unknown:
+        raise InputRefused(
+            f"The choice was refused: {unknown[0][:64]!r} is no subject of notices. "
+            f"Choose from: {', '.join(SUBJECTS)}.",
+            value=unknown,
+        )
     choice = uow.get(EmailChoice, actor.user_id)
     if choice is None:
         choice = EmailChoice(actor.user_id, address, is_on)
         uow.session.add(choice)
     choice.address, choice.is_on = address, is_on
+    if muted is not None:
+        choice.muted = sorted(set(muted))
     uow.without_trail("a person's choice of how to be told; it changes nothing that is decided")
     return choice
 
@@ -191,8 +214,8 @@ def _secret(uow: UnitOfWork, endpoint: WebhookEndpoint, number: int) -> str:
     return "whsec_" + base64.b64encode(key).decode()
 
 
-def _own(uow: UnitOfWork, actor: Actor, webhook_id: str) -> WebhookEndpoint:
-    endpoint = uow.get(WebhookEndpoint, webhook_id, lock=True)
+def _own(uow: UnitOfWork, actor: Actor, webhook_id: str, *, lock: bool = True) -> WebhookEndpoint:
+    endpoint = uow.get(WebhookEndpoint, webhook_id, lock=lock)
     if endpoint is None or endpoint.tenant_id != actor.tenant_id:
         raise NotFound(f"No webhook {webhook_id!r} was found. Check the identifier.")
     check_may_manage_webhooks(actor)

@@ -6,9 +6,11 @@ from collections.abc import Callable
 import pytest
 from flask.testing import FlaskClient
 
+from service.client import KaimaClient
 from service.domain import journal_heads
-from service.domain.accounts import Actor
+from service.domain.accounts import BOOTSTRAP, Actor, Role
 from service.domain.releases import Release, ReleaseState
+from service.operations import accounts
 from service.wiring import Application
 from tests.factories import Walk
 
@@ -105,3 +107,32 @@ def test_the_api_hands_out_head_proof_and_growth(
     event = next(iter(client.trail(release.id)))
     proof = client.prove_row(event.sequence).model_dump()
     assert "release:publish" in journal_heads.check(proof, key=key).sentence
+
+
+def test_an_operator_who_may_vote_does_not_read_of_votes_before_both_are_in(
+    page_of: PageOf, client_of: Callable[[Actor], KaimaClient], people: Walk
+) -> None:
+    with people.application.uow() as uow:
+        user = accounts.create_user(
+            uow,
+            BOOTSTRAP,
+            tenant_id=people.tenant_id,
+            name="operator and auditor",
+            roles=[Role.OPERATOR, Role.AUDITOR],
+        )
+        uow.session.flush()
+        both = accounts.load_actor(uow, user_id=user.id)
+    release = people.release(ReleaseState.UNDER_REVIEW)
+    path = f"/trail?subject={release.id}"
+
+    def votes_read(who: Actor) -> int:
+        with client_of(who) as client:
+            rows = [row for row in client.journal() if row.action == "release:review"]
+        return sum(row.subject_id == release.id for row in rows)
+
+    assert votes_read(both) == 0
+    assert votes_read(people.operator) == 1, "who cannot vote reads that somebody has"
+    assert "voted, sealed" not in page_of(both).get(path).text
+    people.voted(release, people.auditors[1])
+    assert votes_read(both) == 2
+    assert "voted, sealed" in page_of(both).get(path).text
