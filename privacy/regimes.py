@@ -30,6 +30,8 @@ from privacy.mechanisms import (
     UnitOfPrivacy,
 )
 from privacy.presets import SMALL_UNIT_EPSILON
+from privacy.table_regimes import about_columns
+from privacy.table_schema import TableSchema
 
 TOO_LOUD = 4e-4
 """Injected noise per unit of gradient above which a network learns next to nothing."""
@@ -55,7 +57,7 @@ def warnings(
     mechanisms: Sequence[Mechanism],
     *,
     stages: Sequence[Stage],
-    schema: DatasetSchema,
+    schema: DatasetSchema | TableSchema,
     units: int,
     epsilon: float,
 ) -> tuple[str, ...]:
@@ -65,6 +67,8 @@ def warnings(
     model beside the generator's own (a linear teacher), which learns from less; only stages
     without one are judged.
     """
+    if isinstance(schema, TableSchema):
+        return tuple(about_columns(schema, units=units, epsilon=epsilon))
     found = [_about_labels(schema, units=units, epsilon=epsilon)]
     learning = _own_training(mechanisms, stages)
     if learning:
@@ -87,9 +91,13 @@ def recommended(suits_from: Mapping[str, float | None], *, units: int, epsilon: 
     return max(sorted(suiting), key=suiting.__getitem__) if suiting else ""
 
 
-def recommendation(name: str, *, schema: DatasetSchema, units: int, epsilon: float) -> str:
+def recommendation(
+    name: str, *, schema: DatasetSchema | TableSchema, units: int, epsilon: float
+) -> str:
     """Return the recommendation of a generator as a sentence."""
     amount = _amount(schema, units=units, epsilon=epsilon)
+    if isinstance(schema, TableSchema):
+        return f"Recommended: {name}. {amount}, over {len(schema.columns)} columns."
     if units * epsilon < SMALL_UNIT_EPSILON:
         return (
             f"Recommended: {name}. {amount}, and below about {SMALL_UNIT_EPSILON:,.0f} averages are "
@@ -169,9 +177,11 @@ def _about_size(schema: DatasetSchema, *, units: int, epsilon: float) -> str | N
     )
 
 
-def _amount(schema: DatasetSchema, *, units: int, epsilon: float) -> str:
+def _amount(schema: DatasetSchema | TableSchema, *, units: int, epsilon: float) -> str:
     return f"{units:,} {_words(schema)} × epsilon {epsilon:g} is {units * epsilon:,.0f}"
 
 
-def _words(schema: DatasetSchema) -> str:
-    return "persons" if schema.unit is UnitOfPrivacy.PERSON else "images"
+def _words(schema: DatasetSchema | TableSchema) -> str:
+    if schema.unit is UnitOfPrivacy.PERSON:
+        return "persons"
+    return "rows" if isinstance(schema, TableSchema) else "images"

@@ -262,16 +262,29 @@ def read_schema(path: Path) -> TableSchema:
     Raises: InvalidParameter naming the file, the place in it, and what is wrong.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise InvalidParameter(f"The schema {path.name} was refused: {error}.") from error
+    return parse_schema(content, name=path.name)
+
+
+def parse_schema(content: bytes, *, name: str) -> TableSchema:
+    """Read a schema from the bytes of a TOML file that is called `name`.
+
+    Raises: InvalidParameter naming the file, the place in it, and what is wrong.
+    """
+    try:
+        document = tomllib.loads(content.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidParameter(f"The schema {name} was refused: {error}.") from error
     try:
         return TableSchema.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
+        why = first["msg"].removeprefix("Value error, ")
         raise InvalidParameter(
-            f"The schema {path.name} was refused{f' at {place}' if place else ''}: {first['msg']}."
+            f"The schema {name} was refused{f' at {place}' if place else ''}: {why}."
         ) from error
 
 

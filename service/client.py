@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 import httpx
 
 from privacy.manifests import DatasetSchema
+from privacy.table_schema import TableSchema
 from service import resources as r
 from service.access_client import AccessCalls
 from service.connection import Connection, ProblemError
@@ -116,7 +117,7 @@ class KaimaClient(
         name: str,
         *,
         purpose: str,
-        declared: DatasetSchema,
+        declared: DatasetSchema | TableSchema,
         epsilon: float | None = None,
         delta: float | None = None,
         rule: str = "basic",
@@ -164,7 +165,7 @@ class KaimaClient(
         progress: ByteProgress | None = None,
         through_service: bool = False,
     ) -> r.Job:
-        """Upload a .zip, an .npz or a folder as a new version; return its INGEST job.
+        """Upload a .zip, .npz, .csv, .parquet or a folder as a new version; return its INGEST job.
 
         The parts go straight to object storage; where that cannot be reached from here, or with
         `through_service`, the bytes are streamed through the service instead.

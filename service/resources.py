@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
-from privacy.manifests import DatasetSchema
+from privacy.manifests import Declared
 from service.domain.declarations import ReleaseDeclaration
 from service.domain.versions import VERSION_PATTERN
 
@@ -121,7 +121,7 @@ class NewDataset(Body):
 
     name: Name
     purpose: Prose
-    declared: DatasetSchema
+    declared: Declared
     epsilon: Number | None = Field(
         default=None, gt=0, le=100, description="of the budget; left out when joining another"
     )
@@ -138,7 +138,7 @@ class Dataset(Resource):
     id: str
     name: str
     purpose: str
-    declared: DatasetSchema
+    declared: Declared
     cohort_id: str | None = None
     created_at: datetime | None = None
     versions: list["Version"] = []
@@ -198,7 +198,7 @@ class Budget(Resource):
 class NewUpload(Body):
     """An upload about to start. The name of the file stays with you; only its suffix is sent."""
 
-    suffix: Literal[".zip", ".npz"] = ".zip"
+    suffix: Literal[".zip", ".npz", ".csv", ".parquet"] = ".zip"
     size_bytes: Count = Field(ge=1, le=LARGEST_UPLOAD_BYTES)
 
 
@@ -281,21 +281,23 @@ class NewTraining(Body):
     config: dict[str, Any] = Field(default_factory=dict)
     target: NewTarget
     tier: TierName = "registered"
-    samples: Count = Field(default=8000, ge=1, le=200_000, description="synthetic images to draw")
+    samples: Count = Field(
+        default=8000, ge=1, le=200_000, description="synthetic images, or rows, to draw"
+    )
 
 
 class NewTrainingPlan(NewTraining):
     """A training run to be costed; nothing is reserved."""
 
     estimate: Annotated[bool, Strict()] = Field(
-        default=True, description="find out time and memory by a dry run on random images"
+        default=True, description="find out time and memory by a dry run on random records"
     )
 
 
 class Estimate(Resource):
-    """The time and memory a run is expected to take, from a dry run on random images.
+    """The time and memory a run is expected to take, from a dry run on random records.
 
-    Each unit is taken to have one image; the audit that follows the sampling is not in it.
+    Each unit is taken to have one; the audit that follows the sampling is not in it.
     """
 
     state: Literal["pending", "ready", "failed", "unavailable"]
@@ -459,7 +461,9 @@ class Release(Resource):
     terms: str | None = None
     has_accepted: bool = False
     labels: list[str] = []
-    image_count: int | None = None
+    modality: str | None = Field(default=None, description="image or table, once published")
+    columns: list[str] = Field(default=[], description="of a table")
+    image_count: int | None = Field(default=None, description="images, or rows of a table")
     height: int | None = None
     width: int | None = None
     size_bytes: int | None = None

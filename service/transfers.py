@@ -14,6 +14,7 @@ import httpx
 from service.connection import RETRIES, wait
 
 BLOCK_BYTES = 256 * 1024
+SUFFIXES = (".zip", ".npz", ".csv", ".parquet")
 
 
 class TransferRefused(Exception):
@@ -45,12 +46,12 @@ class Source:
         else:
             raise TransferRefused(
                 f"The upload of {path} was refused: there is no such file or folder. "
-                "Give the path of a .zip, an .npz, or a folder of DICOM files."
+                "Give the path of a .zip, an .npz, a folder of DICOM files, a .csv or a .parquet."
             )
-        if self.suffix not in {".zip", ".npz"}:
+        if self.suffix not in SUFFIXES:
             raise TransferRefused(
                 f"The upload of {path.name} was refused: its suffix is {self.suffix or 'missing'}; "
-                "it must be .zip or .npz. Zip the images with their CSV."
+                f"it must be one of {', '.join(SUFFIXES)}. Zip images with their CSV."
             )
         if self.size_bytes == 0:
             raise TransferRefused(

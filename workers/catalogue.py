@@ -53,6 +53,7 @@ def _generator(name: str) -> dict[str, Any]:
             for preset, values in generators.presets_of(module).items()
         },
         "suits_from": generators.suits_from(module),
+        "modality": getattr(module, "MODALITY", "image"),
     }
 
 

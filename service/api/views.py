@@ -203,6 +203,8 @@ def _certified(certificate: dict[str, Any]) -> dict[str, Any]:
         **{name: certificate.get(name) for name in _CERTIFIED},
         "relation": certificate.get("neighbouring_relation", "add_or_remove_one"),
         "labels": list(certificate.get("labels", ())),
+        "modality": "table" if "columns" in declared else "image",
+        "columns": [column["name"] for column in declared.get("columns", ())],
         "height": declared.get("height"),
         "width": declared.get("width"),
     }

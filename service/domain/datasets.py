@@ -4,10 +4,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
-from privacy.manifests import DatasetSchema
-from service.domain.errors import IllegalTransition
+from privacy.manifests import DatasetSchema, read_declared
+from privacy.table_schema import TableSchema
+from service.domain.errors import IllegalTransition, InputRefused
+
+DeclaredSchema = DatasetSchema | TableSchema
+"""What is declared public: about images, or about a table."""
 
 
 class VersionState(StrEnum):
@@ -60,9 +64,28 @@ class Dataset:
     created_at: datetime
 
     @property
-    def schema(self) -> DatasetSchema:
+    def schema(self) -> DeclaredSchema:
         """Return what the data owner declared public."""
-        return DatasetSchema.model_validate(self.declared)
+        return read_declared(self.declared)
+
+    @property
+    def modality(self) -> Literal["image", "table"]:
+        """Return what kind of records it holds."""
+        return self.schema.modality
+
+    def images(self, *, what: str) -> DatasetSchema:
+        """Return what is declared of its images, for what only images can be used for.
+
+        Raises: InputRefused, which begins with `what`, for a table.
+        """
+        schema = self.schema
+        if isinstance(schema, TableSchema):
+            raise InputRefused(
+                f"{what} was refused: {self.name} is a table, and this is for images only.",
+                value="table",
+                limit="image",
+            )
+        return schema
 
 
 @dataclass(eq=False)

@@ -104,6 +104,12 @@ MODALITIES: dict[str, str] = {
     "OT": "other",
 }
 """DICOM's codes for how an image was made; a synthetic image is declared as what it imitates."""
+TABLE_MODALITY = "TABLE"
+"""What the catalogue lists a table as, in place of a code."""
+
+FormatName = Literal["imagefolder", "parquet", "medmnist", "dicom", "csv"]
+IMAGE_FORMATS: tuple[FormatName, ...] = ("imagefolder", "parquet", "medmnist", "dicom")
+TABLE_FORMATS: tuple[FormatName, ...] = ("parquet", "csv")
 
 _PLAIN = r"^[^\x00-\x1f\x7f]*$"
 Line = Annotated[str, Field(max_length=300, pattern=_PLAIN)]
@@ -137,11 +143,14 @@ class ReleaseDeclaration(BaseModel):
     year: int | None = Field(default=None, ge=1900, le=2200)
     doi: Annotated[str, Field(max_length=200, pattern=r"^(10\.\d{4,9}/[!-~]+)?$")] = ""
     citation: Line = Field(default="", description="in words; made from the fields above if empty")
-    formats: tuple[Literal["imagefolder", "parquet", "medmnist", "dicom"], ...] = Field(
-        default=("imagefolder", "parquet", "medmnist", "dicom"), min_length=1, max_length=4
+    formats: tuple[FormatName, ...] = Field(
+        default=IMAGE_FORMATS,
+        min_length=1,
+        max_length=4,
+        description="of a table: parquet and csv, which are what it gets if left out",
     )
     test_share: float = Field(
-        default=0.0, ge=0.0, le=0.5, description="of the synthetic images, as a test split"
+        default=0.0, ge=0.0, le=0.5, description="of the synthetic images or rows, as a test split"
     )
     contact: Line = ""
     changes: Paragraphs = Field(default="", description="what changed since the version before")

@@ -181,6 +181,11 @@ class Release:
         return f'"{self.revision}"'
 
     @property
+    def holds_table(self) -> bool:
+        """Say whether what was certified is a table; False before there is a certificate."""
+        return "columns" in self.certificate.get("declared", {})
+
+    @property
     def effective_terms(self) -> str:
         """Return what a collaborator accepts: the terms, and the conditions of the approval."""
         return "\n\n".join([self.terms, *_condition_lines(self.conditions)])

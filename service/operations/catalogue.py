@@ -17,12 +17,34 @@ from service.store.unit_of_work import UnitOfWork
 _STAGES: TypeAdapter[tuple[Stage, ...]] = TypeAdapter(tuple[Stage, ...])
 _PRESETS: TypeAdapter[dict[str, Preset]] = TypeAdapter(dict[str, Preset])
 _GPU_QUEUE = "gpu"
+_RECORDS = {"image": "images", "table": "rows of a table"}
 
 
-def list_generators(uow: UnitOfWork) -> dict[str, Any]:
-    """Return name -> title, documentation, JSON Schema of the configuration, defaults, stages."""
+def list_generators(uow: UnitOfWork, modality: str | None = None) -> dict[str, Any]:
+    """Return name -> title, documentation, JSON Schema of the configuration, defaults, stages.
+
+    With a modality, only the generators that learn from such records.
+    """
     generators: dict[str, Any] = uow.parts.catalogue["generators"]
-    return generators
+    if modality is None:
+        return generators
+    return {name: entry for name, entry in generators.items() if _modality(entry) == modality}
+
+
+def check_modality(uow: UnitOfWork, generator: str, modality: str) -> None:
+    """Refuse a generator of images for a table, and the other way round.
+
+    Raises: InputRefused naming those that fit.
+    """
+    learns = _modality(_entry(uow, generator))
+    if learns == modality:
+        return
+    fitting = ", ".join(sorted(list_generators(uow, modality))) or "none is installed"
+    raise InputRefused(
+        f"The generator {generator!r} was refused: it learns from {_RECORDS[learns]}, and this "
+        f"dataset holds {_RECORDS[modality]}. Choose from: {fitting}.",
+        value=generator,
+    )
 
 
 def stages_of(uow: UnitOfWork, generator: str) -> tuple[Stage, ...]:
@@ -30,9 +52,10 @@ def stages_of(uow: UnitOfWork, generator: str) -> tuple[Stage, ...]:
     return _STAGES.validate_python(_entry(uow, generator)["stages"])
 
 
-def suits_from(uow: UnitOfWork) -> dict[str, float | None]:
+def suits_from(uow: UnitOfWork, modality: str) -> dict[str, float | None]:
     """Return, for each generator, the units × epsilon from which it is the one to recommend."""
-    return {name: entry.get("suits_from") for name, entry in list_generators(uow).items()}
+    found = list_generators(uow, modality)
+    return {name: entry.get("suits_from") for name, entry in found.items()}
 
 
 def presets_of(uow: UnitOfWork, generator: str) -> dict[str, Preset]:
@@ -86,3 +109,7 @@ def _entry(uow: UnitOfWork, generator: str) -> dict[str, Any]:
         )
     entry: dict[str, Any] = generators[generator]
     return entry
+
+
+def _modality(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("modality", "image"))

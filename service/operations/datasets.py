@@ -9,10 +9,9 @@ import sqlalchemy as sa
 
 from privacy import inclusion, ledger
 from privacy.errors import InvalidParameter
-from privacy.manifests import DatasetSchema
 from service.domain import permissions
 from service.domain.accounts import Actor
-from service.domain.datasets import Cohort, Dataset, DatasetVersion
+from service.domain.datasets import Cohort, Dataset, DatasetVersion, DeclaredSchema
 from service.domain.errors import Conflict, InputRefused, NotFound, QuotaExceeded
 from service.domain.identifiers import new_id
 from service.domain.trail import TrailEvent
@@ -61,7 +60,7 @@ def create_dataset(  # noqa: PLR0913 - what an owner declares
     *,
     name: str,
     purpose: str,
-    schema: DatasetSchema,
+    schema: DeclaredSchema,
     budget_epsilon: Decimal | None = None,
     budget_delta: Decimal | None = None,
     rule: str = "basic",
@@ -171,7 +170,7 @@ def cohort_of(uow: UnitOfWork, dataset: Dataset, *, lock: bool = False) -> Cohor
     return cohort
 
 
-def check_delta(delta: Decimal, schema: DatasetSchema) -> None:
+def check_delta(delta: Decimal, schema: DeclaredSchema) -> None:
     """Refuse a delta above 1 / (10 n): with more, releasing somebody whole could pass.
 
     Raises: InputRefused naming value and limit.
@@ -190,7 +189,7 @@ def check_delta(delta: Decimal, schema: DatasetSchema) -> None:
 def _new_cohort(
     uow: UnitOfWork,
     actor: Actor,
-    schema: DatasetSchema,
+    schema: DeclaredSchema,
     *,
     epsilon: Decimal | None,
     delta: Decimal | None,
@@ -218,7 +217,7 @@ def _new_cohort(
 
 
 def _joined_cohort(
-    uow: UnitOfWork, actor: Actor, schema: DatasetSchema, *, dataset_id: str
+    uow: UnitOfWork, actor: Actor, schema: DeclaredSchema, *, dataset_id: str
 ) -> Cohort:
     orphan = _orphaned_cohort(uow, actor, dataset_id)
     if orphan is None:
@@ -247,7 +246,7 @@ def _orphaned_cohort(uow: UnitOfWork, actor: Actor, cohort_id: str) -> Cohort | 
     return None if uow.session.execute(statement).first() else cohort
 
 
-def _check_rounded(schema: DatasetSchema) -> None:
+def _check_rounded(schema: DeclaredSchema) -> None:
     """Refuse a count so exact that it would tell whether one more unit is in the data."""
     count = schema.declared_count
     digits = len(str(count).rstrip("0"))

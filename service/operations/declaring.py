@@ -2,8 +2,9 @@
 
 from service.domain import permissions
 from service.domain.accounts import Actor
-from service.domain.declarations import ReleaseDeclaration
-from service.domain.errors import IllegalTransition
+from service.domain.datasets import Dataset
+from service.domain.declarations import IMAGE_FORMATS, TABLE_FORMATS, ReleaseDeclaration
+from service.domain.errors import IllegalTransition, InputRefused
 from service.domain.releases import Release, ReleaseState
 from service.domain.trail import TrailEvent
 from service.operations.reviewing import check_revision
@@ -22,7 +23,8 @@ def declare_release(
 ) -> Release:
     """Replace what is declared about a DRAFT or RETURNED release: auditors vote on it as well.
 
-    Raises: NotFound, PermissionDenied, IllegalTransition, PreconditionFailed.
+    Raises: NotFound, PermissionDenied, IllegalTransition, PreconditionFailed; InputRefused for a
+    format that the records cannot have.
     """
     release = permissions.check_may_change_release(
         actor, uow.get(Release, release_id, lock=True), asked=release_id
@@ -35,6 +37,9 @@ def declare_release(
             "may be changed.",
             state=release.state.value,
         )
+    dataset = uow.get(Dataset, release.dataset_id)
+    if dataset is not None:
+        declaration = fit_formats(declaration, dataset)
     release.declared = declaration.model_dump(mode="json", exclude_defaults=True)
     uow.trail(
         actor,
@@ -44,6 +49,28 @@ def declare_release(
         duo=list(declaration.duo),
     )
     return release
+
+
+def fit_formats(declaration: ReleaseDeclaration, dataset: Dataset) -> ReleaseDeclaration:
+    """Return a declaration with formats that its records can have: a table has no pictures.
+
+    A table whose formats are left out gets all that tables have.
+    Raises: InputRefused naming the formats that do not fit, and those that do.
+    """
+    is_table = dataset.modality == "table"
+    fitting = TABLE_FORMATS if is_table else IMAGE_FORMATS
+    asked = declaration.formats
+    if is_table and asked == IMAGE_FORMATS:
+        return declaration.model_copy(update={"formats": TABLE_FORMATS, "modality": "OT"})
+    wrong = [name for name in asked if name not in fitting]
+    if wrong:
+        raise InputRefused(
+            f"The format {', '.join(wrong)} was refused: this dataset holds "
+            f"{'a table' if is_table else 'images'}. Choose from: {', '.join(fitting)}.",
+            value=wrong[0],
+            limit=list(fitting),
+        )
+    return declaration
 
 
 def declaration_of(release: Release) -> ReleaseDeclaration:

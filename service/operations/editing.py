@@ -14,6 +14,7 @@ from service.domain.accounts import Actor
 from service.domain.errors import (
     Conflict,
     IllegalTransition,
+    InputRefused,
     NotFound,
     PermissionDenied,
     QuotaExceeded,
@@ -38,7 +39,8 @@ SHEET, TEACHING_SET = "sheet.png", "teaching-set.zip"
 def check_may_edit(uow: UnitOfWork, actor: Actor, *, release_id: str) -> Release:
     """Return the release if the actor may download it now.
 
-    Raises: NotFound, PermissionDenied, IllegalTransition unless it is published.
+    Raises: NotFound, PermissionDenied, IllegalTransition unless it is published; InputRefused for
+    a table.
     """
     release = permissions.check_may_download(actor, uow.get(Release, release_id), asked=release_id)
     if release.state is not ReleaseState.PUBLISHED:
@@ -46,6 +48,13 @@ def check_may_edit(uow: UnitOfWork, actor: Actor, *, release_id: str) -> Release
             f"Editing was refused: release {release.id} is {release.state.value}. Only what is "
             "published can be edited.",
             state=release.state.value,
+        )
+    if release.holds_table:
+        raise InputRefused(
+            "Editing was refused: this release is a table, and edits change images only. Sample "
+            "from the table, or filter it, on your side.",
+            value="table",
+            limit="image",
         )
     refusals = standing_of(uow, actor, release, terms=terms_digest(release)).refusals
     if refusals:

@@ -1,7 +1,7 @@
-"""How long would a training take? A dry run on random images, remembered where it was asked before.
+"""How long would a training take? A dry run on random records, remembered where it was asked before.
 
 The dry run is a job of its own: it runs on the machines that train, reserves nothing, and is told
-what was declared (shape, labels, expected count), never where the records are.
+what was declared (shape, labels or columns, expected count), never where the records are.
 """
 
 import hashlib
@@ -14,9 +14,10 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from privacy.mechanisms import mechanisms_to_json
+from privacy.table_schema import TableSchema
 from service.domain import permissions
 from service.domain.accounts import Actor
-from service.domain.datasets import DatasetVersion
+from service.domain.datasets import DatasetVersion, DeclaredSchema
 from service.domain.errors import QuotaExceeded
 from service.domain.jobs import TERMINAL, Job, JobKind, JobState
 from service.operations.plans import Planned
@@ -98,18 +99,23 @@ def request_estimate(
 
 def _key(uow: UnitOfWork, planned: Planned) -> str:
     """Return a digest of everything that time and memory depend on."""
-    schema = planned.dataset.schema
     told = {
         "generator": planned.asked.generator,
         "config": planned.config,
         "samples": planned.asked.samples,
         "units": planned.units,
-        "shape": [schema.height, schema.width, schema.bit_depth],
-        "labels": len(schema.labels),
+        "shape": _shape(planned.dataset.schema),
         "queue": uow.settings.train_queue,
         "version": installed_version("kaima"),
     }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _shape(schema: DeclaredSchema) -> list[int]:
+    """Return what of a declaration time depends on: pixels and labels, or codes of each column."""
+    if isinstance(schema, TableSchema):
+        return list(schema.sizes)
+    return [schema.height, schema.width, schema.bit_depth, len(schema.labels)]
 
 
 def _is_stale(uow: UnitOfWork, job: Job) -> bool:

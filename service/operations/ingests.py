@@ -23,6 +23,7 @@ from service.store import tables
 from service.store.unit_of_work import UnitOfWork
 
 CHUNK_PERSONS = 500
+_ALIKE = {"image": ("image", "pixel for pixel"), "table": ("row", "cell for cell")}
 _persons = tables.cohort_persons
 _contents = tables.cohort_contents
 
@@ -39,9 +40,9 @@ def finish_ingest(
 ) -> DatasetVersion:
     """Make a version READY and its persons members of the dataset's cohort.
 
-    Shapes: person_digests (persons, 32), content_digests (records, 32) of the images alone.
+    Shapes: person_digests (persons, 32), content_digests (records, 32) of images or rows alone.
     Repeating it after an interruption changes nothing.
-    Raises: InputRefused if a person or an image belongs to another cohort, or a person was
+    Raises: InputRefused if a person or a record belongs to another cohort, or a person was
     withdrawn: nothing is written then, and the worker refuses the version; LeaseLost; JournalBehind.
     """
     job = fencing.check_token(uow, job_id, token=token)
@@ -110,7 +111,7 @@ def join_cohort(
     *,
     content_digests: NDArray[np.uint8],
 ) -> int:
-    """Add persons and images to the dataset's cohort; return how many persons are new in it.
+    """Add persons and records to the dataset's cohort; return how many persons are new in it.
 
     Raises: InputRefused if one belongs to another cohort of the tenant, or was withdrawn;
     Conflict if another ingest adds the same persons at this moment; JournalBehind.
@@ -148,7 +149,7 @@ def _join_persons(
 def _join_contents(
     uow: UnitOfWork, dataset: Dataset, content_digests: NDArray[np.uint8]
 ) -> list[bytes]:
-    """Add images to the cohort: with other ids or another unit, they are still the same data."""
+    """Add records to the cohort: with other ids or another unit, they are still the same data."""
     elsewhere = 0
     added: list[bytes] = []
     for chunk in _chunks(np.unique(content_digests, axis=0)):
@@ -162,10 +163,11 @@ def _join_contents(
             _insert(uow, _contents, _rows(dataset, "content_digest", new))
             added += new
     if elsewhere:
+        what, how = _ALIKE[dataset.modality]
         raise InputRefused(
-            f"The upload was refused: {elsewhere} image(s) in it are also in the cohort of another "
-            "dataset, pixel for pixel, and data may not buy a second budget under other ids or "
-            "another unit of privacy. Create the dataset so that it joins that dataset's budget "
+            f"The upload was refused: {elsewhere} {what}(s) in it are also in the cohort of another "
+            f"dataset, {how}, and data may not buy a second budget under other ids or another unit "
+            "of privacy. Create the dataset so that it joins that dataset's budget "
             "(join_dataset_id), or leave these out.",
             value=elsewhere,
             limit=0,

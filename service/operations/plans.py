@@ -15,12 +15,17 @@ from pydantic import TypeAdapter
 from privacy import foresight, inclusion, ledger, planning, regimes
 from privacy.errors import PrivacyError
 from privacy.inclusion import Rates
-from privacy.manifests import DatasetSchema
 from privacy.mechanisms import Mechanism, PrivacyTarget, Stage
 from privacy.policy import Policy
 from service.domain import permissions
 from service.domain.accounts import Actor
-from service.domain.datasets import Cohort, Dataset, DatasetVersion, VersionState
+from service.domain.datasets import (
+    Cohort,
+    Dataset,
+    DatasetVersion,
+    DeclaredSchema,
+    VersionState,
+)
 from service.domain.errors import (
     BudgetRefused,
     DomainError,
@@ -179,7 +184,8 @@ def _warnings(uow: UnitOfWork, planned: Planned) -> tuple[str, ...]:
 def _recommend(uow: UnitOfWork, planned: Planned) -> tuple[str, str]:
     """Return the generator for this much data, and a sentence; both empty if none is suited."""
     units, epsilon = planned.units, planned.asked.target.epsilon
-    name = regimes.recommended(catalogue.suits_from(uow), units=units, epsilon=epsilon)
+    suiting = catalogue.suits_from(uow, planned.dataset.modality)
+    name = regimes.recommended(suiting, units=units, epsilon=epsilon)
     if not name:
         return "", ""
     schema = planned.dataset.schema
@@ -195,6 +201,7 @@ def plan(uow: UnitOfWork, version: DatasetVersion, asked: Asked) -> Planned:
     if dataset is None:
         raise NotFound(f"The dataset of version {version.id} is missing.")
     check_trainable(uow, version)
+    catalogue.check_modality(uow, asked.generator, dataset.modality)
     _check_target(policy_in_force(uow, dataset.tenant_id), dataset.schema, asked)
     if not 1 <= asked.samples <= MOST_SAMPLES:
         raise InputRefused(
@@ -253,7 +260,7 @@ def _remembered_plan(
     return mechanisms
 
 
-def _check_target(policy: Policy, schema: DatasetSchema, asked: Asked) -> None:
+def _check_target(policy: Policy, schema: DeclaredSchema, asked: Asked) -> None:
     target, tier, tiers = asked.target, asked.tier, policy.tiers
     check_delta(_exact(target.delta), schema)
     if tier not in tiers:

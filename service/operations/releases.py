@@ -26,6 +26,7 @@ from service.domain.trail import TrailEvent
 from service.domain.versions import check_version
 from service.operations import stories
 from service.operations.blinding import blindfold
+from service.operations.declaring import fit_formats
 from service.operations.earlier_rounds import (
     EarlierRelease,
     all_votes,
@@ -131,7 +132,7 @@ def create_release(
     )
     if uow.session.execute(taken).first():
         raise Conflict(f"A release {name} {version} exists already. Raise the version.")
-    declaration = ReleaseDeclaration.model_validate(declared or {})
+    declaration = fit_formats(ReleaseDeclaration.model_validate(declared or {}), dataset)
     release = Release(
         id=new_id("rel"),
         tenant_id=actor.tenant_id,

@@ -283,6 +283,9 @@ def _candidate(uow: UnitOfWork, actor: Actor, audit_job_id: str) -> tuple[Job, J
             "Name the AUDIT job of the candidate.",
             value=audit_job_id,
         )
+    dataset = uow.get(Dataset, audit.dataset_id)
+    if dataset is not None:
+        dataset.images(what="A reader study")
     return audit, sample
 
 

@@ -10,9 +10,10 @@ from datetime import timedelta
 import sqlalchemy as sa
 from botocore.exceptions import ClientError
 
+from privacy.table_schema import TableSchema
 from service.domain import permissions
 from service.domain.accounts import SYSTEM, Actor
-from service.domain.datasets import Dataset, DatasetVersion, VersionState
+from service.domain.datasets import Dataset, DatasetVersion, DeclaredSchema, VersionState
 from service.domain.errors import Conflict, IllegalTransition, InputRefused, QuotaExceeded
 from service.domain.identifiers import new_id
 from service.domain.jobs import Job, JobKind
@@ -22,7 +23,8 @@ from service.store import tables
 from service.store.objects import Bucket, ObjectMissing
 from service.store.unit_of_work import UnitOfWork
 
-SUFFIXES = (".zip", ".npz")
+IMAGE_SUFFIXES = (".zip", ".npz")
+TABLE_SUFFIXES = (".csv", ".parquet")
 MOST_PARTS = 10_000
 _HOLDS_BYTES = (VersionState.UPLOADING, VersionState.INGESTING, VersionState.READY)
 
@@ -37,9 +39,12 @@ def start_upload(
     dataset = permissions.check_may_change_dataset(
         actor, uow.get(Dataset, dataset_id, lock=True), asked=dataset_id
     )
-    if suffix not in SUFFIXES:
+    suffixes = suffixes_of(dataset.schema)
+    if suffix not in suffixes:
         raise InputRefused(
-            f"A file ending in {suffix[:20]!r} was refused. Upload one of: {', '.join(SUFFIXES)}.",
+            f"A file ending in {suffix[:20]!r} was refused: this dataset holds "
+            f"{'images' if '.zip' in suffixes else 'a table'}. "
+            f"Upload one of: {', '.join(suffixes)}.",
             value=suffix[:20],
         )
     _check_size(uow, actor.tenant_id, size_bytes)
@@ -60,6 +65,13 @@ def start_upload(
     uow.session.add(version)
     uow.trail(actor, TrailEvent.VERSION_START_UPLOAD, version.id, dataset=dataset.id)
     return version
+
+
+def suffixes_of(schema: DeclaredSchema) -> tuple[str, ...]:
+    """Return what an upload may end in; a table with an image for each row comes as a zip."""
+    if isinstance(schema, TableSchema):
+        return (".zip",) if schema.images else TABLE_SUFFIXES
+    return IMAGE_SUFFIXES
 
 
 def presign_upload_parts(

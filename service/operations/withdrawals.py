@@ -43,8 +43,9 @@ def withdraw_person(uow: UnitOfWork, actor: Actor, *, dataset_id: str, patient_i
     )
     if dataset.schema.unit is not UnitOfPrivacy.PERSON:
         raise InputRefused(
-            "The withdrawal was refused: this dataset protects single images and knows no "
-            "persons. Upload a dataset without the image."
+            "The withdrawal was refused: this dataset protects single "
+            f"{'rows' if dataset.modality == 'table' else 'images'} and knows no persons. "
+            "Upload a version without the record."
         )
     digest = uow.keys.person_digest(dataset.tenant_id, canonical_person(patient_id))
     uow.get(Cohort, dataset.cohort_id, lock=True)  # whoever requests a training holds it as well

@@ -6,7 +6,7 @@ from typing import get_args
 from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from service.domain.declarations import DUO_TERMS, LICENCES, MODALITIES
+from service.domain.declarations import DUO_TERMS, LICENCES, MODALITIES, TABLE_MODALITY
 from service.domain.errors import DomainError, NotFound
 from service.domain.releases import IN_CATALOGUE, ReleaseState
 from service.operations import catalogue_search
@@ -21,6 +21,7 @@ _ORDERS = {
     Order.NAME: "by name",
     Order.EPSILON: "strongest guarantee first",
 }
+_MODALITIES = MODALITIES | {TABLE_MODALITY: "table of records"}
 _LONGEST = 200
 
 
@@ -52,7 +53,7 @@ def list_releases() -> str:
             selects=_selects(catalogue_search.list_publishers(uow)),
             asked=asked,
             orders=_ORDERS,
-            modalities=MODALITIES,
+            modalities=_MODALITIES,
         )
 
 
@@ -89,7 +90,7 @@ def _asked() -> dict[str, str]:
 def _selects(publishers: list[tuple[str, str]]) -> list[tuple[str, str, list[tuple[str, str]]]]:
     """Return name, label and what is offered of each filter that is chosen from a list."""
     found = (
-        ("modality", "Modality", list(MODALITIES.items())),
+        ("modality", "Modality", list(_MODALITIES.items())),
         ("tenant", "Organisation", publishers),
         ("tier", "Tier", [(tier, tier) for tier in get_args(TierName)]),
         ("licence", "Licence", [(name, name) for name in LICENCES if name]),

@@ -11,9 +11,17 @@ from service.domain.datasets import Dataset, DatasetVersion
 from service.domain.jobs import TERMINAL, Job, JobKind
 from service.operations import budgets, datasets, jobs, releases
 from service.pages.budget_picture import budget_picture
-from service.pages.dataset_form import RULES, UNITS, declared, read_form
+from service.pages.dataset_form import (
+    DEFAULT_DELTA,
+    RULES,
+    UNITS,
+    declared,
+    read_form,
+    schema_sent,
+)
 from service.pages.rules import reason
 from service.pages.session import actor, blueprint
+from service.resources import NewDataset
 from service.store.unit_of_work import UnitOfWork
 from service.web import application
 
@@ -46,11 +54,17 @@ def new_dataset() -> str:
 
 @blueprint.post("/datasets/new")
 def create_dataset() -> Response | tuple[str, int]:
-    """Create a dataset; a form that was refused is shown again with what was typed."""
+    """Create a dataset; a form that was refused is shown again with what was typed.
+
+    The schema of a table is shown as a page first, with a button that declares it.
+    """
     permissions.check_may_create_dataset(actor())
-    asked, errors, refusal = read_form(request.form)
+    schema_text = schema_sent(request.form, request.files)
+    asked, errors, refusal = read_form(request.form, schema_text)
     if asked is None:
         return _dataset_form(request.form, errors, refusal), 422
+    if request.form.get("holds") == "table" and request.form.get("checked") != "yes":
+        return _check_page(asked, schema_text, None), 200
     created: list[str] = []
 
     def create() -> None:
@@ -58,6 +72,8 @@ def create_dataset() -> Response | tuple[str, int]:
             created.append(datasets.create_dataset(uow, actor(), **declared(asked)).id)
 
     refusal = reason(create)
+    if refusal is not None and request.form.get("holds") == "table":
+        return _check_page(asked, schema_text, refusal), 422
     if refusal is not None:
         return _dataset_form(request.form, {}, refusal), 422
     return redirect(url_for("pages.show_dataset", dataset_id=created[0]), code=303)
@@ -173,6 +189,22 @@ def _may_not_create() -> str | None:
 def _is_moving(versions: list[DatasetVersion], recent: list[Job]) -> bool:
     return any(job.state not in TERMINAL for job in recent) or any(
         version.state.value == "ingesting" for version in versions
+    )
+
+
+_KEPT = ("name", "purpose", "holds", "budget", "epsilon", "delta", "rule", "join_dataset_id")
+"""What was typed and must come again when a declaration that was shown is declared."""
+
+
+def _check_page(asked: NewDataset, schema_text: str, refusal: str | None) -> str:
+    typed = {name: request.form[name] for name in _KEPT if request.form.get(name)}
+    return render_template(
+        "dataset_check.html",
+        nav="datasets",
+        asked=asked,
+        given=typed | {"schema_text": schema_text},
+        refusal=refusal,
+        default_delta=float(DEFAULT_DELTA),
     )
 
 

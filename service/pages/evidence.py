@@ -8,15 +8,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from privacy.evidence import Finding
-from privacy.manifests import DatasetSchema
 from privacy.report import AuditReport, Gate, GateStatus
-from privacy.statements import unit_word
 from service import documents
 from service.domain.accounts import Actor
-from service.domain.datasets import Dataset
+from service.domain.datasets import Dataset, DeclaredSchema
 from service.domain.errors import NotFound
 from service.domain.jobs import Job
 from service.operations import jobs
+from service.pages.schema_words import unit_name
 from service.pages.session import blueprint
 from service.store.unit_of_work import UnitOfWork
 
@@ -91,10 +90,10 @@ class Candidate:
     @property
     def unit(self) -> str:
         """Return the word for whose presence is hidden."""
-        return unit_word(self.schema.unit)
+        return unit_name(self.schema)
 
     @property
-    def schema(self) -> DatasetSchema:
+    def schema(self) -> DeclaredSchema:
         """Return what is declared of the records."""
         return self.dataset.schema
 

@@ -1,5 +1,6 @@
 """A release's page: its guarantee, what it comes with, how to get and to load it; its tombstone."""
 
+import json
 from typing import Any
 
 from flask import Response, redirect, render_template, request, url_for
@@ -49,6 +50,7 @@ def show_release(release_id: str) -> str:
             view=view,
             certificate=release.certificate,
             unit=_unit(uow, release),
+            sample=_sample_rows(uow, release),
             tenant=tenant_name,
             declared=declared,
             licence_words=LICENCES.get(declared.licence, ""),
@@ -148,8 +150,36 @@ def _inside(uow: UnitOfWork, view: ReleaseView) -> dict[str, Any]:
 
 
 def _unit(uow: UnitOfWork, release: Release) -> str | None:
-    """Return whose presence is hidden: stated by the certificate, before it by the dataset."""
+    """Return whose presence is hidden: stated by the certificate, before it by the dataset.
+
+    A record of a table is a row.
+    """
     if release.certificate:
-        return str(release.certificate["unit"])
-    dataset = uow.get(Dataset, release.dataset_id)
-    return dataset.schema.unit.value if dataset else None
+        unit, is_table = str(release.certificate["unit"]), release.holds_table
+    else:
+        dataset = uow.get(Dataset, release.dataset_id)
+        if dataset is None:
+            return None
+        unit, is_table = dataset.schema.unit.value, dataset.modality == "table"
+    return "row" if unit == "record" and is_table else unit
+
+
+def _sample_rows(uow: UnitOfWork, release: Release) -> dict[str, Any] | None:
+    """Return columns and a few rows of a published table, for whoever may see a preview."""
+    key = release.preview_key
+    is_out = release.state is ReleaseState.PUBLISHED
+    if not (release.holds_table and is_out and key):
+        return None
+    if not downloads.may_preview(uow, actor(), release):
+        return None
+    try:
+        text = uow.objects.get_bytes(Bucket.WORK, rows_key(key), limit_bytes=1024 * 1024)
+    except ObjectMissing:
+        return None
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def rows_key(preview_key: str) -> str:
+    """Return where the rows lie that are shown of a table: beside its picture."""
+    return preview_key.rpartition("/")[0] + "/rows.json"

@@ -287,7 +287,7 @@ def _form(
             try:
                 audit = jobs.find_audit(uow, actor(), audit_job_id=audit_job_id)
                 dataset = datasets.get_dataset(uow, actor(), dataset_id=audit.dataset_id)
-                labels = list(dataset.schema.labels)
+                labels = list(dataset.images(what="A reader study").labels)
             except DomainError as error:
                 refusal = refusal or error.sentence
     return render_template(

@@ -14,7 +14,7 @@ from service.domain import permissions
 from service.domain.datasets import DatasetVersion, VersionState
 from service.domain.errors import InputRefused
 from service.domain.jobs import Job, JobKind
-from service.operations import datasets, jobs, upload_parts
+from service.operations import datasets, jobs, upload_parts, uploads
 from service.pages.datasets import about
 from service.pages.rules import reason
 from service.pages.session import actor, blueprint, csrf_token
@@ -39,6 +39,7 @@ def upload_file(dataset_id: str) -> str:
             waiting=waiting,
             version=None,
             most_bytes=uow.settings.max_upload_bytes,
+            suffixes=uploads.suffixes_of(found.schema),
             **about(uow, found, here="overview"),
         )
 
@@ -75,6 +76,7 @@ def resume_upload(version_id: str) -> str | AnyResponse:
             version=version,
             places=_places(version),
             most_bytes=uow.settings.max_upload_bytes,
+            suffixes=uploads.suffixes_of(dataset.schema),
             **about(uow, dataset, here="overview"),
         )
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from service.pages.session import blueprint
 from service.plan_words import duration_words
 
-UNIT_WORDS = {"person": "per person", "record": "per image"}
+UNIT_WORDS = {"person": "per person", "record": "per image", "row": "per row"}
 STATE_WORDS = {
     "proposed": "waiting for votes",
     "in_force": "in force",

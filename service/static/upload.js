@@ -60,8 +60,9 @@ function choose(chosen) {
   complain("");
   if (!chosen) { return; }
   const suffix = (chosen.name.match(/\.[^.]+$/) || [""])[0].toLowerCase();
-  if (suffix !== ".zip" && suffix !== ".npz") {
-    complain(`${chosen.name} was refused: it ends in ${suffix || "nothing"}; choose a .zip or an .npz.`);
+  const suffixes = find("file").dataset.suffixes.split(" ");
+  if (!suffixes.includes(suffix)) {
+    complain(`${chosen.name} was refused: it ends in ${suffix || "nothing"}; choose ${suffixes.join(" or ")}.`);
     return;
   }
   if (!chosen.size || chosen.size > Number(form.dataset.most)) {

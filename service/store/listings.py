@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from service.domain.declarations import DUO_TERMS
+from service.domain.declarations import DUO_TERMS, TABLE_MODALITY
 from service.domain.releases import IN_CATALOGUE, Release
 from service.store import access_tables, tables
 
@@ -26,9 +26,10 @@ def listing_of(release: Any) -> dict[str, Any]:
     schema: Mapping[str, Any] = certificate.get("declared") or {}
     duo = [str(code) for code in declared.get("duo", ())]
     label, labels = str(schema.get("label", "")), certificate.get("labels") or ()
+    columns = [str(column.get("name", "")) for column in schema.get("columns", ())]
     words = [
         release.name, declared.get("title"), declared.get("description"),
-        declared.get("body_part"), *declared.get("keywords", ()), label, *labels,
+        declared.get("body_part"), *declared.get("keywords", ()), label, *labels, *columns,
         certificate.get("generator"), *duo, *(DUO_TERMS.get(code, ("",))[0] for code in duo),
     ]  # fmt: skip
     return {
@@ -41,7 +42,7 @@ def listing_of(release: Any) -> dict[str, Any]:
         "title": str(declared.get("title") or release.name),
         "tier": release.tier or "",
         "verdict": release.verdict or "",
-        "modality": str(declared.get("modality") or "DX"),
+        "modality": TABLE_MODALITY if columns else str(declared.get("modality") or "DX"),
         "label": label,
         "licence": str(declared.get("licence") or ""),
         "duo": " ".join(duo),
