@@ -10,6 +10,8 @@ import redis
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from service.config import Settings
 from service.domain.jobs import JobKind
@@ -54,6 +56,7 @@ class Dispatcher:
                 self._settings.redis_url,
                 socket_timeout=CONNECT_SECONDS,
                 socket_connect_timeout=CONNECT_SECONDS,
+                retry=Retry(NoBackoff(), 0),  # the client's own waits seconds between attempts
             ) as connection:
                 return {name: int(connection.llen(name)) for name in QUEUES}
         except redis.RedisError:

@@ -4,9 +4,10 @@ Operators run the machines and see no records, reports or candidates: these page
 sizes, identifiers and the service's own sentences. Users are in `operator_users`.
 """
 
-from flask import g, redirect, render_template, request, url_for
+from flask import current_app, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from service.broker_watch import BrokerWatch
 from service.dispatch import Dispatcher
 from service.domain.errors import IllegalTransition
 from service.domain.permissions import check_may_administer
@@ -20,8 +21,7 @@ from service.web import application
 def show_machines() -> str:
     """Show workers, queues and running jobs."""
     check_may_administer(actor())
-    dispatcher = Dispatcher(application().settings)
-    depths, workers = dispatcher.depths(), dispatcher.workers()
+    broker = _broker().look()
     with application().uow(read_only=True) as uow:
         return render_template(
             "operator_machines.html",
@@ -29,8 +29,9 @@ def show_machines() -> str:
             here="machines",
             queues=machines.view_queues(uow, actor()),
             states=machines.jobs_by_state(uow, actor()),
-            depths=depths,
-            workers=workers,
+            broker=broker,
+            depths=broker.depths if broker else None,
+            workers=broker.workers if broker else None,
             now=uow.now(),
             train_queue=uow.settings.train_queue,
         )
@@ -113,3 +114,10 @@ def add_operator_tabs() -> dict[str, object]:
         ("retention", "Retention", "pages.show_retention"),
     )
     return {"operator_tabs": tabs}
+
+
+def _broker() -> BrokerWatch:
+    """Return this process's watch, made at the first look."""
+    fresh = BrokerWatch(Dispatcher(application().settings))
+    watch: BrokerWatch = current_app.extensions.setdefault("kaima-broker-watch", fresh)
+    return watch
