@@ -124,3 +124,85 @@ def _noise_multiplier(mechanism: Mechanism) -> float:
             f"({mechanism.stage}): it runs once. Reserve steps=1."
         )
     return mechanism.noise_multiplier
+
+
+def release_second_moments(
+    directions: Vectors,
+    extras: Vectors,
+    cells: NDArray[np.integer],
+    *,
+    people: PersonIndex,
+    cell_count: int,
+    share: float,
+    mechanism: Mechanism,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return noised sums over persons, cell by cell, of second moments and of other vectors.
+
+    A record's vector is `share` times the upper triangle of u uᵀ (off the diagonal times √2) beside
+    √(1 - share²) times its extra vector, each clipped to norm 1 before: together they are no longer
+    than 1, and neither is a person's average over records, in whichever cells these lie.
+    Shapes: `directions` (R,) -> (R, D), `extras` (R,) -> (R, E); results (cells, D, D) symmetric and
+    (cells, E), both divided by their share of the norm. An entry off the diagonal of the first has
+    noise of 1 / √2 of what one on it has.
+    """
+    noise_multiplier = _noise_multiplier(mechanism)
+    sums = sum_of_second_moments(
+        directions, extras, cells, people=people, cell_count=cell_count, share=share
+    )
+    noised = PrivacyRandomness().noised(
+        torch.from_numpy(sums).flatten(), noise_multiplier * CLIP_NORM
+    )
+    return _unpacked(noised.reshape(sums.shape).numpy(), share=share, directions=directions)
+
+
+def sum_of_second_moments(
+    directions: Vectors,
+    extras: Vectors,
+    cells: NDArray[np.integer],
+    *,
+    people: PersonIndex,
+    cell_count: int,
+    share: float,
+) -> NDArray[np.float64]:
+    """Sum the persons' packed tables (cells, D(D+1)/2 + E). PRIVATE: the caller adds the noise.
+
+    It is what `sum_of_clipped` gives for these vectors, by matrix products: every record is clipped
+    by itself, and an average of vectors no longer than 1 is no longer than 1.
+    """
+    size, extra_size = (len(make(np.zeros(0, dtype=np.int64)).T) for make in (directions, extras))
+    moments, others = np.zeros((cell_count, size, size)), np.zeros((cell_count, extra_size))
+    for first, last in _blocks(people.starts):
+        starts = people.starts[first : last + 1]
+        records = people.order[starts[0] : starts[-1]]
+        weights = np.repeat(1.0 / np.maximum(np.diff(starts), 1), np.diff(starts))
+        unit, extra = _at_most_one(directions(records)), _at_most_one(extras(records))
+        own = cells[records]
+        np.add.at(others, own, extra * weights[:, None])
+        for cell in np.unique(own):
+            inside = own == cell
+            moments[cell] += (unit[inside] * weights[inside, None]).T @ unit[inside]
+    rows, columns = np.triu_indices(size)
+    packed = moments[:, rows, columns] * np.where(rows == columns, 1.0, np.sqrt(2.0))
+    return np.concatenate([share * packed, np.sqrt(1 - share**2) * others], axis=1)
+
+
+def _at_most_one(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Clip rows to norm 1, less the slack; a row that is not finite becomes 0."""
+    values = np.asarray(values, dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow is dropped just below
+        norms = np.linalg.norm(values, axis=1)
+    limit = CLIP_NORM * (1.0 - _ROUNDING_SLACK)
+    is_finite = np.isfinite(norms)
+    factors = limit / np.maximum(np.where(is_finite, norms, 1.0), limit)
+    return np.asarray(np.where(is_finite[:, None], values, 0.0) * factors[:, None])
+
+
+def _unpacked(
+    table: NDArray[np.float64], *, share: float, directions: Vectors
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    size = directions(np.zeros(0, dtype=np.int64)).shape[1]
+    rows, columns = np.triu_indices(size)
+    upper = np.zeros((len(table), size, size))
+    upper[:, rows, columns] = table[:, : len(rows)] / np.where(rows == columns, 1.0, np.sqrt(2.0))
+    whole = upper + np.triu(upper, 1).transpose(0, 2, 1)
+    return whole / share, table[:, len(rows) :] / np.sqrt(1 - share**2)
