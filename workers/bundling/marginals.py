@@ -29,11 +29,16 @@ class Marginal:
     counts: NDArray[np.float64]
 
 
-class Measured(Protocol):
-    """A fitted generator that keeps what it measured."""
+class _Measurement(Protocol):
+    columns: tuple[int, ...]
+    values: NDArray[np.float64]
+    deviation: float
 
-    def measured(self) -> Sequence[tuple[tuple[int, ...], float, NDArray[np.float64]]]:
-        """Return columns, sigma and noisy counts of every measurement, in the order they ran."""
+
+def kept_by(fitted: object) -> tuple[Marginal, ...]:
+    """Return what a fitted generator keeps of its measurements; nothing if it keeps none."""
+    measurements: Sequence[_Measurement] = getattr(fitted, "measurements", ())
+    return tuple(Marginal(m.columns, float(m.deviation), m.values) for m in measurements)
 
 
 def write(root: Path, marginals: Sequence[Marginal], *, schema: TableSchema) -> None:
