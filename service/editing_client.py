@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from service import editing_resources as r
@@ -46,3 +47,25 @@ class EditCalls:
     def teaching_set(self, edit_id: str) -> bytes:
         """Return the teaching set as a zip."""
         return self._connection.send("GET", f"/v1/edits/{edit_id}/teaching-set").content
+
+    def upload_model(self, release_id: str, path: Path) -> str:
+        """Upload a classifier (ONNX) for one stress test of a release; return its identifier."""
+        with path.open("rb") as blocks:
+            found = self._connection.put_blocks(
+                r.UploadedModel,
+                f"/v1/releases/{release_id}/models/content",
+                blocks,
+                size_bytes=path.stat().st_size,
+            )
+        return found.id
+
+    def stress_test(self, edit_id: str) -> dict[str, Any]:
+        """Return what a stress test found."""
+        found: dict[str, Any] = self._connection.send(
+            "GET", f"/v1/edits/{edit_id}/stress-test"
+        ).json()
+        return found
+
+    def stress_report(self, edit_id: str) -> str:
+        """Return the page of a stress test."""
+        return self._connection.send("GET", f"/v1/edits/{edit_id}/stress-report").text

@@ -12,6 +12,7 @@ from service.domain.jobs import Job, JobState
 from service.operations.access import expire_grants
 from service.operations.checkpoints import sweep_checkpoints
 from service.operations.delivering import sweep_notifications
+from service.operations.editing_models import sweep_models
 from service.operations.endings import take_back
 from service.operations.journal_heads import store_head_if_due
 from service.operations.plan_approving import expire_plans
@@ -45,6 +46,7 @@ class Reaped:
     swept_notifications: int = 0
     ended_grants: int = 0
     stored_heads: int = 0
+    swept_models: int = 0
 
     def __bool__(self) -> bool:
         """Tell whether anything was done."""
@@ -71,6 +73,7 @@ def reap(uow: UnitOfWork) -> Reaped:
     done.swept_notifications = sweep_notifications(uow)
     done.ended_grants = expire_grants(uow)
     done.stored_heads = store_head_if_due(uow)
+    done.swept_models = sweep_models(uow)
     return done
 
 

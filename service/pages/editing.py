@@ -1,18 +1,21 @@
-"""Edits of a release: ask for a series or a teaching set, look at it, take it along."""
+"""Edits of a release: ask for a series, a quiz or a stress test, look at it, take it along."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from flask import Response, redirect, render_template, request, url_for
 from pydantic import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
-from service.domain.errors import DomainError
+from service.config import MEBIBYTE
+from service.documents import page_response
+from service.domain.errors import DomainError, InputRefused
 from service.domain.jobs import TERMINAL
 from service.domain.releases import Release
-from service.editing_resources import NewEdit
-from service.operations import editing, releases
+from service.editing_resources import MOST_MODEL_MEBIBYTES, NewEdit
+from service.operations import editing, editing_models, releases
 from service.pages.rules import field_errors, reason
-from service.pages.session import actor, blueprint
+from service.pages.session import LARGE_FORMS, actor, blueprint
 from service.store.unit_of_work import UnitOfWork
 from service.web import application
 
@@ -24,6 +27,13 @@ AXES = (
     ("contrast", "contrast"),
 )
 _HELD = AXES[1:]
+FORMS = (
+    ("series", "a series to look at"),
+    ("teaching_set", "a teaching set with a quiz"),
+    ("stress_test", "a stress test of a classifier"),
+)
+_UNNAMED = "mdl_" + 28 * "0"
+"""Stands for a model until the rest of the request is known to be right: only then is it stored."""
 
 
 @blueprint.get("/releases/<string:release_id>/edits")
@@ -36,20 +46,30 @@ def list_edits(release_id: str) -> str:
 def request_edit(release_id: str) -> AnyResponse | tuple[str, int]:
     """Queue an edit; a form that was refused is shown again with what was typed."""
     typed = _typed()
+    is_test = typed["form"] == "stress_test"
     try:
-        asked = NewEdit.model_validate({k: v for k, v in typed.items() if v not in ("", None)})
+        given = {name: value for name, value in typed.items() if value not in ("", None)}
+        asked = NewEdit.model_validate(given | ({"model": _UNNAMED} if is_test else {}))
     except ValidationError as error:
         told = "The edit was refused. Mend what is marked."
         return _page(release_id, typed, field_errors(error), told), 422
     try:
         with application().uow() as uow:
-            job = editing.request_edit(
+            if is_test:
+                model = editing_models.put_model(
+                    uow, actor(), release_id=release_id, chunks=_model()
+                )
+                asked = asked.model_copy(update={"model": model})
+            job = editing_models.request(
                 uow, actor(), release_id=release_id, asked=asked.model_dump(mode="json")
             )
             edit_id = job.id
     except DomainError as error:
         return _page(release_id, typed, {}, error.sentence), error.status
     return redirect(url_for("pages.show_edit", edit_id=edit_id), code=303)
+
+
+LARGE_FORMS["pages.request_edit"] = (MOST_MODEL_MEBIBYTES + 1) * MEBIBYTE
 
 
 @blueprint.get("/edits/<string:edit_id>")
@@ -87,6 +107,24 @@ def edit_teaching_set(edit_id: str) -> Response:
     return response
 
 
+@blueprint.get("/edits/<string:edit_id>/stress-report")
+def edit_stress_report(edit_id: str) -> Response:
+    """Return the page of a stress test, under a policy that lets it do nothing."""
+    with application().uow(read_only=True) as uow:
+        content = editing.read_edit(
+            uow, actor(), edit_id=edit_id, name=editing_models.STRESS_REPORT
+        )
+    return page_response(content)
+
+
+@blueprint.get("/edits/<string:edit_id>/stress-test.json")
+def edit_stress_numbers(edit_id: str) -> Response:
+    """Return the numbers of a stress test."""
+    response = _file(edit_id, editing_models.STRESS_NUMBERS, "application/json")
+    response.headers["Content-Disposition"] = 'attachment; filename="stress-test.json"'
+    return response
+
+
 def _page(
     release_id: str, typed: dict[str, Any], errors: dict[str, str], problem: str | None
 ) -> str:
@@ -108,6 +146,8 @@ def _page(
             problem=problem,
             withheld=withheld,
             axes=AXES,
+            forms=FORMS,
+            most_model=MOST_MODEL_MEBIBYTES,
             attributes=_HELD,
             names=dict(AXES),
             label_choices=[
@@ -121,13 +161,22 @@ def _typed() -> dict[str, Any]:
     form = request.form
     typed: dict[str, Any] = {
         key: form.get(key, "").strip()
-        for key in ("form", "vary", "low", "high", "steps", "label", "images")
+        for key in ("form", "vary", "low", "high", "steps", "label", "images", "white")
     }
     typed["held"] = [name for name in form.getlist("held") if name != typed["vary"]]
     typed["wanted"] = {
         name: value for name, _ in _HELD if (value := form.get(f"wanted.{name}", "").strip())
     }
     return typed
+
+
+def _model() -> Iterator[bytes]:
+    """Yield the uploaded classifier.  Raises: InputRefused without one."""
+    given = request.files.get("model")
+    if given is None or not given.filename:
+        raise InputRefused("The stress test was refused: choose the classifier, an ONNX file.")
+    while block := given.stream.read(MEBIBYTE):
+        yield block
 
 
 def _release(uow: UnitOfWork, release_id: str) -> Release:

@@ -39,6 +39,9 @@ PUBLIC_ENDPOINTS = frozenset(
 )
 """Pages for whoever is not signed in, or only half-way; each checks what it needs."""
 
+LARGE_FORMS: dict[str, int] = {}
+"""Forms with a file, which add themselves, and how many bytes whoever is signed in may send."""
+
 blueprint = Blueprint("pages", __name__)
 
 _START = "/releases"
@@ -120,6 +123,10 @@ def find_session() -> tuple[WebSession, Actor] | None:
 def require_session() -> AnyResponse | None:
     """Send whoever is not signed in to the sign-in page; check the token of every form."""
     _check_identifiers()
+    if request.method == "POST" and request.endpoint in LARGE_FORMS:
+        sender = find_session()
+        if sender is not None and not sender[0].is_pending:  # before the form is parsed
+            request.max_content_length = LARGE_FORMS[request.endpoint]
     if request.method == "POST":
         _check_csrf()
     if request.endpoint in PUBLIC_ENDPOINTS:

@@ -28,9 +28,18 @@ from service.domain.errors import NotFound
 from service.domain.jobs import Job, JobKind, JobState
 from service.domain.releases import Release, ReleaseState
 from service.domain.reviews import Conditions
-from service.operations import datasets, downloads, editing, journal, reaudits, releases
+from service.operations import (
+    datasets,
+    downloads,
+    editing,
+    editing_models,
+    journal,
+    reaudits,
+    releases,
+)
 from service.store.objects import Bucket
 from service.wiring import build
+from tests.onnx_models import linear
 from tests.workers.service_stack import Service, phantom_schema, running_service, variables
 
 pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(300)]
@@ -361,6 +370,46 @@ def test_commitments_open_with_the_salts_that_the_instance_keeps(
     salt = service.application.keys.commitment_salt(f"{published.id}/dataset")
     opened = inclusion.commit_bytes(manifest.canonical(), salt=salt)
     assert certificate.commitments["dataset"] == opened
+
+
+@pytest.mark.slow
+def test_a_classifier_is_tested_along_a_series_and_is_gone_afterwards(service, published, tmp_path):
+    linear(tmp_path, np.random.default_rng(0), kinds=LABELS)
+    with service.application.uow() as uow:
+        downloads.accept_terms(uow, service.owner, release_id=published.id)
+    with service.application.uow() as uow:
+        model = editing_models.put_model(
+            uow,
+            service.owner,
+            release_id=published.id,
+            chunks=[(tmp_path / "model.onnx").read_bytes()],
+        )
+        asked = {
+            "form": "stress_test",
+            "vary": "exposure",
+            "images": 3,
+            "steps": 5,
+            "model": model,
+            "white": 1.0,
+        }
+        edit_id = editing_models.request(
+            uow, service.owner, release_id=published.id, asked=asked
+        ).id
+    service.work()
+    found = service.job(edit_id)
+    assert found.state is JobState.SUCCEEDED, found.problem
+    with service.application.uow(read_only=True) as uow:
+        page, numbers = (
+            editing.read_edit(uow, service.owner, edit_id=edit_id, name=name)
+            for name in (editing_models.STRESS_REPORT, editing_models.STRESS_NUMBERS)
+        )
+        key = editing_models.model_key(service.owner.user_id, model)
+        assert not uow.objects.exists(Bucket.WORK, key)
+    told = json.loads(numbers)
+    assert len(told["steps"]) == 5
+    assert told["changed_their_answer"] == found.result["changed_their_answer"]
+    assert b"<svg" in page
+    assert b"<script" not in page
 
 
 def test_a_released_set_is_edited_into_a_teaching_set(service, published):

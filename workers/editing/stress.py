@@ -6,19 +6,25 @@ a model may do better or worse on patients' images.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.editing.editor import Editor
 from training.editing.series import LABEL, Series
-from workers.editing.classifier import Classifier
 
 Floats = NDArray[np.float64]
 
 _ERROR = 0.05
 _ROUNDS = 2000
+
+
+class Answers(Protocol):
+    """A classifier, in this process or in another."""
+
+    def probabilities(self, images: NDArray[np.uint8]) -> Floats:
+        """Return (N, labels) probabilities."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +89,7 @@ class StressTest:
         }
 
 
-def run_stress_test(series: Series, classifier: Classifier) -> StressTest:
+def run_stress_test(series: Series, classifier: Answers) -> StressTest:
     """Ask the classifier about every image of a series."""
     cases, steps = series.images.shape[:2]
     flat = classifier.probabilities(series.images.reshape(-1, *series.images.shape[2:]))
