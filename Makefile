@@ -2,6 +2,7 @@
 #
 #   make demo [DATA= LABEL= LABELS= UNIT=person|record EPSILON= DELTA=
 #              TIER=public|registered|enclave GENERATOR= KEEP=1]
+#   make demo SCHEMA=example|SCHEMA=schema.toml DATA=table.csv|.parquet
 #   make test   make test-slow   make lint   make serve
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ JOBS ?= 2
 .PHONY: help install demo serve test test-slow lint
 
 help:
-	@sed -n '3,6s/^# \{0,1\}//p' Makefile
+	@sed -n '3,7s/^# \{0,1\}//p' Makefile
 
 install: $(STAMP)
 
@@ -24,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	@$(BIN)/kaima demo \
-	  $(if $(DATA),--data "$(DATA)") $(if $(LABEL),--label "$(LABEL)") \
+	  $(if $(DATA),--data "$(DATA)") $(if $(SCHEMA),--schema "$(SCHEMA)") $(if $(LABEL),--label "$(LABEL)") \
 	  $(if $(LABELS),--labels "$(LABELS)") $(if $(UNIT),--unit "$(UNIT)") \
 	  $(if $(EPSILON),--epsilon "$(EPSILON)") $(if $(DELTA),--delta "$(DELTA)") \
 	  $(if $(TIER),--tier "$(TIER)") $(if $(GENERATOR),--generator "$(GENERATOR)") \

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,16 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from privacy.mechanisms import UnitOfPrivacy
+from privacy.table_schema import TableSchema
 from service.client import JobFailed, ProblemError
 from service.stack import Stack
 from service.walkthrough.actors import Actors, make_actors
-from service.walkthrough.declaration import Declaration, UploadRefused, declare
+from service.walkthrough.declaration import (
+    Declaration,
+    UploadRefused,
+    declare,
+    declare_table,
+)
 from service.walkthrough.display import Display
 from service.walkthrough.example import fill_example, signing_in
 from service.walkthrough.stack import StackFailed, first_operator_key, running_stack
@@ -37,6 +43,10 @@ OUT = Path("build/demo")
 PHANTOM_PERSONS = 2500
 PHANTOM_LABEL = "kl_grade"
 DEFAULT_GENERATOR = "diffusion"
+TABLE_GENERATOR = "aim"
+EXAMPLE_SCHEMA = "example"
+"""In place of the path of a schema: a table of phantom patients is made, and declared."""
+
 SAMPLES = {"public": 8000, "registered": 5000, "enclave": 5000}
 """Enough that the share of copied samples can be bounded below each tier's tolerance."""
 
@@ -56,7 +66,8 @@ class Options:
     epsilon: float = 5.0
     delta: float = 1e-5
     tier: str = "registered"
-    generator: str = DEFAULT_GENERATOR
+    generator: str = ""
+    schema: str = ""
     keep: bool = False
     persons: int = PHANTOM_PERSONS
     samples: int | None = None
@@ -73,7 +84,14 @@ class _Outcome:
 
 
 @click.command(name="kaima demo", context_settings={"show_default": True})
-@click.option("--data", type=click.Path(path_type=Path), help="Your own .zip or .npz.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Your own .zip or .npz; with --schema a table."
+)
+@click.option(
+    "--schema",
+    default="",
+    help="TOML that declares the table (.csv, .parquet) in --data; 'example': phantom patients.",
+)
 @click.option("--label", default=PHANTOM_LABEL, help="Column of the label.")
 @click.option("--labels", default="", help="Comma-separated label set; empty: the one in the file.")
 @click.option("--unit", type=click.Choice(["person", "record"]), default="person")
@@ -82,7 +100,11 @@ class _Outcome:
 @click.option(
     "--tier", type=click.Choice(["public", "registered", "enclave"]), default="registered"
 )
-@click.option("--generator", default=DEFAULT_GENERATOR, help="See `kaima train generators`.")
+@click.option(
+    "--generator",
+    default="",
+    help=f"See `kaima train generators`; empty: {DEFAULT_GENERATOR}, or {TABLE_GENERATOR}.",
+)
 @click.option(
     "--persons", type=click.IntRange(50), default=PHANTOM_PERSONS, help="Phantoms to make."
 )
@@ -90,7 +112,7 @@ class _Outcome:
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=OUT)
 @click.option("--keep", is_flag=True, help="Leave the stack running at the end.")
 def command(labels: str, unit: str, **options: Any) -> int:
-    """Run the whole walkthrough: phantom knees, or your own file, to a verified download."""
+    """Run the whole walkthrough: phantoms, or your own images or table, to a verified download."""
     names = tuple(name.strip() for name in labels.split(",") if name.strip())
     return run(Options(labels=names, unit=UnitOfPrivacy(unit), **options))
 
@@ -122,15 +144,17 @@ def run(options: Options) -> int:
     except (UploadRefused, ValidationError) as error:
         display.say(f"[red]Refused:[/red] {error}")
         return EXIT_REFUSED
+    is_table = declaration.schema.modality == "table"
     request = Request(
         upload=upload,
         declaration=declaration,
         epsilon=options.epsilon,
         delta=options.delta,
         tier=options.tier,
-        generator=options.generator,
+        generator=options.generator or (TABLE_GENERATOR if is_table else DEFAULT_GENERATOR),
         config={},
         samples=options.samples or SAMPLES[options.tier],
+        name="Patients" if is_table else "Radiographs",
     )
     try:
         return _with_stack(options, request, display)
@@ -143,28 +167,69 @@ def run(options: Options) -> int:
 
 
 def _prepare_upload(options: Options, display: Display) -> tuple[Path, Declaration]:
+    if options.schema:
+        return _prepare_table(options, display)
     upload, labels = options.data, options.labels
     if upload is None:
         upload = options.out / "phantoms.zip"
-        command = [sys.executable, "-m", "training.phantoms"]
-        command += ["--persons", str(options.persons), "--out", str(upload)]
-        started = time.monotonic()
-        subprocess.run(command, check=True)  # noqa: S603 - draws its own progress bar
-        display.seconds["generate"] = time.monotonic() - started
+        _make_phantoms("training.phantoms", options, display, out=upload)
         labels = labels or PHANTOM_LABELS
     declaration = declare(upload, label=options.label, labels=labels, unit=options.unit)
+    _say_declared(declaration, display)
+    if declaration.labels_were_found:
+        display.say("  This label set was found in the file; its owner declares it public.")
+    if declaration.ignored_columns:
+        display.say(f"  Columns not used: {', '.join(declaration.ignored_columns)}.")
+    return upload, declaration
+
+
+def _prepare_table(options: Options, display: Display) -> tuple[Path, Declaration]:
+    """Return the owner's table and what the schema declares, or those of phantom patients."""
+    upload, schema = options.data, Path(options.schema)
+    if options.schema == EXAMPLE_SCHEMA:
+        if upload is not None:
+            raise UploadRefused(
+                f"The schema {EXAMPLE_SCHEMA!r} was refused for {upload.name}: it declares the "
+                "phantom patients that are made without data. Name a schema of your own."
+            )
+        upload, schema = options.out / "patients.csv", options.out / "patients.toml"
+        more = ["--schema", str(schema)]
+        _make_phantoms("training.phantom_patients", options, display, out=upload, more=more)
+    elif upload is None:
+        raise UploadRefused(
+            f"The schema {schema.name} was refused without a table: name it with DATA= (or --data)."
+        )
+    declaration = declare_table(upload, schema)
+    _say_declared(declaration, display)
+    return upload, declaration
+
+
+def _make_phantoms(
+    module: str, options: Options, display: Display, *, out: Path, more: Sequence[str] = ()
+) -> None:
+    """Run the program that makes phantoms; it draws its own progress bar."""
+    command = [sys.executable, "-m", module, "--persons", str(options.persons), "--out", str(out)]
+    started = time.monotonic()
+    subprocess.run([*command, *more], check=True)  # noqa: S603 - our own module
+    display.seconds["generate"] = time.monotonic() - started
+
+
+def _say_declared(declaration: Declaration, display: Display) -> None:
     schema = declaration.schema
+    if isinstance(schema, TableSchema):
+        word = "persons" if schema.unit is UnitOfPrivacy.PERSON else "rows"
+        display.say(
+            f"Declared public: about {schema.declared_count} {word}, {len(schema.columns)} columns "
+            f"with {sum(schema.sizes)} bins and levels, {len(schema.constraints)} constraints. "
+            "All of it is the schema's; nothing was read from the table."
+        )
+        return
     word = "persons" if schema.unit is UnitOfPrivacy.PERSON else "images"
     display.say(
         f"Declared public: about {schema.declared_count} {word}, {schema.height}×{schema.width} "
         f"pixels of {schema.bit_depth} bits; {schema.label} is one of {', '.join(schema.labels)}. "
         "The count is the file's own, rounded to two digits; its owner declares it public."
     )
-    if declaration.labels_were_found:
-        display.say("  This label set was found in the file; its owner declares it public.")
-    if declaration.ignored_columns:
-        display.say(f"  Columns not used: {', '.join(declaration.ignored_columns)}.")
-    return upload, declaration
 
 
 def _with_stack(options: Options, request: Request, display: Display) -> int:
@@ -245,11 +310,11 @@ def _write_documents(walk: Walkthrough, display: Display, *, public: bool) -> No
         path = walk.out / "report.json"
         path.touch(mode=0o600)
         path.write_text(json.dumps(walk.record.report, indent=2), encoding="utf-8")
-    if walk.record.bundle is None:
+    if walk.record.bundle is None or walk.request.holds_table:
         return
     sheet = walk.out / "contact_sheet.png"
     command = [sys.executable, "-m", "workers.contact_sheet", "--real", str(walk.request.upload)]
-    command += ["--label", walk.request.declaration.schema.label]
+    command += ["--label", walk.request.declaration.target]
     command += ["--synthetic", str(walk.record.bundle), "--out", str(sheet)]
     if public:
         command.append("--input-is-public")

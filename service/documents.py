@@ -29,6 +29,8 @@ _LEFT_OUT = (
     b"by one in the evidence, where each look is recorded.</p>"
 )
 
+_LONGEST_ROWS = 4 * 1024 * 1024
+
 
 def read_report(
     uow: UnitOfWork, actor: Actor, *, audit_job_id: str, form: Literal["report", "report_html"]
@@ -101,8 +103,28 @@ def read_sample_grid(uow: UnitOfWork, actor: Actor, *, job_id: str) -> bytes:
 
 def grid_key(uow: UnitOfWork, job: Job) -> str | None:
     """Return where the grid of the newest attempt that has drawn one lies, if there is any."""
+    return _newest(uow, job, "grid.png")
+
+
+def read_sample_rows(uow: UnitOfWork, job: Job | None) -> dict[str, Any] | None:
+    """Return the columns and the first rows of the table that a job drew; None where there is none.
+
+    Nothing is asked here: the caller decides who may see synthetic rows.
+    """
+    key = _newest(uow, job, "rows.json") if job is not None else None
+    if key is None:
+        return None
+    try:
+        found = json.loads(uow.objects.get_bytes(Bucket.WORK, key, limit_bytes=_LONGEST_ROWS))
+    except ObjectMissing:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _newest(uow: UnitOfWork, job: Job, name: str) -> str | None:
+    """Return where a document of the newest attempt that stored one lies, if there is any."""
     for attempt in range(job.attempt, 0, -1):
-        key = f"candidate/{job.id}/{attempt}/grid.png"
+        key = f"candidate/{job.id}/{attempt}/{name}"
         if uow.objects.exists(Bucket.WORK, key):
             return key
     return None

@@ -1,10 +1,12 @@
 """`kaima dataset …`: declare a dataset and its budget, upload versions, withdraw a person."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from privacy.manifests import DatasetSchema
+from privacy.table_schema import TableSchema, read_schema
 from service.client import KaimaClient
 from service.commands.console import Session, byte_bar, job_bar, with_client
 
@@ -16,25 +18,28 @@ def dataset() -> None:
 
 @dataset.command()
 @click.argument("name")
-@click.option("--purpose", required=True, help="What the synthetic images will be used for.")
+@click.option("--purpose", required=True, help="What the synthetic records will be used for.")
+@click.option(
+    "--schema",
+    "schema_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Declare a table by this TOML (see `kaima schema`), in place of the options of images.",
+)
 @click.option(
     "--unit",
     type=click.Choice(["person", "record"]),
-    default="person",
-    show_default=True,
-    help="Whose presence is hidden: all images of a person, or a single image.",
+    help="Whose presence is hidden: all images of a person (the default), or a single image.",
 )
 @click.option(
     "--declared-count",
     type=click.IntRange(min=50),
-    required=True,
     help="Rounded public number of persons (or images, with --unit record).",
 )
-@click.option("--height", type=click.IntRange(8, 4096), required=True, help="Pixels.")
-@click.option("--width", type=click.IntRange(8, 4096), required=True, help="Pixels.")
-@click.option("--bit-depth", type=click.Choice(["8", "16"]), default="8", show_default=True)
-@click.option("--label", required=True, help="Name of the label column.")
-@click.option("--labels", required=True, help="Every label, with commas between: 0,1,2,3,4")
+@click.option("--height", type=click.IntRange(8, 4096), help="Pixels.")
+@click.option("--width", type=click.IntRange(8, 4096), help="Pixels.")
+@click.option("--bit-depth", type=click.Choice(["8", "16"]), help="8 if left out.")
+@click.option("--label", help="Name of the label column.")
+@click.option("--labels", help="Every label, with commas between: 0,1,2,3,4")
 @click.option("--epsilon", type=float, help="The budget's epsilon (left out with --join).")
 @click.option("--delta", type=float, help="The budget's delta; 1e-5 if left out.")
 @click.option("--rule", type=click.Choice(["basic", "renyi"]), default="basic", show_default=True)
@@ -43,39 +48,19 @@ def dataset() -> None:
 def create(  # noqa: PLR0913 - one option of the command line each
     session: Session,
     client: KaimaClient,
+    /,
     *,
     name: str,
     purpose: str,
-    unit: str,
-    declared_count: int,
-    height: int,
-    width: int,
-    bit_depth: str,
-    label: str,
-    labels: str,
+    schema_path: Path | None,
     epsilon: float | None,
     delta: float | None,
     rule: str,
     join_dataset_id: str | None,
+    **images: Any,
 ) -> None:
-    """Create a dataset: everything declared here is public."""
-    words = tuple(part.strip() for part in labels.split(","))
-    if not all(words):
-        raise click.BadParameter(
-            f"{labels!r} holds an empty label; give every label, with one comma between.",
-            param_hint="--labels",
-        )
-    declared = DatasetSchema.model_validate(
-        {
-            "unit": unit,
-            "declared_count": declared_count,
-            "height": height,
-            "width": width,
-            "bit_depth": int(bit_depth),
-            "label": label,
-            "labels": words,
-        }
-    )
+    """Create a dataset, of images or with --schema of a table: everything declared is public."""
+    declared = _images(images) if schema_path is None else _table(schema_path, images)
     created = client.create_dataset(
         name,
         purpose=purpose,
@@ -86,6 +71,41 @@ def create(  # noqa: PLR0913 - one option of the command line each
         join_dataset_id=join_dataset_id,
     )
     session.show(created, "id", "name", "cohort_id", "declared")
+
+
+def _table(path: Path, images: dict[str, Any]) -> TableSchema:
+    """Return the schema of a table, which says everything that the options of images would."""
+    for name, value in images.items():
+        if value is not None:
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} is about images, and --schema declares a table. "
+                "Leave one of them out."
+            )
+    return read_schema(path)
+
+
+def _images(given: dict[str, Any]) -> DatasetSchema:
+    """Return what the options say about images."""
+    for name in ("declared_count", "height", "width", "label", "labels"):
+        if given[name] is None:
+            raise click.UsageError(
+                f"Missing option '--{name.replace('_', '-')}'. Images need it; a table is declared "
+                "by --schema."
+            )
+    words = tuple(part.strip() for part in given["labels"].split(","))
+    if not all(words):
+        raise click.BadParameter(
+            f"{given['labels']!r} holds an empty label; give every label, with one comma between.",
+            param_hint="--labels",
+        )
+    return DatasetSchema.model_validate(
+        given
+        | {
+            "unit": given["unit"] or "person",
+            "bit_depth": int(given["bit_depth"] or 8),
+            "labels": words,
+        }
+    )
 
 
 @dataset.command("list")
@@ -123,7 +143,7 @@ def upload(
     through_service: bool,
     no_wait: bool,
 ) -> None:
-    """Upload a .zip, an .npz, or a folder (zipped on the way) as a new version."""
+    """Upload a .zip, .npz, .csv, .parquet, or a folder (zipped on the way) as a new version."""
     with byte_bar("upload") as progress:
         job = client.upload(dataset_id, path, progress=progress, through_service=through_service)
     if not no_wait:

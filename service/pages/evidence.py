@@ -86,6 +86,7 @@ class Candidate:
     missing: str
     utility: dict[str, Any]
     grid_job_id: str | None
+    sample_rows: dict[str, Any] | None
 
     @property
     def unit(self) -> str:
@@ -167,6 +168,7 @@ def load_candidate(uow: UnitOfWork, actor: Actor, *, audit_job_id: str) -> Candi
         missing=missing,
         utility=documents.read_utility(uow, audit),
         grid_job_id=sample.id if sample and documents.grid_key(uow, sample) else None,
+        sample_rows=documents.read_sample_rows(uow, sample),
     )
 
 

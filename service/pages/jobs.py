@@ -114,6 +114,7 @@ def show_job(job_id: str) -> str:
             charts_of=_charts(job),
             is_live=job.state not in TERMINAL,
             has_grid=_has_grid(uow, job),
+            sample_rows=_sample_rows(uow, job),
             is_audit=job.kind in AUDITS,
             may_not_cancel=_may_not_cancel(job),
             may_not_propose=reason(lambda: permissions.check_may_create_release(actor())),
@@ -232,6 +233,10 @@ def _charts(job: Job) -> list[tuple[str, Chart]]:
         for name, words in _METRIC_WORDS.items()
         if len(curves.get(name, [])) > 1
     ]
+
+
+def _sample_rows(uow: UnitOfWork, job: Job) -> dict[str, Any] | None:
+    return documents.read_sample_rows(uow, job) if job.kind is JobKind.SAMPLE else None
 
 
 def _has_grid(uow: UnitOfWork, job: Job) -> bool:

@@ -1,17 +1,18 @@
 """A release's page: its guarantee, what it comes with, how to get and to load it; its tombstone."""
 
-import json
 from typing import Any
 
 from flask import Response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from service import documents
 from service.citations import cite
 from service.domain.access import AccessMode
 from service.domain.accounts import Role, Tenant
 from service.domain.datasets import Dataset
 from service.domain.declarations import DUO_TERMS, LICENCES, MODALITIES, duo_purl
 from service.domain.errors import DomainError, NotFound
+from service.domain.jobs import Job
 from service.domain.releases import Release, ReleaseState
 from service.operations import catalogue_search, downloads, reaudits, releases
 from service.operations.access_policies import Standing
@@ -166,20 +167,10 @@ def _unit(uow: UnitOfWork, release: Release) -> str | None:
 
 def _sample_rows(uow: UnitOfWork, release: Release) -> dict[str, Any] | None:
     """Return columns and a few rows of a published table, for whoever may see a preview."""
-    key = release.preview_key
-    is_out = release.state is ReleaseState.PUBLISHED
-    if not (release.holds_table and is_out and key):
+    if not release.holds_table or release.state is not ReleaseState.PUBLISHED:
         return None
     if not downloads.may_preview(uow, actor(), release):
         return None
-    try:
-        text = uow.objects.get_bytes(Bucket.WORK, rows_key(key), limit_bytes=1024 * 1024)
-    except ObjectMissing:
-        return None
-    found: dict[str, Any] = json.loads(text)
-    return found
-
-
-def rows_key(preview_key: str) -> str:
-    """Return where the rows lie that are shown of a table: beside its picture."""
-    return preview_key.rpartition("/")[0] + "/rows.json"
+    audit = uow.get(Job, release.audit_job_id)
+    sample = uow.get(Job, str(audit.payload.get("sample_job_id"))) if audit else None
+    return documents.read_sample_rows(uow, sample)

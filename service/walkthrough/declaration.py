@@ -15,11 +15,15 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from privacy.errors import InvalidParameter
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import UnitOfPrivacy
+from privacy.table_schema import TableSchema, read_schema
+from service.domain.datasets import DeclaredSchema
 
 PERSON_COLUMN = "patient_id"
 FILE_COLUMN = "file"
+TABLE_SUFFIXES = (".csv", ".parquet")
 _LONGEST_CSV_BYTES = 512 * 1024 * 1024
 _HEADER_BYTES = 1 << 20
 
@@ -32,9 +36,23 @@ class UploadRefused(ValueError):
 class Declaration:
     """What the owner declares, and what was noticed on the way."""
 
-    schema: DatasetSchema
+    schema: DeclaredSchema
     labels_were_found: bool
     ignored_columns: tuple[str, ...] = ()
+
+    @property
+    def target(self) -> str:
+        """Return the column of the label, or the first target of a table; "table" without one."""
+        if not isinstance(self.schema, TableSchema):
+            return self.schema.label
+        return next((self.schema.columns[n].name for n in self.schema.targets), "table")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the label set, or the levels of the first target of a table."""
+        if not isinstance(self.schema, TableSchema):
+            return self.schema.labels
+        return next((self.schema.columns[n].names for n in self.schema.targets), ())
 
 
 @dataclass(frozen=True)
@@ -78,6 +96,21 @@ def declare(path: Path, *, label: str, labels: tuple[str, ...], unit: UnitOfPriv
         labels_were_found=not labels,
         ignored_columns=content.ignored_columns,
     )
+
+
+def declare_table(path: Path, schema: Path) -> Declaration:
+    """Return what the owner of a table declares: the schema, and nothing from the file.
+
+    Raises: UploadRefused.
+    """
+    if not path.is_file() or path.suffix.lower() not in TABLE_SUFFIXES:
+        raise UploadRefused(
+            f"{path} was refused: give a table that is there, as {' or '.join(TABLE_SUFFIXES)}."
+        )
+    try:
+        return Declaration(schema=read_schema(schema), labels_were_found=False)
+    except InvalidParameter as error:
+        raise UploadRefused(str(error)) from error
 
 
 def round_count(count: int) -> int:

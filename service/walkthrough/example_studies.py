@@ -32,7 +32,7 @@ def make_studies(actors: Actors, walk: Walkthrough) -> None:
     audit = walk.record.audit
     if audit is None:
         raise TimeoutError("The walkthrough reached no audited candidate.")
-    labels = walk.request.declaration.schema.labels
+    labels = walk.request.declaration.labels
     closed = _opened(
         actors,
         audit.id,

@@ -3,6 +3,7 @@
 `Record` gathers the documents that the service answered with; `summary` reads only those.
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ TERMS = (
     "For research and teaching. Make no attempt to find out who any person behind the training "
     "data is. Cite the release and its certificate."
 )
-USE = "Teaching, and trying methods of analysis before they meet the images themselves."
+USE = "Teaching, and trying methods of analysis before they meet the real records."
 """What the collaborator says that they want the release for."""
 _JOB_TITLES = {
     "ingest": "Worker: checking and ingesting",
@@ -48,6 +49,11 @@ class Request:
     config: dict[str, Any]
     samples: int
     name: str = "Radiographs"
+
+    @property
+    def holds_table(self) -> bool:
+        """Say whether the records are rows of a table."""
+        return self.declaration.schema.modality == "table"
 
 
 @dataclass
@@ -82,7 +88,7 @@ class Walkthrough:
         owner, request = self.actors.owner, self.request
         self.record.dataset = owner.create_dataset(
             request.name,
-            purpose="Walkthrough: share a synthetic set in place of the images.",
+            purpose="Walkthrough: share a synthetic set in place of the real records.",
             declared=request.declaration.schema,
             epsilon=request.epsilon,
             delta=request.delta,
@@ -187,7 +193,8 @@ class Walkthrough:
 
     def release_name(self) -> str:
         """Return the name that the release of this walkthrough gets."""
-        return f"synthetic-{self.request.declaration.schema.label}".replace("_", "-").lower()[:60]
+        words = re.sub(r"[^a-z0-9]+", "-", self.request.declaration.target.lower()).strip("-")
+        return f"synthetic-{words or 'set'}"[:60]
 
     def _keep_report(self, owner: KaimaClient, audit_id: str) -> None:
         """Keep the report for its owner only: its numbers were measured on real images."""

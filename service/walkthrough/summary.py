@@ -38,7 +38,7 @@ def summarise(
     exit_reason: str,
 ) -> dict[str, Any]:
     """Return the summary of one walkthrough, complete or not."""
-    schema = request.declaration.schema
+    schema, is_table = request.declaration.schema, request.holds_table
     return {
         "schema_version": SCHEMA_VERSION,
         "ok": exit_reason == "verified",
@@ -49,9 +49,10 @@ def summarise(
         "policy_digest": record.report.get("policy_digest"),
         "generator": request.generator,
         "persons": _persons(request, record),
-        "images": _images(record),
-        "label": schema.label,
-        "labels": list(schema.labels),
+        "images": _records(record, None if not is_table else "the records are rows of a table"),
+        "rows": _records(record, None if is_table else "the records are images"),
+        "label": request.declaration.target,
+        "labels": list(request.declaration.labels),
         "labels_declared_public_by": "owner",
         "epsilon": _epsilon(request, record),
         "delta": {"job": request.delta, "budget": record.budget.delta if record.budget else None},
@@ -92,13 +93,16 @@ def _persons(request: Request, record: Record) -> dict[str, int | None]:
     }
 
 
-def _images(record: Record) -> dict[str, int | None]:
-    images = record.report.get("records", {})
-    train = images.get("train")
+def _records(record: Record, reason: str | None) -> dict[str, int | str | None]:
+    """Return the counts of the records; with a reason why there are none, nulls beside it."""
+    if reason is not None:
+        return {"total": None, "train": None, "synthetic": None, "reason": reason}
+    counts = record.report.get("records", {})
+    train = counts.get("train")
     return {
         "total": record.version.record_count if record.version else None,
-        "train": None if train is None else train + images.get("audit_in", 0),
-        "synthetic": images.get("synthetic"),
+        "train": None if train is None else train + counts.get("audit_in", 0),
+        "synthetic": counts.get("synthetic"),
     }
 
 

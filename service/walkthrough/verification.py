@@ -28,7 +28,7 @@ def verify_and_tamper(bundle: Path, *, public_key: Path, scratch: Path) -> Verif
     """Verify `bundle`, then a copy of it for each way to tamper."""
     code, answer = _verify(bundle, public_key, scratch / "verify.json")
     refused, named = [], None
-    for tamper in (_flip_a_byte_of_an_image, _raise_the_claim, _add_a_file, _remove_a_file):
+    for tamper in (_flip_a_byte_of_a_record, _raise_the_claim, _add_a_file, _remove_a_file):
         copy = scratch / "tampered"
         shutil.rmtree(copy, ignore_errors=True)
         with zipfile.ZipFile(bundle) as archive:
@@ -58,12 +58,13 @@ def _verify(path: Path, public_key: Path, out: Path) -> tuple[int, dict[str, Any
     return done.returncode, json.loads(out.read_text(encoding="utf-8"))
 
 
-def _flip_a_byte_of_an_image(bundle: Path) -> str:
-    image = next(iter(sorted(bundle.rglob("*.png"))))
-    content = bytearray(image.read_bytes())
+def _flip_a_byte_of_a_record(bundle: Path) -> str:
+    """Change one image, or the rows of a table."""
+    records = min([*bundle.rglob("csv/*.csv"), *bundle.rglob("*.png")])
+    content = bytearray(records.read_bytes())
     content[len(content) // 2] ^= 1
-    image.write_bytes(content)
-    return image.name
+    records.write_bytes(content)
+    return records.name
 
 
 def _raise_the_claim(bundle: Path) -> str:
@@ -81,6 +82,6 @@ def _add_a_file(bundle: Path) -> str:
 
 
 def _remove_a_file(bundle: Path) -> str:
-    table = next(bundle.rglob("*.npz"))
-    table.unlink()
-    return table.name
+    records = next(iter([*bundle.rglob("*.npz"), *bundle.rglob("*.parquet")]))
+    records.unlink()
+    return records.name
