@@ -152,6 +152,10 @@ class ReleaseDeclaration(BaseModel):
     test_share: float = Field(
         default=0.0, ge=0.0, le=0.5, description="of the synthetic images or rows, as a test split"
     )
+    marginals: bool = Field(
+        default=False,
+        description="of a table: release what its generator measured as well, with the noise's sigma",
+    )
     contact: Line = ""
     changes: Paragraphs = Field(default="", description="what changed since the version before")
     intended_use: Paragraphs = ""

@@ -70,6 +70,12 @@ def fit_formats(declaration: ReleaseDeclaration, dataset: Dataset) -> ReleaseDec
             value=wrong[0],
             limit=list(fitting),
         )
+    if declaration.marginals and not is_table:
+        raise InputRefused(
+            "Noisy marginals were refused: this dataset holds images, of which no generator counts "
+            "any. Leave marginals out.",
+            value="marginals",
+        )
     return declaration
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -10,9 +11,14 @@ from pyarrow import parquet
 
 from privacy import bundle
 from service.bundle_formats import compare
+from service.domain.datasets import Dataset
+from service.domain.declarations import ReleaseDeclaration
+from service.domain.errors import InputRefused
+from service.operations.declaring import fit_formats
 from service.spreadsheets import escaped, is_formula, unescaped
 from tests.service.test_bundle_formats import sign_again
-from tests.workers.table_material import make_table_bundle, synthetic_table
+from tests.workers.bundle_material import synthetic_set
+from tests.workers.table_material import SCHEMA, make_table_bundle, synthetic_table
 
 FILE = "parquet/train-00000-of-00001.parquet"
 
@@ -134,3 +140,33 @@ def test_an_escaped_text_is_no_formula_and_comes_back(text, cell_text):
     assert escaped(text) == cell_text
     assert not is_formula(escaped(text))
     assert unescaped(escaped(text)) == text
+
+
+def dataset_of(declared):
+    return Dataset(
+        id="dst_1", tenant_id="ten_1", cohort_id="coh_1", name="knees", purpose="teaching",
+        declared=declared.model_dump(mode="json"), created_by="usr_1", created_at=datetime.now(UTC),
+    )  # fmt: skip
+
+
+TABLE, IMAGES = dataset_of(SCHEMA), dataset_of(synthetic_set().schema)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "declared", "said"),
+    [
+        (TABLE, {"formats": ("dicom",)}, "format dicom was refused: this dataset holds a table"),
+        (TABLE, {"formats": ("csv", "medmnist")}, "Choose from: parquet, csv"),
+        (IMAGES, {"formats": ("csv",)}, "format csv was refused: this dataset holds images"),
+        (IMAGES, {"marginals": True}, "Noisy marginals were refused: this dataset holds images"),
+    ],
+)
+def test_a_format_that_the_records_cannot_have_is_refused(dataset, declared, said):
+    with pytest.raises(InputRefused, match=said):
+        fit_formats(ReleaseDeclaration(**declared), dataset)
+
+
+def test_a_table_has_both_its_formats_unless_one_is_chosen():
+    assert fit_formats(ReleaseDeclaration(), TABLE).formats == ("parquet", "csv")
+    assert fit_formats(ReleaseDeclaration(formats=("csv",)), TABLE).formats == ("csv",)
+    assert fit_formats(ReleaseDeclaration(), IMAGES) == ReleaseDeclaration()
