@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from privacy.manifests import DatasetManifest, DatasetSchema
 from privacy.mechanisms import PrivacyTarget
+from privacy.table_schema import TableSchema
 from service.config import Settings
 from service.domain.access import AccessMode
 from service.domain.accounts import BOOTSTRAP, Actor, Role
@@ -33,6 +34,20 @@ from service.wiring import Application, build, migrate
 from tests.components import ObjectStoreServer
 
 SCHEMA = DatasetSchema(declared_count=1000, height=8, width=8, label="grade", labels=("0", "1"))
+TABLE = TableSchema.model_validate(
+    {
+        "declared_count": 1000,
+        "person": "patient_id",
+        "columns": [
+            {"name": "age", "kind": "integer", "unit": "years", "edges": [40, 60, 80]},
+            {"name": "grade", "kind": "ordinal", "levels": ["0", "1"], "role": "target"},
+            {"name": "time", "kind": "number", "edges": [0, 1, 5], "missing": True},
+        ],
+        "constraints": [
+            {"name": "no time", "when": {"grade": ["0"]}, "then": {"time": ["missing"]}}
+        ],
+    }
+)
 TARGET = PrivacyTarget(epsilon=1.0, delta=1e-6)
 CATALOGUE = {
     "generators": {
@@ -73,6 +88,15 @@ CATALOGUE = {
                 }
             },
             "suits_from": 15000,
+        },
+        "counts": {
+            "title": "Noised counts of a table",
+            "documentation": "A generator for tests of the service.",
+            "modality": "table",
+            "schema": {"type": "object", "additionalProperties": False, "properties": {}},
+            "defaults": {},
+            "stages": [{"kind": "gaussian", "stage": "counts", "noise_ratio": 1.0}],
+            "suits_from": 0,
         },
     },
     "audits": {},
@@ -161,7 +185,7 @@ class Walk:
         *,
         epsilon: str | None = "3",
         delta: str | None = "0.00001",
-        schema: DatasetSchema = SCHEMA,
+        schema: DatasetSchema | TableSchema = SCHEMA,
         join_dataset_id: str | None = None,
         rule: str = "basic",
     ) -> Dataset:
@@ -181,9 +205,10 @@ class Walk:
 
     def uploaded(self, dataset: Dataset, *, body: bytes = b"PK raw upload") -> Job:
         """Upload a version by a plain body; return its INGEST job."""
+        suffix = ".csv" if dataset.modality == "table" else ".zip"
         with self.application.uow() as uow:
             version = datasets.start_upload(
-                uow, self.owner, dataset_id=dataset.id, suffix=".zip", size_bytes=len(body)
+                uow, self.owner, dataset_id=dataset.id, suffix=suffix, size_bytes=len(body)
             )
         with self.application.uow() as uow:
             return datasets.put_upload(uow, self.owner, version_id=version.id, chunks=[body])
