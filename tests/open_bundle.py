@@ -3,8 +3,9 @@
     python -m tests.open_bundle BUNDLE...
 
 A BUNDLE is a downloaded .zip or the folder it was unpacked to. Each format is opened by the library
-that people use for it, without a network and with caches in a temporary folder; images and labels
-must be equal in all of them, and in the same order but where a tool reads folder by folder.
+that people use for it, without a network and with caches in a temporary folder; images and labels, or
+the rows of a table, must be equal in all of them, and in the same order but where a tool reads folder
+by folder.
 Exit code: 0 equal, 1 not.
 """
 
@@ -39,9 +40,10 @@ class Row:
     tool: str
     opened: str
     split: str
-    images: list[Seen] | None
+    records: list | None
     in_order: bool = True
     reason: str = ""
+    what: str = "images or labels"
 
 
 def seen(label: str, pixels) -> Seen:
@@ -192,6 +194,13 @@ def open_bundle(root: Path) -> list[Row]:
         reason = "the bundle is of layout 1, which does not name its formats"
         return [Row("-", "certificate.json", "-", None, reason=reason)]
     declared = certificate["declared"]
+    if "columns" in declared:
+        from tests.open_table import open_table
+
+        rows = open_table(root, certificate)
+        for split in certificate["splits"]:
+            compare([row for row in rows if row.split == split])
+        return rows
     facts = {
         "name": certificate["name"],
         "label": declared["label"],
@@ -208,10 +217,10 @@ def open_bundle(root: Path) -> list[Row]:
             row = Row(tool.name, tool.opened, split, None, tool.in_order)
             try:
                 with quiet():
-                    row.images = list(tool.read(root, split, facts))
+                    row.records = list(tool.read(root, split, facts))
             except Exception as error:  # noqa: BLE001 - whatever a tool raises is its finding
                 row.reason = f"{type(error).__name__}: {error}"
-            if row.images is not None and len(row.images) != certificate["splits"][split]:
+            if row.records is not None and len(row.records) != certificate["splits"][split]:
                 row.reason = f"{certificate['splits'][split]} images are certified"
             rows.append(row)
         compare([row for row in rows if row.split == split])
@@ -230,14 +239,14 @@ def folder_labels(root: Path) -> dict[str, str]:
 
 def compare(rows: list[Row]) -> None:
     """Give a reason to every row whose images or labels are not those of the first that opened."""
-    opened = [row for row in rows if row.images]
+    opened = [row for row in rows if row.records]
     for row in opened[1:]:
-        mine, others = row.images or [], opened[0].images or []
+        mine, others = row.records or [], opened[0].records or []
         if not row.in_order:
             mine, others = sorted(mine), sorted(others)
         if mine != others and not row.reason:
             differing = sum(a != b for a, b in zip(mine, others, strict=False))
-            row.reason = f"{differing} images or labels differ from {opened[0].tool}"
+            row.reason = f"{differing} {row.what} differ from {opened[0].tool}"
 
 
 @contextlib.contextmanager
@@ -289,9 +298,9 @@ def unpacked(bundle: Path, folder: Path) -> Path:
 
 def show(bundle: Path, rows: list[Row]) -> None:
     """Write the table of one bundle."""
-    lines = [("tool", "opened", "split", "images", "result")]
+    lines = [("tool", "opened", "split", "records", "result")]
     for row in rows:
-        count = "-" if row.images is None else str(len(row.images))
+        count = "-" if row.records is None else str(len(row.records))
         lines.append((row.tool, row.opened, row.split, count, row.reason or "equal"))
     widths = [max(len(line[column]) for line in lines) for column in range(4)]
     sys.stdout.write(f"{bundle}\n")
@@ -300,6 +309,8 @@ def show(bundle: Path, rows: list[Row]) -> None:
         sys.stdout.write("  ".join([*cells, line[4]]).rstrip() + "\n")
     failed = sum(bool(row.reason) for row in rows)
     whole = "All images and labels are equal, bit for bit."
+    if any(row.what == "rows" for row in rows):
+        whole = "All rows are equal, value for value."
     sys.stdout.write(f"{failed} of {len(rows)} differ.\n" if failed or not rows else f"{whole}\n")
 
 
