@@ -11,14 +11,18 @@ from service.commands import (
     accounts,
     datasets,
     editing,
+    edits,
     jobs,
     journal,
+    journal_queries,
     machines,
     people,
+    policies,
     releases,
     reviews,
     studies,
     trust,
+    versions,
 )
 from service.commands.console import Session, run_command
 from service.profile import Profile
@@ -51,6 +55,7 @@ for _command in (
     reviews.plan,
     reviews.notification,
     reviews.webhook,
+    policies.policy,
     access.access,
     access.agreement,
     studies.study,
@@ -64,6 +69,10 @@ for _command in (
     machines.openapi,
 ):
     kaima.add_command(_command)
+
+
+_ADDED = (edits, journal_queries, versions)
+"""Modules whose import adds commands to the groups above."""
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Calls about the policy and about what waits for an auditor."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from service import policy_resources as r
@@ -15,6 +15,15 @@ class PolicyCalls:
     def policy(self) -> r.PolicyInForce:
         """Return what new trainings commit to, every threshold explained."""
         return self._connection.get(r.PolicyInForce, "/v1/policy")
+
+    def policy_versions(self) -> Iterator[r.ListedPolicyVersion]:
+        """Yield the versions of your tenant, newest first; the shipped one is not among them."""
+        return self._connection.pages(r.PolicyPage, "/v1/policies")
+
+    def withdraw_policy(self, version: r.PolicyVersion) -> r.PolicyVersion:
+        """Take a proposal back (its author)."""
+        path = f"/v1/policies/{version.id}/withdraw"
+        return self._connection.post(r.PolicyVersion, path, etag=f'"{version.revision}"')
 
     def policy_version(self, policy_id: str) -> r.PolicyVersion:
         """Return one version, what it changes and who voted."""

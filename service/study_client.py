@@ -19,6 +19,17 @@ class StudyCalls:
         body = r.NewStudy(audit_job_id=audit_job_id, name=name, plan=wanted)
         return self._connection.post(r.Study, "/v1/studies", body)
 
+    def revise_study(self, study_id: str, *, name: str, plan: Mapping[str, Any]) -> r.Study:
+        """Replace name and plan of a draft."""
+        body = r.NewStudyDraft(name=name, plan=r.NewStudyPlan.model_validate(plan))
+        return self._connection.post(r.Study, f"/v1/studies/{study_id}", body, method="PUT")
+
+    def withdraw_reader(self, study_id: str, reader_id: str) -> r.StudyReader:
+        """End a reader's part; their answers fall under the registered exclusion rule."""
+        path = f"/v1/studies/{study_id}/readers/{reader_id}"
+        response = self._connection.send("DELETE", path)
+        return r.StudyReader.model_validate_json(response.content)
+
     def studies(self, *, audit_job_id: str | None = None) -> Iterator[r.StudyLine]:
         """Yield the tenant's studies, newest first."""
         return self._connection.pages(r.StudyPage, "/v1/studies", audit_job_id=audit_job_id)

@@ -8,6 +8,7 @@ import click
 
 from service.client import KaimaClient
 from service.commands.console import Session, with_client
+from service.study_resources import NewStudyPlan
 
 _SHOWN = (
     "id", "name", "state", "audit_job_id", "plan", "plan_digest", "consents", "readers", "job_id",
@@ -70,6 +71,27 @@ def show(session: Session, client: KaimaClient, study_id: str) -> None:
 
 @study.command()
 @click.argument("study_id")
+@click.option("--name", help="Another name.")
+@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Such as readers=6.")
+@with_client
+def revise(
+    session: Session,
+    client: KaimaClient,
+    study_id: str,
+    *,
+    name: str | None,
+    changes: tuple[str, ...],
+) -> None:
+    """Change the plan of a draft; a value is read as JSON, or else as text."""
+    found = client.study(study_id)
+    known = NewStudyPlan.model_fields
+    plan = {entry: value for entry, value in found.plan.items() if entry in known}
+    plan |= dict(_entry(text) for text in changes)
+    session.show(client.revise_study(study_id, name=name or found.name, plan=plan), *_SHOWN)
+
+
+@study.command()
+@click.argument("study_id")
 @with_client
 def register(session: Session, client: KaimaClient, study_id: str) -> None:
     """Lock the plan by its digest and ask two auditors for their consent."""
@@ -114,6 +136,15 @@ def new_link(session: Session, client: KaimaClient, study_id: str, reader_id: st
     session.show({"reader": found.reader.id, "link": found.link})
 
 
+@study.command("withdraw-reader")
+@click.argument("study_id")
+@click.argument("reader_id")
+@with_client
+def withdraw_reader(session: Session, client: KaimaClient, study_id: str, reader_id: str) -> None:
+    """End a reader's part; what they answered falls under the registered exclusion rule."""
+    session.show(client.withdraw_reader(study_id, reader_id))
+
+
 @study.command()
 @click.argument("study_id")
 @with_client
@@ -156,3 +187,15 @@ def result(session: Session, client: KaimaClient, study_id: str, out: Path | Non
 def power(session: Session, client: KaimaClient, /, **asked: float) -> None:
     """Say how likely a study of this size shows equivalence, if readers guess."""
     session.show(client.study_power(**asked))
+
+
+def _entry(text: str) -> tuple[str, Any]:
+    """Read NAME=VALUE.  Raises: click.UsageError."""
+    name, equals, value = text.partition("=")
+    if not equals or name not in NewStudyPlan.model_fields:
+        known = ", ".join(NewStudyPlan.model_fields)
+        raise click.UsageError(f"Write --set NAME=VALUE with one of {known}, not {text!r}.")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

@@ -8,6 +8,7 @@ from service.domain import permissions
 from service.domain.accounts import Actor
 from service.domain.errors import IllegalTransition, InputRefused
 from service.domain.releases import Release, ReleaseState
+from service.operations.earlier_rounds import check_not_rejected
 from service.operations.releases import create_release
 from service.store.unit_of_work import UnitOfWork
 
@@ -22,15 +23,7 @@ def renew_release(
     Raises: IllegalTransition unless PUBLISHED or EXPIRED; Conflict if the version is taken or these
     samples were rejected; InputRefused, NotFound, PermissionDenied.
     """
-    old = permissions.check_may_change_release(
-        actor, uow.get(Release, release_id), asked=release_id
-    )
-    if old.state not in _RENEWABLE:
-        raise IllegalTransition(
-            f"Renewing was refused: release {old.id} is {old.state.value}. Only a published or an "
-            "expired release may be renewed.",
-            state=old.state.value,
-        )
+    old = check_may_renew(uow, actor, release_id=release_id)
     if version is not None and _number(version) <= _number(old.version):
         raise InputRefused(
             f"The version {version} was refused: it does not follow {old.version}. Raise it.",
@@ -48,6 +41,25 @@ def renew_release(
     )
     made.renews_id, made.declared = old.id, dict(old.declared)
     return made
+
+
+def check_may_renew(uow: UnitOfWork, actor: Actor, *, release_id: str) -> Release:
+    """Return the release if the actor may propose its next version now; changes nothing.
+
+    Raises: IllegalTransition, Conflict if its samples were rejected or failed an audit since;
+    NotFound, PermissionDenied.
+    """
+    old = permissions.check_may_change_release(
+        actor, uow.get(Release, release_id), asked=release_id
+    )
+    if old.state not in _RENEWABLE:
+        raise IllegalTransition(
+            f"Renewing was refused: release {old.id} is {old.state.value}. Only a published or an "
+            "expired release may be renewed.",
+            state=old.state.value,
+        )
+    check_not_rejected(uow, old.audit_job_id, what="Renewing")
+    return old
 
 
 def _number(version: str) -> tuple[int, ...]:

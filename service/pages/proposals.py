@@ -14,7 +14,7 @@ from service.domain.datasets import Dataset
 from service.domain.errors import NotFound
 from service.domain.jobs import TERMINAL, Job, JobKind
 from service.domain.releases import TRANSITIONS, Release, ReleaseState, Review
-from service.operations import jobs, reaudits, releases
+from service.operations import jobs, reaudits, releases, renewing
 from service.pages.datasets import about
 from service.pages.rules import field_errors, reason
 from service.pages.session import actor, blueprint
@@ -98,6 +98,9 @@ def manage_release(release_id: str) -> str:
             is_live=packaging is not None and packaging.state not in TERMINAL,
             state_sentence=_STATE_WORDS.get(release.state, ""),
             rules=_rules(release, packaging),
+            why_not_renew=reason(
+                lambda: renewing.check_may_renew(uow, actor(), release_id=release_id)
+            ),
             candidates=_candidates(uow, release),
             downloaders=reaudits.list_downloaders(uow, actor(), release_id=release_id),
             reaudits=reaudits.list_reaudits(uow, release),
@@ -118,6 +121,14 @@ def revise_release(release_id: str) -> Response:
             terms=request.form.get("terms", "").strip(),
         )
     return _back(release_id)
+
+
+@blueprint.post("/releases/<string:release_id>/manage/renew")
+def renew_release(release_id: str) -> Response:
+    """Draft the next version of a published or expired release, for an approval of its own."""
+    with application().uow() as uow:
+        made = renewing.renew_release(uow, actor(), release_id=release_id)
+    return _back(made.id)
 
 
 @blueprint.post("/releases/<string:release_id>/manage/<string:action>")

@@ -206,6 +206,31 @@ def test_review_publication_and_withholding_are_commands(kaima: Kaima, people: W
     assert published.name in kaima("release", "list", actor=people.collaborator).stdout
 
 
+@pytest.mark.slow
+def test_policy_queue_and_proofs_are_commands(kaima: Kaima, people: Walk, tmp_path: Path) -> None:
+    release = people.release(ReleaseState.SUBMITTED)
+    auditor = people.auditors[0]
+    queue = kaima("--json", "review", "queue", "--mine", actor=auditor)
+    assert release.id in {item["id"] for item in json.loads(queue.stdout)}
+    reason = ("--reason", "stricter here")
+    wrong = kaima("policy", "propose", "--set", "tiers.public.auc=low", *reason, actor=auditor)
+    assert wrong.returncode == 2
+    in_force = json.loads(kaima("--json", "policy", "in-force", actor=auditor).stdout)
+    entry = next(item for item in in_force["entries"] if item["path"] == "tiers.public.auc")
+    change = f"tiers.public.auc={entry['value'] - 0.01}"
+    made = kaima("--json", "policy", "propose", "--set", change, *reason, actor=auditor)
+    assert made.returncode == 0, made.stderr
+    version = json.loads(made.stdout)["id"]
+    voted = kaima("--json", "policy", "vote", version, "approve", actor=people.auditors[1])
+    assert [vote["decision"] for vote in json.loads(voted.stdout)["votes"]] == ["approve"]
+    taken = kaima("--json", "policy", "withdraw", version, actor=auditor)
+    assert json.loads(taken.stdout)["state"] == "withdrawn"
+    head = tmp_path / "head.json"
+    assert kaima("journal", "fetch-head", "--out", str(head), actor=auditor).returncode == 0
+    growth = kaima("--json", "journal", "fetch-growth", str(head), actor=auditor)
+    assert json.loads(growth.stdout)["old"] == json.loads(head.read_text())
+
+
 def test_a_download_needs_the_terms_and_pins_the_signing_key(
     kaima: Kaima, people: Walk, web_settings: Settings, tmp_path: Path
 ) -> None:

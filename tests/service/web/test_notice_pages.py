@@ -144,7 +144,6 @@ def test_a_secret_is_shown_to_a_fresh_factor_only(page_of: PageOf, people: Walk)
     who = people.auditors[2]
     with people.application.uow() as uow:
         uow.without_trail("a role for a test")
-        from service.domain.accounts import User
 
         user = uow.get(User, who.user_id)
         assert user is not None

@@ -8,6 +8,7 @@ from flask.testing import FlaskClient
 from service.domain.accounts import Actor
 from service.domain.datasets import VersionState
 from service.domain.jobs import JobState
+from service.domain.releases import ReleaseState
 from service.operations import datasets
 from tests.factories import Walk
 
@@ -104,3 +105,20 @@ def test_jobs_are_filtered_and_an_ended_one_says_why_it_is_not_resumed(
     query["state"] = JobState.FAILED.value
     assert "No job is like this." in owner.get("/jobs", query_string=query).get_data(as_text=True)
     assert owner.get("/jobs?dataset='").status_code == 404
+
+
+def test_an_expired_release_is_renewed_by_a_button_and_others_say_why_not(
+    page_of: PageOf, people: Walk
+) -> None:
+    owner = page_of(people.owner)
+    expired = people.release(ReleaseState.EXPIRED)
+    assert "Draft the next version" in owner.get(f"/releases/{expired.id}/manage").text
+    made = owner.post(f"/releases/{expired.id}/manage/renew", data={"csrf": "right"})
+    assert made.status_code == 303
+    assert "1.0.1" in owner.get(made.headers["Location"]).text
+    revoked = people.release(ReleaseState.REVOKED)
+    assert "Only a published or an expired release may be renewed" in (
+        owner.get(f"/releases/{revoked.id}/manage").text
+    )
+    refused = owner.post(f"/releases/{revoked.id}/manage/renew", data={"csrf": "right"})
+    assert refused.status_code == 409
