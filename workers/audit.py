@@ -21,6 +21,7 @@ from privacy.report import AuditReport
 from service.domain.jobs import Job, JobKind
 from service.store.objects import Bucket
 from training.generators import Fitted
+from workers.augmentation_curve import with_curve
 from workers.context import JobContext
 from workers.copy_network import with_copy_network
 from workers.dataset_files import StoredDataset, fetch_dataset
@@ -80,6 +81,13 @@ def run(context: JobContext) -> dict[str, object]:
         labels=dataset.schema.labels,
         progress=lambda step, total: context.report("measuring utility", step, total),
     )
+    if depth is Depth.FULL:  # minutes, which a quick look is not worth
+        useful = with_curve(
+            useful,
+            evidence,
+            declared=dataset.schema,
+            progress=lambda step, total: context.report("drawing the utility curve", step, total),
+        )
     context.report("storing")
     shown = page_context(job, training, labels=dataset.schema.labels)
     return _store(context, report, evidence=evidence, utility=useful, shown=shown)

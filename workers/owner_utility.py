@@ -27,7 +27,7 @@ _EFFORT = Effort(classifiers=("hog_linear",), most_steps=150)
 Progress = Callable[[int, int], None]
 
 
-class _OutOfTime(Exception):
+class OutOfTime(Exception):
     """The look would take longer than a report should wait for it."""
 
 
@@ -42,10 +42,10 @@ def measure_utility(
     """Return the utility section as JSON-ready numbers, or `computed` false with a reason."""
     reason, found = _why_not(evidence), None
     if reason is None:
-        watch = _Deadline(progress, most_seconds)
+        watch = Deadline(progress, most_seconds)
         try:
             found = _measured(evidence, Task.of(labels, name=label), watch)
-        except _OutOfTime:
+        except OutOfTime:
             reason = f"it would have taken more than {most_seconds:g} seconds"
     about = {"schema_version": 1, "stays_inside": STAYS_INSIDE}
     if found is None:
@@ -57,7 +57,7 @@ def _why_not(evidence: Evidence) -> str | None:
     """Return why utility cannot be computed from this evidence, or None."""
     if evidence.modality != "image":
         return "the records are no images"
-    held = _of_arms(evidence, HELD_OUT)
+    held = records_of(evidence, HELD_OUT)
     persons = len(np.unique(held.persons))
     if persons < FEWEST_PERSONS:
         return f"{persons} held-out persons are too few; at least {FEWEST_PERSONS} are needed"
@@ -68,11 +68,11 @@ def _why_not(evidence: Evidence) -> str | None:
     return None
 
 
-def _measured(evidence: Evidence, task: Task, watch: "_Deadline") -> dict[str, Any]:
-    held, trained = _of_arms(evidence, HELD_OUT), _of_arms(evidence, IN_TRAINING)
+def _measured(evidence: Evidence, task: Task, watch: "Deadline") -> dict[str, Any]:
+    held, trained = records_of(evidence, HELD_OUT), records_of(evidence, IN_TRAINING)
     samples = cast("NDArray[np.integer]", evidence.samples)
-    synthetic = _some(Labelled.of(samples, evidence.sample_labels))
-    sources = {"synthetic": synthetic, "real": _some(trained)}
+    synthetic = some_of(Labelled.of(samples, evidence.sample_labels))
+    sources = {"synthetic": synthetic, "real": some_of(trained)}
     scores = {
         name: score(source, held, task=task, effort=_EFFORT, watch=watch).as_json(task)[
             "hog_linear"
@@ -91,7 +91,7 @@ def _measured(evidence: Evidence, task: Task, watch: "_Deadline") -> dict[str, A
     }
 
 
-def _of_arms(evidence: Evidence, arms: tuple[Arm, ...]) -> Labelled:
+def records_of(evidence: Evidence, arms: tuple[Arm, ...]) -> Labelled:
     """Return the records of some arms; persons with a twin in another arm are left out."""
     chosen = np.isin(evidence.arms, arms) & ~np.asarray(evidence.excluded)
     rows = np.flatnonzero(chosen[evidence.persons])
@@ -101,13 +101,14 @@ def _of_arms(evidence: Evidence, arms: tuple[Arm, ...]) -> Labelled:
     return Labelled.of(images, evidence.labels[rows], evidence.persons[rows])
 
 
-def _some(records: Labelled) -> Labelled:
+def some_of(records: Labelled) -> Labelled:
+    """Return the records, or as many of them as a look takes, drawn at random."""
     if len(records) <= _MOST_RECORDS:
         return records
     return records.take(np.random.default_rng(0).permutation(len(records))[:_MOST_RECORDS])
 
 
-class _Deadline:
+class Deadline:
     """Passes progress on, and stops the look when its time is over."""
 
     def __init__(self, progress: Progress | None, most_seconds: float) -> None:
@@ -115,8 +116,8 @@ class _Deadline:
         self._end = time.monotonic() + most_seconds
 
     def __call__(self, _name: str, done: int, total: int) -> None:
-        """Note a step. Raises: _OutOfTime."""
+        """Note a step. Raises: OutOfTime."""
         if time.monotonic() > self._end:
-            raise _OutOfTime
+            raise OutOfTime
         if self._progress is not None:
             self._progress(done, total)

@@ -54,8 +54,9 @@ def test_reference_models_and_a_copy_embedding_reach_the_report(tmp_path, object
         service.work()
         (audit,) = service.jobs_of(JobKind.AUDIT)
         assert audit.state is JobState.SUCCEEDED, audit.problem
-        report = json.loads(
-            service.application.parts.objects.get_bytes(Bucket.WORK, audit.result["report"])
+        report, utility = (
+            json.loads(service.application.parts.objects.get_bytes(Bucket.WORK, audit.result[name]))
+            for name in ("report", "utility")
         )
     findings = {finding["audit"]: finding for finding in report["findings"]}
     attacks = findings["loss_membership"]["details"]["attacks"]
@@ -63,3 +64,6 @@ def test_reference_models_and_a_copy_embedding_reach_the_report(tmp_path, object
     copies = {metric["name"]: metric for metric in findings["near_copies"]["metrics"]}
     assert copies["embedding_pictures"]["value"] >= 200
     assert report["depth"] == "full"
+    assert utility["computed"]
+    # Which of the two depends on the machine's load.
+    assert ("augmentation_curve" in utility) != ("augmentation_reason" in utility)

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from privacy.evidence import Arm
+from privacy.manifests import DatasetSchema
 from tests.privacy.audit_material import innocent
+from training.utility.fitting import Recipe
+from workers import augmentation_curve
+from workers.augmentation_curve import with_curve
 from workers.owner_utility import FEWEST_PERSONS, measure_utility
 
 LABELS = ("0", "1", "2")
@@ -51,3 +55,37 @@ def test_the_look_ends_when_its_time_is_over(evidence):
     found = look(evidence, most_seconds=0.0)
     assert not found["computed"]
     assert "seconds" in found["reason"]
+
+
+def declared(unit="person"):
+    return DatasetSchema(
+        unit=unit, declared_count=300, height=16, width=16, label="KL", labels=LABELS
+    )
+
+
+def test_the_curve_has_both_kinds_of_point_with_intervals(evidence, monkeypatch):
+    monkeypatch.setattr(augmentation_curve, "_RECIPE", Recipe(steps=2, batch=8))
+    found = with_curve({"computed": True}, evidence, declared=declared(), most_seconds=1000.0)
+    rows = [row for row in found["augmentation_curve"] if row["metric"] == "accuracy"]
+    trained = np.isin(evidence.arms, (Arm.TRAIN, Arm.AUDIT_IN)).sum()
+    assert {row["real_persons"] for row in rows} == {0, 50, trained}
+    assert {row["synthetic_images"] for row in rows} == {0, len(evidence.samples)}
+    for row in rows:
+        assert row["seeds"] == 3
+        assert row["ci_low"] <= row["mean"] <= row["ci_high"]
+
+
+@pytest.mark.parametrize("most_seconds", [0.0, 0.2])
+def test_a_curve_that_takes_too_long_is_a_reason(evidence, monkeypatch, most_seconds):
+    monkeypatch.setattr(augmentation_curve, "_RECIPE", Recipe(steps=2, batch=8))
+    found = with_curve({"computed": True}, evidence, declared=declared(), most_seconds=most_seconds)
+    assert "augmentation_curve" not in found
+    assert "seconds" in found["augmentation_reason"]
+
+
+def test_without_a_look_there_is_no_curve(evidence):
+    look_without = {"computed": False, "reason": "too few"}
+    assert with_curve(look_without, evidence, declared=declared()) == look_without
+    assert "augmentation_curve" not in with_curve(
+        {"computed": True}, evidence, declared="a table's schema"
+    )

@@ -5,6 +5,7 @@ of the light protocol; with both kinds, half of each batch is real, so that a fe
 not drowned by many synthetic ones. All points are taught in the same number of steps.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -55,14 +56,20 @@ def curve(  # noqa: PLR0913 - what is scored, how, and where
     recipe: Recipe = RECIPE,
     device: torch.device | None = None,
     progress: PointProgress | None = None,
+    most_seconds: float | None = None,
 ) -> list[dict[str, object]]:
     """Return one row per point and metric, with mean and interval over seeds.
 
-    A seed draws its own subset of persons; smaller subsets lie in larger ones.
+    A seed draws its own subset of persons; smaller subsets lie in larger ones. A seed that would not
+    be done within `most_seconds` is left out; each row says how many there were.
     """
     wanted = points(len(np.unique(real.persons)), sizes)
     found: dict[Point, list[dict[str, float | None]]] = {point: [] for point in wanted}
+    started = time.monotonic()
     for seed in range(seeds):
+        taken = time.monotonic() - started
+        if seed and most_seconds is not None and taken * (seed + 1) / seed > most_seconds:
+            break
         order = np.random.default_rng(seed).permutation(np.unique(real.persons))
         for number, point in enumerate(wanted):
             some = real.of_persons(order[: point.real_persons])
