@@ -12,6 +12,7 @@ from flask import render_template
 from service import documents
 from service.domain.datasets import Dataset
 from service.domain.errors import NotFound
+from service.domain.jobs import Job
 from service.operations import jobs
 from service.pages.plots import Chart, Whisker, line_chart, whisker
 from service.pages.session import actor, blueprint
@@ -58,6 +59,16 @@ def show_utility(job_id: str) -> str:
             raise NotFound(f"The dataset of job {job_id!r} was not found.")
         found = documents.read_utility(uow, audit)
         sample_job_id = audit.payload.get("sample_job_id")
+        if dataset.modality == "table":
+            sample = uow.get(Job, str(sample_job_id))
+            return render_template(
+                "table_utility.html",
+                nav="jobs",
+                audit=audit,
+                dataset=dataset,
+                found=found,
+                sample_rows=documents.read_sample_rows(uow, sample),
+            )
         return render_template(
             "utility.html",
             nav="jobs",
