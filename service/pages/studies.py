@@ -132,6 +132,7 @@ def act_on_study(study_id: str, act: str) -> Response | tuple[str, int]:
 def invite_reader(study_id: str) -> tuple[str, int]:
     """Invite a reader and show the link this once."""
     try:
+        require_fresh_factor(back=url_for("pages.show_study", study_id=study_id))
         with application().uow() as uow:
             reader, secret = study_reading.invite_reader(
                 uow, actor(), study_id=study_id, name=request.form.get("name", "")
@@ -148,6 +149,8 @@ def act_on_reader(study_id: str, reader_id: str, act: str) -> tuple[str, int]:
     """Give a reader a new link, or end their part."""
     invited = None
     try:
+        if act == "link":
+            require_fresh_factor(back=url_for("pages.show_study", study_id=study_id))
         with application().uow() as uow:
             if act not in {"link", "withdraw"}:
                 raise NotFound(f"No step {act!r} of a reader was found. Load the page again.")

@@ -1,5 +1,6 @@
 """OpenID Connect against a real provider: who gets in, and which answers are refused."""
 
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -64,9 +65,10 @@ def linked(people: Walk, provider: Provider, who: Actor) -> None:
         )
 
 
-def way_back(browser: FlaskClient, *, target: str = "/datasets") -> str:
+def way_back(browser: FlaskClient, *, target: str = "/datasets", again: bool = False) -> str:
     """Go to the provider and agree; return the path with which the browser is sent back."""
-    sent = browser.get("/sign-in/oidc", query_string={"next": target})
+    asked = {"next": target} | ({"again": "1"} if again else {})
+    sent = browser.get("/sign-in/oidc", query_string=asked)
     assert sent.status_code == 302, sent.get_data(as_text=True)
     assert "code_challenge_method=S256" in sent.headers["Location"]
     back = httpx.get(sent.headers["Location"]).headers["Location"]
@@ -205,6 +207,34 @@ def test_what_is_weighty_asks_the_provider_again(
     assert 'href="/sign-in/oidc?again=1&amp;next=/account"' in page
     sent = browser.get("/sign-in/oidc?again=1&next=/account")
     assert "prompt=login&max_age=0" in sent.headers["Location"]
+
+
+def test_a_stale_factor_elsewhere_is_refused_until_the_provider_has_asked_again(
+    browser: FlaskClient, people: Walk, provider: Provider
+) -> None:
+    linked(people, provider, people.auditors[2])
+    long_ago = {"amr": ["mfa"], "auth_time": int(time.time()) - 16 * 60}
+    provider.claims = dict(long_ago)
+    assert browser.get(way_back(browser)).status_code == 200
+
+    def make_key() -> TestResponse:
+        csrf = re.search(r'name="csrf" value="([^"]+)"', browser.get("/account").text)
+        assert csrf is not None
+        form = {"csrf": csrf[1], "scopes": "read", "days": "7"}
+        return browser.post("/account/keys", data=form)
+
+    stale = make_key()
+    assert "sign in there again" in refused(stale, status=403)
+    assert "kaima_key_" not in stale.text
+    assert browser.get(way_back(browser, again=True)).status_code == 200
+    assert make_key().status_code == 403, "a provider that did not ask again proves nothing new"
+    provider.claims = {"amr": ["pwd"]}
+    assert "needs a second factor" in refused(
+        browser.get(way_back(browser, again=True)), status=403
+    )
+    provider.claims = {"amr": ["mfa"], "auth_time": int(time.time())}
+    assert browser.get(way_back(browser, again=True)).status_code == 200
+    assert "kaima_key_" in make_key().text
 
 
 def test_without_a_provider_there_is_nothing_here(web_application: Application) -> None:

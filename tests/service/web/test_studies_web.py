@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from flask.testing import FlaskClient
 
 from service.client import KaimaClient, ProblemError
-from service.domain.accounts import Actor
+from service.domain.accounts import BOOTSTRAP, Actor, Scope
 from service.domain.studies import Study, StudyState
-from service.operations import study_reading
+from service.operations import accounts, study_reading
 from service.store import sign_in_tables
 from tests.factories import Walk
 from tests.studies import PLAN, consented, drafted, opened, registered
@@ -144,6 +144,27 @@ def test_consenting_on_the_page_asks_for_a_fresh_second_factor(
         assert answer.status_code == status
         assert words in answer.get_data(as_text=True)
     assert consented(people, study, by=(1,)).state is StudyState.PREPARING
+
+
+def test_a_program_consents_with_a_key_that_may_vote_and_with_no_other(
+    client_of: Callable[[Actor], KaimaClient],
+    page_of: Callable[[Actor], FlaskClient],
+    people: Walk,
+) -> None:
+    """As votes do: what the page asks the factor for, a key needs the scope of reviews for."""
+    study = registered(people)
+    who = people.auditors[2]
+    with people.application.uow() as uow:
+        _, weak = accounts.create_api_key(
+            uow, BOOTSTRAP, user_id=who.user_id, scopes=[Scope.READ, Scope.JOBS]
+        )
+    http = page_of(who).application.test_client()
+    path, body = f"/v1/studies/{study.id}/consents", {"plan_digest": study.plan_digest}
+    refused = http.post(path, json=body, headers={"Authorization": f"Bearer {weak}"})
+    assert refused.status_code == 403
+    assert "lacks the scope 'reviews'" in refused.get_json()["detail"]
+    given = client_of(who).consent_to_study(study.id, plan_digest=str(study.plan_digest))
+    assert [consent.auditor_id for consent in given.consents] == [who.user_id]
 
 
 def people_study(people: Walk, study_id: str) -> Study:
