@@ -32,13 +32,16 @@ from service.operations import (
     agreements,
     datasets,
     editing,
+    editing_models,
     jobs,
+    study_results,
 )
+from service.store.objects import Bucket
 from service.wiring import Application
 from tests.audit_documents import store_documents
 from tests.components import seaweed_server, valkey_server
 from tests.factories import Walk, application_for, settings_for
-from tests.studies import joined, opened
+from tests.studies import joined, opened, phantom_picture, read_all
 
 ROOT = Path(__file__).resolve().parent.parent
 KNEES = DatasetSchema(
@@ -121,6 +124,7 @@ class Filler(Walk):
     def fill(self) -> None:
         """Make a dataset with releases in every state, jobs in every state, uploads of every kind."""
         joined(self, opened(self))
+        self._close_a_study()
         self.dataset("Hands, declared ahead of the export", epsilon="8")
         knees = self.dataset("Knees, two visits", epsilon="30", delta="0.00003", schema=KNEES)
         version = self.version(knees)
@@ -141,6 +145,7 @@ class Filler(Walk):
         }
         self.downloaded(made[ReleaseState.PUBLISHED])
         self._edit(made[ReleaseState.PUBLISHED])
+        self._stress(made[ReleaseState.PUBLISHED])
         self._lend(self.release(ReleaseState.PUBLISHED, audit=self.audited(version)))
         self._ask_for(self.release(ReleaseState.PUBLISHED, audit=self.audited(version)))
         self._run(version)
@@ -161,6 +166,45 @@ class Filler(Walk):
             editing.request_edit(
                 uow, self.collaborator, release_id=release.id, asked=asked.model_dump(mode="json")
             )
+
+    def _stress(self, release: Release) -> None:
+        """Have a classifier tested; what the worker stores is invented."""
+        with self.application.uow() as uow:
+            model = editing_models.put_model(
+                uow, self.collaborator, release_id=release.id, chunks=[b"a model"]
+            )
+            asked = NewEdit(form="stress_test", vary="exposure", model=model, images=4, steps=3)
+            job = editing_models.request(
+                uow, self.collaborator, release_id=release.id, asked=asked.model_dump(mode="json")
+            )
+        files = {
+            editing.SHEET: phantom_picture(1),
+            editing_models.STRESS_REPORT: b"<!doctype html><h1>Where answers change</h1>",
+            editing_models.STRESS_NUMBERS: b"{}",
+        }
+        token = self.claim(job)
+        for name, body in files.items():
+            key = f"candidate/{job.id}/1/{name}"
+            self.application.objects.put_bytes(Bucket.WORK, key, body=body)
+        result: dict[str, Any] = {name: f"candidate/{job.id}/1/{name}" for name in files}
+        result |= {
+            "images": 12,
+            "met": 1.0,
+            "values": [0.4, 0.5, 0.6],
+            "attributes": ["exposure", "contrast"],
+            "mean_measured": [[0.4, 0.15], [0.5, 0.15], [0.6, 0.15]],
+            "model_sha256": "5" * 64,
+            "changed_their_answer": {"share": 0.25, "ci_low": 0.0, "ci_high": 0.75},
+        }
+        self.succeed(job, token, result)
+
+    def _close_a_study(self) -> None:
+        """Have two readers answer everything, and close their study."""
+        study = opened(self)
+        for name in ("Reader A", "Reader B"):
+            read_all(self, joined(self, study, name), confidence=lambda number: 1 + number % 6)
+        with self.application.uow() as uow:
+            study_results.close_study(uow, self.owner, study_id=study.id)
 
     def _lend(self, release: Release) -> None:
         """Give a release on request only, under an agreement."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from privacy.errors import InvalidParameter, PrivacyError
+from privacy.manifests import DatasetSchema
 from service.operations.editing import SHEET, TEACHING_SET
 from service.operations.editing_models import STRESS_NUMBERS, STRESS_REPORT, model_key
 from service.store.objects import Bucket, ObjectMissing
@@ -133,6 +134,8 @@ def _released(context: JobContext) -> ReleasedSet:
     training = load_job(context, sampling.payload["train_job_id"])
     samples = fetch_samples(context, sampling)
     declared = fetch_generator_manifest(context, training).declared
+    if not isinstance(declared, DatasetSchema):
+        raise InvalidParameter("The edit was refused: this release is a table; images are edited.")
     return ReleasedSet(
         name=str(context.job.release_id),
         label=declared.label,
