@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
+BOTH = ("sqlite", pytest.param("postgresql", marks=pytest.mark.slow))
+"""The parameters of a fixture that runs a module on each database, the slow one apart."""
+
 
 @contextlib.contextmanager
 def fresh_database(kind: str, request: pytest.FixtureRequest) -> Iterator[str]:

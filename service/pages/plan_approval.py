@@ -5,13 +5,13 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from privacy.statements import unit_word
 from service.domain.datasets import Dataset
-from service.domain.errors import DomainError, InputRefused
+from service.domain.errors import DomainError
 from service.domain.permissions import check_may_create_release
 from service.operations import datasets, plan_approving
 from service.operations.review_queue import names_of
+from service.pages.deciding import take_decision
 from service.pages.rules import reason
 from service.pages.session import actor, blueprint
-from service.pages.step_up import require_fresh_factor
 from service.web import application
 
 
@@ -24,25 +24,20 @@ def show_plan(plan_id: str) -> str:
 @blueprint.post("/plans/<string:plan_id>/decision")
 def decide_plan(plan_id: str) -> AnyResponse | tuple[str, int]:
     """Approve or refuse it, bound to what the form showed."""
-    try:
-        require_fresh_factor(back=url_for("pages.show_plan", plan_id=plan_id))
-        decision = request.form.get("decision", "")
-        if decision not in {"approve", "refuse"}:
-            raise InputRefused("Your decision was refused: choose to approve or to refuse.")
-        with application().uow() as uow:
-            plan_approving.decide_plan(
-                uow,
-                actor(),
-                plan_id=plan_id,
-                approve=decision == "approve",
-                reason=request.form.get("reason", ""),
-                if_match=request.form.get("if_match", ""),
-            )
-    except DomainError as refusal:
-        if refusal.status == 404:
-            raise
-        return _render(plan_id, refusal=refusal), refusal.status
-    return redirect(url_for("pages.show_plan", plan_id=plan_id), code=303)
+    return take_decision(
+        page=url_for("pages.show_plan", plan_id=plan_id),
+        approve="approve",
+        refuse="refuse",
+        decide=lambda uow, approves: plan_approving.decide_plan(
+            uow,
+            actor(),
+            plan_id=plan_id,
+            approve=approves,
+            reason=request.form.get("reason", ""),
+            if_match=request.form.get("if_match", ""),
+        ),
+        render=lambda refusal: _render(plan_id, refusal=refusal),
+    )
 
 
 @blueprint.post("/plans/<string:plan_id>/withdrawal")

@@ -19,9 +19,9 @@ from service.domain.policies import (
 )
 from service.operations import policies, reaudits
 from service.operations.review_queue import names_of
+from service.pages.deciding import take_decision
 from service.pages.rules import reason
 from service.pages.session import actor, blueprint
-from service.pages.step_up import require_fresh_factor
 from service.web import application
 
 GROUPS = (
@@ -120,25 +120,20 @@ def export_policy(policy_id: str) -> Response:
 @blueprint.post("/policies/<string:policy_id>/votes")
 def vote_on_policy(policy_id: str) -> AnyResponse | tuple[str, int]:
     """Approve or reject a version, bound to what the form showed."""
-    try:
-        require_fresh_factor(back=url_for("pages.show_policy", policy_id=policy_id))
-        decision = request.form.get("decision", "")
-        if decision not in {"approve", "reject"}:
-            raise InputRefused("Your vote was refused: choose to approve or to reject.")
-        with application().uow() as uow:
-            policies.vote_on_version(
-                uow,
-                actor(),
-                policy_id=policy_id,
-                approves=decision == "approve",
-                reason=request.form.get("reason", ""),
-                if_match=request.form.get("if_match", ""),
-            )
-    except DomainError as refusal:
-        if refusal.status == 404:
-            raise
-        return _render_version(policy_id, refusal=refusal), refusal.status
-    return redirect(url_for("pages.show_policy", policy_id=policy_id), code=303)
+    return take_decision(
+        page=url_for("pages.show_policy", policy_id=policy_id),
+        approve="approve",
+        refuse="reject",
+        decide=lambda uow, approves: policies.vote_on_version(
+            uow,
+            actor(),
+            policy_id=policy_id,
+            approves=approves,
+            reason=request.form.get("reason", ""),
+            if_match=request.form.get("if_match", ""),
+        ),
+        render=lambda refusal: _render_version(policy_id, refusal=refusal),
+    )
 
 
 @blueprint.post("/policies/<string:policy_id>/withdrawal")

@@ -27,6 +27,7 @@ from service.store import notification_tables, tables
 from service.store.unit_of_work import utc_now
 from service.wiring import Application
 from tests.components import ObjectStoreServer
+from tests.databases import BOTH, fresh_database
 from tests.factories import Walk, application_for, copied_clock, remove_buckets, settings_for
 
 PASSWORD = "river copper lantern seven"
@@ -43,16 +44,19 @@ class Clock:
         return utc_now() + self.ahead
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=BOTH)
 def service(
-    tmp_path_factory: pytest.TempPathFactory, object_store: ObjectStoreServer
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    object_store: ObjectStoreServer,
 ) -> Iterator[Application]:
     """Yield an application of the module's own: who its operators are matters."""
     folder = tmp_path_factory.mktemp("resets")
-    made = application_for(settings_for(folder, object_store))
-    yield made
-    made.close()
-    remove_buckets(made)
+    with fresh_database(request.param, request) as url:
+        made = application_for(settings_for(folder, object_store, database_url=url))
+        yield made
+        made.close()
+        remove_buckets(made)
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ from service.store import journal
 from service.store.objects import Bucket
 from service.wiring import Application
 from tests.components import ObjectStoreServer
+from tests.databases import BOTH, fresh_database
 from tests.factories import Walk, application_for, copied_clock, remove_buckets, settings_for
 from tests.studies import (
     PLAN,
@@ -53,15 +54,19 @@ from tests.studies import (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=BOTH)
 def study_application(
-    tmp_path_factory: pytest.TempPathFactory, object_store: ObjectStoreServer
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    object_store: ObjectStoreServer,
 ) -> Iterator[Application]:
-    """Yield one application for the module: each test brings a tenant of its own."""
-    app = application_for(settings_for(tmp_path_factory.mktemp("studies"), object_store))
-    yield app
-    app.close()
-    remove_buckets(app)
+    """Yield one application of each database: each test brings a tenant of its own."""
+    folder = tmp_path_factory.mktemp("studies")
+    with fresh_database(request.param, request) as url:
+        app = application_for(settings_for(folder, object_store, database_url=url))
+        yield app
+        app.close()
+        remove_buckets(app)
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ from service.operations.evidence import candidate_jobs
 from service.store.unit_of_work import utc_now
 from service.wiring import Application
 from tests.components import ObjectStoreServer
+from tests.databases import BOTH, fresh_database
 from tests.factories import (
     TARGET,
     Walk,
@@ -55,15 +56,19 @@ from tests.factories import (
 TOMORROW = utc_now().date() + timedelta(days=1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=BOTH)
 def hospital(
-    tmp_path_factory: pytest.TempPathFactory, object_store: ObjectStoreServer
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    object_store: ObjectStoreServer,
 ) -> Iterator[Application]:
-    """Yield one application for the module; each test walks with a tenant of its own."""
-    made = application_for(settings_for(tmp_path_factory.mktemp("reviews"), object_store))
-    yield made
-    made.close()
-    remove_buckets(made)
+    """Yield one application of each database; each test walks with a tenant of its own."""
+    folder = tmp_path_factory.mktemp("reviews")
+    with fresh_database(request.param, request) as url:
+        made = application_for(settings_for(folder, object_store, database_url=url))
+        yield made
+        made.close()
+        remove_buckets(made)
 
 
 @pytest.fixture
