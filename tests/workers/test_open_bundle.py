@@ -10,6 +10,7 @@ import pytest
 from privacy.bundle import write_zip
 from service.domain.declarations import ReleaseDeclaration
 from tests.workers.bundle_material import HOSTILE_LABELS, make_bundle, synthetic_set
+from tests.workers.table_material import HOSTILE, make_table_bundle, synthetic_table
 
 
 def run(repository, *bundles):
@@ -27,11 +28,15 @@ def test_a_bundle_opens_in_every_tool_and_a_changed_one_does_not(repository, tmp
     write_zip(folder, tmp_path / "bundle.zip")
     table = folder / "imagefolder" / "train" / "metadata.jsonl"
     table.write_text(table.read_text().replace('"label": "0"', '"label": "2"', 1))
-    done = run(repository, tmp_path / "bundle.zip", folder)
+    rows = make_table_bundle(tmp_path / "rows", synthetic_table(test_share=0.2))
+    done = run(repository, tmp_path / "bundle.zip", rows, folder)
     assert done.returncode == 1, done.stdout + done.stderr
-    whole, changed = done.stdout.split(str(folder) + "\n")
+    whole, others = done.stdout.split(str(rows) + "\n")
+    table_rows, changed = others.split(str(folder) + "\n")
     assert whole.count(" equal\n") == 2 * 7
     assert "All images and labels are equal, bit for bit." in whole
+    assert table_rows.count(" equal\n") >= 2 * 7
+    assert "All rows are equal, value for value." in table_rows
     assert "differ from" in changed
 
 
@@ -45,9 +50,11 @@ def test_hostile_labels_16_bits_one_image_and_chosen_formats_open_as_well(reposi
     for chosen in (("imagefolder",), ("parquet",), ("dicom", "medmnist")):
         declared = ReleaseDeclaration(formats=chosen)
         made.append(make_bundle(tmp_path / chosen[0], synthetic_set(), declared=declared))
-    done = run(repository, *made)
+    rows = make_table_bundle(tmp_path / "table", synthetic_table(80, schema=HOSTILE))
+    done = run(repository, *made, rows)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("bit for bit") == len(made)
+    assert done.stdout.count("value for value") == 1
 
 
 def is_of_today(path):
