@@ -35,6 +35,7 @@ from service.operations import (
     editing_models,
     jobs,
     study_results,
+    webhooks,
 )
 from service.store.objects import Bucket
 from service.wiring import Application
@@ -148,6 +149,7 @@ class Filler(Walk):
         self._stress(made[ReleaseState.PUBLISHED])
         self._lend(self.release(ReleaseState.PUBLISHED, audit=self.audited(version)))
         self._ask_for(self.release(ReleaseState.PUBLISHED, audit=self.audited(version)))
+        self._hear()
         self._run(version)
         cancelled = self.training(version)
         with self.application.uow() as uow:
@@ -158,6 +160,18 @@ class Filler(Walk):
             datasets.start_upload(
                 uow, self.owner, dataset_id=knees.id, suffix=".zip", size_bytes=48_000_000
             )
+
+    def _hear(self) -> None:
+        """Have a webhook, with a message that nobody sends here."""
+        with self.application.uow() as uow:
+            made = webhooks.create_webhook(
+                uow,
+                self.owner,
+                url="https://receiver.example.org/kaima",
+                kinds=["release.published", "access.requested"],
+            )
+        with self.application.uow() as uow:
+            webhooks.send_test(uow, self.owner, webhook_id=made.endpoint.id)
 
     def _edit(self, release: Release) -> None:
         """Ask for edits of a release, as somebody who may download it."""

@@ -88,6 +88,7 @@ def create_api_key(
             subject="An operator made an API key of yours",
             text="If it was not handed to you, revoke it and tell another operator at once.",
             link="/account",
+            everywhere=True,
         )
     return made
 

@@ -73,7 +73,8 @@ def invite_again(
     permissions.check_may_administer(actor)
     user = users.load_user(uow, user_id)
     known = uow.get(SignIn, user_id)
-    _refuse_only_key(uow, user)
+    if actor.user_id != user_id:
+        _refuse_only_key(uow, user)
     if accounts.has_way_in(uow, user_id):
         _tell(
             uow,
@@ -187,7 +188,15 @@ def _refuse_only_key(uow: UnitOfWork, user: User) -> None:
 
 def _tell(uow: UnitOfWork, user_id: str, *, kind: str, subject: str, text: str) -> None:
     """Leave a notice: whoever takes an account over by a link cannot do it unseen."""
-    notify(uow, to=[user_id], kind=kind, subject=subject, text=text, link="/account")
+    notify(
+        uow,
+        to=[user_id],
+        kind=kind,
+        subject=subject,
+        text=text,
+        link="/account",
+        everywhere=True,
+    )
 
 
 def _add_sign_in(uow: UnitOfWork, user_id: str, sign_in_name: str) -> None:

@@ -228,6 +228,7 @@ def _tell_of_link(uow: UnitOfWork, user_id: str, what: str) -> None:
         subject=f"An operator {what}",
         text="If you did not ask for it, tell another operator at once.",
         link="/account",
+        everywhere=True,
     )
 
 

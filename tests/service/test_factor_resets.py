@@ -7,7 +7,7 @@ import pyotp
 import pytest
 import sqlalchemy as sa
 
-from service.domain.accounts import BOOTSTRAP, Actor, Role
+from service.domain.accounts import BOOTSTRAP, Actor, Role, User
 from service.domain.errors import Conflict, InputRefused, NotFound, PermissionDenied
 from service.domain.releases import Decision
 from service.domain.sign_in import FactorReset, SignIn
@@ -240,6 +240,13 @@ def test_a_link_to_a_password_is_no_way_around_it(walk: Walk, clock: Clock) -> N
 
     with pytest.raises(PermissionDenied, match="the link alone"):
         invite()
+    with walk.application.uow() as uow:  # the first operator has a key, and gets a password so
+        uow.get(User, late.user_id).roles = ["auditor", "operator"]  # type: ignore[union-attr]
+        uow.session.flush()
+        own = accounts.load_actor(uow, user_id=late.user_id)
+        name = f"{late.user_id}@own"
+        assert invitations.invite_again(uow, own, user_id=late.user_id, sign_in_name=name)
+        uow.rollback()
     with walk.application.uow() as uow:
         factor_resets.request_reset(uow, walk.operator, user_id=late.user_id)
     with pytest.raises(PermissionDenied, match="the link alone"):
