@@ -70,13 +70,31 @@ def answer_of(python: Path, script: str, *arguments: str, target: Path, seconds:
     `target` is the script's last argument. The script sees none of our packages.
     Raises: RuntimeError with the last line of what it complained of; TimeoutExpired.
     """
+    command = [str(python), "-P", str(Path(__file__).with_name(script)), *arguments]
+    return _answered(command, target=target, seconds=seconds, variables={"PYTHONPATH": ""})
+
+
+def answer_of_module(module: str, *arguments: str, target: Path, seconds: int) -> Any:
+    """Run a module of ours in a process of its own, and return the JSON it wrote to `target`.
+
+    `target` is its last argument.
+    Raises: RuntimeError with the last line of what it complained of; TimeoutExpired.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    root = str(Path(__file__).resolve().parent.parent)
+    return _answered(command, target=target, seconds=seconds, variables={"PYTHONPATH": root})
+
+
+def _answered(
+    command: Sequence[str], *, target: Path, seconds: int, variables: dict[str, str]
+) -> Any:
     done = subprocess.run(  # noqa: S603 - our own command
-        [str(python), "-P", str(Path(__file__).with_name(script)), *arguments, str(target)],
+        [*command, str(target)],
         capture_output=True,
         text=True,
         timeout=seconds,
         check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | variables,
     )
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1])
