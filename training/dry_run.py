@@ -1,6 +1,7 @@
-"""Dry runs: how long a fit will take, and how much memory, measured on random images.
+"""Dry runs: how long a fit will take, and how much memory, measured on random records.
 
-A generator is fitted, twice and cut short, on noise of the declared shape; no record is read and
+A generator is fitted, twice and cut short, on noise of the declared shape, which is pixels or codes of
+declared columns; no record is read and
 nothing is spent. Steps are the mechanisms' own and those of the Config fields that a generator names
 in `FREE_STEPS`: a few are run, timed by the progress that the generator reports, and multiplied.
 Everything else is taken as it is, or in proportion to the images where there were too many to try.
@@ -20,15 +21,17 @@ import torch
 
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import DpSgdStage, Mechanism, PoissonSubsampledGaussianMechanism
+from privacy.table_schema import TableSchema
 from training import artefact
 from training.generators import Fitted, GeneratorModule, free_steps
 from training.records import TrainingRecords, pixel_type
 from training.run import LocalRun
+from training.table_records import TableRecords
 
 Report = Callable[[str, int, int], None]  # stage, step, steps of the dry run
 
 MOST_PIXELS = 8_000_000
-"""Pixels of random images in all; more units are extrapolated to."""
+"""Pixels of random images, or cells of random rows, in all; more units are extrapolated to."""
 WARM_UNITS = 256
 """Units of the first run, which pays for what happens once and tells how slow a step is."""
 WARM_STEPS = 3
@@ -69,30 +72,33 @@ def estimate(
     generator: GeneratorModule,
     config: Mapping[str, Any],
     *,
-    schema: DatasetSchema,
+    schema: DatasetSchema | TableSchema,
     mechanisms: Sequence[Mechanism],
     units: int,
     samples: int,
     report: Report | None = None,
 ) -> Estimate:
-    """Try a generator on random images and say what `units` units and `samples` images will take.
+    """Try a generator on random records and say what `units` units and `samples` of them will take.
 
-    Each unit has one image. Raises: InvalidParameter if the config or the mechanisms do not fit.
+    Each unit has one record. Raises: InvalidParameter if the config or the mechanisms do not fit.
     """
     started = time.monotonic()
-    trial = _Trial(generator, dict(config), schema=schema, planned=tuple(mechanisms), units=units)
+    kind = _TableTrial if isinstance(schema, TableSchema) else _Trial
+    trial = kind(generator, dict(config), schema=schema, planned=tuple(mechanisms), units=units)
     _reset_device_memory()
     warm = trial.run(min(units, WARM_UNITS), steps=WARM_STEPS, report=report)
     peak_before, units_before = _peak_bytes(), warm.units
     trial.draw(warm.fitted, SAMPLES[0])
     # Units beyond the largest batch add nothing to a step, so some of them are enough.
-    enough = max(MOST_PIXELS // (schema.height * schema.width), trial.largest_batch)
+    enough = max(MOST_PIXELS // trial.record_size, trial.largest_batch)
     main = trial.run(min(units, enough), steps=_steps_for(warm), report=report)
     growth = max(_peak_bytes() - peak_before, 0) / max(main.units - units_before, 1)
     return Estimate(
         fit_seconds=main.extrapolated(units),
         sample_seconds=trial.sample_seconds(main.fitted, samples),
-        peak_bytes=round(_peak_bytes() + growth * (units - main.units) + _drawn(samples, schema)),
+        peak_bytes=round(
+            _peak_bytes() + growth * (units - main.units) + trial.drawn_bytes(samples)
+        ),
         device_bytes=_device_bytes(),
         device=machine(),
         dry_run_seconds=time.monotonic() - started,
@@ -173,7 +179,7 @@ class _Trial:
         generator: GeneratorModule,
         config: dict[str, Any],
         *,
-        schema: DatasetSchema,
+        schema: Any,
         planned: tuple[Mechanism, ...],
         units: int,
     ) -> None:
@@ -210,7 +216,18 @@ class _Trial:
         each = max(self.draw(fitted, more) - first, 0.0) / (more - few)
         return first + each * max(samples - few, 0)
 
-    def _random_records(self, units: int) -> TrainingRecords:
+    @property
+    def record_size(self) -> int:
+        """Return the pixels of one image."""
+        pixels: int = self._schema.height * self._schema.width
+        return pixels
+
+    def drawn_bytes(self, samples: int) -> int:
+        """Return the bytes of all synthetic images at once, as float64 and as pixels."""
+        each = np.dtype(np.float64).itemsize + np.dtype(pixel_type(self._schema)).itemsize
+        return samples * self.record_size * each
+
+    def _random_records(self, units: int) -> Any:
         kind = pixel_type(self._schema)
         shape = (units, self._schema.height, self._schema.width)
         return TrainingRecords(
@@ -255,6 +272,32 @@ class _Trial:
         return self._planned[index].steps if total == run.mechanisms[index].steps else None
 
 
+class _TableTrial(_Trial):
+    """The same for a table: rows of random codes, evenly over every declared column."""
+
+    @property
+    def record_size(self) -> int:
+        """Return the cells of one row."""
+        return len(self._schema.columns)
+
+    def draw(self, fitted: Any, count: int) -> float:
+        """Draw `count` rows; return the seconds that it took."""
+        started = time.monotonic()
+        fitted.sample(count, seed=0)
+        return time.monotonic() - started
+
+    def drawn_bytes(self, samples: int) -> int:
+        """Return the bytes of all synthetic rows at once, as values and as codes."""
+        each = np.dtype(np.float64).itemsize + np.dtype(np.int16).itemsize
+        return samples * self.record_size * each
+
+    def _random_records(self, units: int) -> TableRecords:
+        codes = np.empty((units, self.record_size), dtype=np.int16)
+        for index, size in enumerate(self._schema.sizes):
+            codes[:, index] = self._rng.integers(0, size, units)
+        return TableRecords(codes=codes, persons=np.arange(units, dtype=np.int32))
+
+
 def _pace(moments: Sequence[tuple[float, int]]) -> float | None:
     """Return the mean seconds of a step; grids and checkpoints (outliers) are left out."""
     steps = [
@@ -273,12 +316,6 @@ def _steps_for(warm: _Measured) -> int:
 
 def _is_dp_sgd(mechanism: Mechanism) -> TypeGuard[PoissonSubsampledGaussianMechanism]:
     return isinstance(mechanism, PoissonSubsampledGaussianMechanism)
-
-
-def _drawn(samples: int, schema: DatasetSchema) -> int:
-    """Return the bytes of all synthetic images at once, as float64 and as pixels."""
-    each = np.dtype(np.float64).itemsize + np.dtype(pixel_type(schema)).itemsize
-    return samples * schema.height * schema.width * each
 
 
 def _peak_bytes() -> int:

@@ -1,9 +1,9 @@
-"""ESTIMATE: a dry run on random images says how long a training would take, and how much memory.
+"""ESTIMATE: a dry run on random records says how long a training would take, and how much memory.
 
 Nothing is charged and no record is fetched: the job is told what was declared, not where the data is.
 """
 
-from privacy.manifests import DatasetSchema
+from privacy.manifests import read_declared
 from privacy.mechanisms import mechanisms_from_json
 from training import dry_run, generators
 from workers.context import JobContext
@@ -20,7 +20,7 @@ def run(context: JobContext) -> dict[str, object]:
     found = dry_run.estimate(
         generators.load(payload["generator"]),
         payload["config"],
-        schema=DatasetSchema.model_validate(payload["declared"]),
+        schema=read_declared(payload["declared"]),
         mechanisms=mechanisms_from_json(payload["mechanisms"]),
         units=int(payload["units"]),
         samples=int(payload["samples"]),

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import DpSgdStage, GaussianStage, PrivacyTarget
 from privacy.planning import plan_mechanisms
+from privacy.table_schema import TableSchema
 from training import dry_run, generators
 from training.generators import free_steps, load, presets_of
 
@@ -142,3 +143,27 @@ def test_every_preset_can_be_paid_for_where_its_stages_have_least_room(name):
             target=PrivacyTarget(epsilon=0.5, delta=1e-5),
             public_train_count=500,
         )
+
+
+def test_a_table_is_tried_on_rows_of_random_codes():
+    names = {"kind": "category", "levels": ["a", "b", "c"]}
+    schema = TableSchema.model_validate(
+        {
+            "declared_count": 200,
+            "person": "who",
+            "columns": [{"name": "left", **names}, {"name": "right", **names}],
+        }
+    )
+    generator = load("independent_columns")
+    config = generator.Config().model_dump(mode="json")
+    mechanisms = plan_mechanisms(
+        generator.STAGES,
+        config=config,
+        target=PrivacyTarget(epsilon=1, delta=1e-5),
+        public_train_count=UNITS,
+    )
+    asked = {"schema": schema, "mechanisms": mechanisms, "units": UNITS}
+    found = dry_run.estimate(generator, config, samples=1000, **asked)
+    more = dry_run.estimate(generator, config, samples=1_000_000, **asked)
+    assert 0 <= found.fit_seconds < 10
+    assert more.peak_bytes - found.peak_bytes >= 10**7
