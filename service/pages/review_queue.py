@@ -4,7 +4,7 @@ import csv
 import io
 from datetime import timedelta
 
-from flask import Response, render_template, request
+from flask import Response, g, render_template, request
 
 from service.domain.accounts import Role
 from service.operations import decisions, review_queue
@@ -27,8 +27,11 @@ def waiting_count() -> int:
     """Return how many decisions are asked of whoever is signed in."""
     if not actor().has(Role.AUDITOR):
         return 0
-    with application().uow(read_only=True) as uow:
-        return review_queue.count_waiting(uow, actor())
+    if "waiting_count" not in g:  # the navigation and the tabs of one page ask alike
+        with application().uow(read_only=True) as uow:
+            g.waiting_count = review_queue.count_waiting(uow, actor())
+    counted: int = g.waiting_count
+    return counted
 
 
 @blueprint.get("/review")

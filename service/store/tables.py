@@ -265,6 +265,7 @@ releases = sa.Table(
     sa.Column("renews_id", _id()),
     sa.UniqueConstraint("tenant_id", "name", "version"),
     sa.Index(None, "tenant_id", "id"),
+    sa.Index(None, "tenant_id", "state"),
 )
 
 reviews = sa.Table(
