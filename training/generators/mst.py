@@ -30,9 +30,10 @@ from training.ranks import Ranks
 from training.run import Run
 from training.table_records import TableRecords
 from training.tables.constraints import Masks, masks
-from training.tables.estimation import Measurement, estimate
+from training.tables.estimation import Measurement, estimate, noised_total
 from training.tables.fitted import MEGABYTE, Fitted, rebuilt
 from training.tables.junction_trees import Clique, model_bytes
+from training.tables.measurements import on_simplex
 from training.tables.rounds import (
     Answers,
     Purse,
@@ -169,9 +170,9 @@ def _edges(
     most_bytes: int,
 ) -> Arrays:
     """Choose a spanning tree of pairs, each edge by the exponential mechanism (E, 2)."""
-    model = estimate(known, sizes, iterations=200)
-    single = [model.marginal((column,)) / model.total for column in range(len(sizes))]
-    product = [model.total * np.multiply.outer(single[a], single[b]).ravel() for a, b in pairs]
+    total = noised_total(known)
+    single = [on_simplex(column.values / total) for column in known]
+    product = [total * np.multiply.outer(single[a], single[b]).ravel() for a, b in pairs]
     scores = answers.errors(pairs, product)
     epsilon = sqrt(8 * rho / max(len(sizes) - 1, 1))
     source, group = PrivacyRandomness(), list(range(len(sizes)))
