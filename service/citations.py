@@ -27,10 +27,11 @@ def cite(
     tenant: str,
     published_at: datetime | None,
     sha256: str | None,
+    holds_table: bool = False,
 ) -> Citation:
     """Return the citation of a release; without authors, its tenant stands in their place."""
     authors = declared.authors or (tenant,)
-    title = declared.title or f"{name}: synthetic radiographs"
+    title = declared.title or f"{name}: synthetic {'table' if holds_table else 'radiographs'}"
     year = declared.year or (published_at.year if published_at else None)
     when = f" ({year})" if year else ""
     where = f" https://doi.org/{declared.doi}" if declared.doi else ""

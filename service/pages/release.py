@@ -64,6 +64,7 @@ def show_release(release_id: str) -> str:
                 tenant=tenant_name,
                 published_at=release.published_at,
                 sha256=release.bundle_sha256,
+                holds_table=release.holds_table,
             ),
             versions=catalogue_search.list_versions(uow, actor(), release=release),
             standing=standing,
