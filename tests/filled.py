@@ -126,8 +126,6 @@ class Filler(Walk):
         """Make a dataset with releases in every state, jobs in every state, uploads of every kind."""
         joined(self, opened(self))
         self._close_a_study()
-        with self.application.uow() as uow:
-            webhooks.create_webhook(uow, self.owner, url="https://hooks.example.org/kaima")
         self.dataset("Hands, declared ahead of the export", epsilon="8")
         knees = self.dataset("Knees, two visits", epsilon="30", delta="0.00003", schema=KNEES)
         version = self.version(knees)
