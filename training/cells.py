@@ -48,13 +48,14 @@ _WHITENING = 0.5  # power of a direction's deviation that it is divided by
 _COUNT_SHARE, _LENGTH_SHARE, _EXTRA_SHARE = 0.3, 0.2, 0.25
 _CLIPPED_QUANTILE = 0.7  # of lengths; what is longer is clipped
 _FIRST_SPREAD = 0.7  # of first centres, in deviations
+_MOST_CELLS = 64
 _FEWEST = 20.0  # records that a noised count is taken for at least
 _RECORDS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
 class CellSettings:
-    """Sizes of the releases; all public."""
+    """Sizes of the releases; all public. No cells per label: as many as the noise allows."""
 
     cells_per_label: int
     basis_coefficients: int
@@ -85,7 +86,10 @@ def fit_cells(
     basis = fitting.basis(1, reference)
     values = fitting.measured(reference, basis)
     longest = float(np.linalg.norm(basis.deviations))
-    labels, cells = len(schema.labels), settings.cells_per_label
+    labels = len(schema.labels)
+    cells = settings.cells_per_label or cells_allowed(
+        schema.declared_count / labels, noise=fitting.noise_of_cells()
+    )
     normal = reproducible(0).standard_normal((labels, cells, len(basis.deviations)))
     centres, near = _FIRST_SPREAD * basis.deviations * normal, longest
     for step in range(CENTRE_STEPS):
@@ -101,6 +105,15 @@ def fit_cells(
         reference=reference,
         residual_variance=basis.residual_variance,
     )
+
+
+def cells_allowed(persons_per_label: float, *, noise: float) -> int:
+    """Return the cells per label that are worth their noise; both numbers are public.
+
+    Twice the cells halve each one's persons and so double its noise. On clothes, 2 of 6,000 persons
+    were best at a noise of 9 and 10 at a noise of 0.9 (docs/searches.md); in between by a power.
+    """
+    return int(np.clip(round(0.02 * (persons_per_label / noise) ** 0.7), 1, _MOST_CELLS))
 
 
 class _Fitting:
@@ -121,6 +134,10 @@ class _Fitting:
         self._labels = np.asarray(records.labels, dtype=np.int64)
         self._everybody = np.zeros(len(records), dtype=np.int64)
         self._pixels = schema.height * schema.width
+
+    def noise_of_cells(self) -> float:
+        """Return the noise multiplier of the last release, which is public."""
+        return self._mechanism(2 + CENTRE_STEPS).noise_multiplier
 
     def reference(self, index: int) -> Array:
         """Release the mean image (D,), its fine noise pulled towards nothing."""

@@ -7,7 +7,7 @@ from privacy.errors import ReservationExceeded
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import GaussianMechanism
 from training import releases
-from training.cells import CENTRE_STEPS, CellSettings, fit_cells
+from training.cells import CENTRE_STEPS, CellSettings, cells_allowed, fit_cells
 from training.checkpoints import Progress, ReleaseLost
 from training.covariances import cell_factors
 from training.mixture import Mixture
@@ -194,3 +194,10 @@ def test_a_cells_covariance_is_its_own_without_noise_and_leans_on_the_others_wit
     raw = 200.0 / 500.0 * np.sqrt(np.square(noise).sum(axis=(2, 3)).mean())
     assert error(0.0) < 0.02
     assert error(200.0) < 0.6 * raw
+
+
+def test_cells_are_more_where_there_are_more_persons_for_the_noise():
+    found = [cells_allowed(persons, noise=2.0) for persons in (10, 1_000, 20_000, 1e9)]
+    assert found[0] == 1
+    assert found == sorted(found)
+    assert found[-1] == 64

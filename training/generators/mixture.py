@@ -48,7 +48,11 @@ class Config(TeacherOptions):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     cells_per_label: int = Field(
-        default=3, ge=1, le=64, description="Cells, each with a covariance, in a label (count)."
+        default=0,
+        ge=0,
+        le=64,
+        description="Cells, each with a covariance, in a label (count; 0 for as many as are worth "
+        "their noise, from the declared count and the noise alone).",
     )
     basis_coefficients: int = Field(
         default=200,
@@ -72,19 +76,19 @@ class Config(TeacherOptions):
         description="Noise of the mean image, relative to spending the whole target on it (ratio).",
     )
     basis_noise_ratio: float = Field(
-        default=4.0,
+        default=2.25,
         ge=1,
         le=100,
         description="Noise of the directions, relative to spending the whole target (ratio).",
     )
     centre_noise_ratio: float = Field(
-        default=6.0,
+        default=7.0,
         ge=1,
         le=100,
         description="Noise of each of three steps of cell centres, relative to the whole (ratio).",
     )
     cell_noise_ratio: float = Field(
-        default=2.0,
+        default=2.4,
         ge=1,
         le=100,
         description="Noise of the cells' covariances, relative to spending the whole (ratio).",
@@ -107,7 +111,10 @@ PRESETS = {
     "balanced": Preset(
         summary="A teacher takes part of the budget and relabels.", settings=_TAUGHT
     ),
-    "best": Preset(summary="The same, with twice the images to deal from.", settings=_TAUGHT),
+    "best": Preset(
+        summary="The same, with twice the images to deal from.",
+        settings=_TAUGHT | {"teacher_pool": 3.0},
+    ),
 }
 SUITS_FROM = 50_000.0
 
