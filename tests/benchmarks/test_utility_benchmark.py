@@ -165,6 +165,7 @@ def test_the_ceiling_has_the_settings_of_the_generators_teacher(document):
     ("generator", "device", "preset"),
     [
         ("statistics", "cpu", "best"),
+        ("mixture", "cpu", "best"),
         ("phantoms", "cpu", "best"),
         ("diffusion", "cpu", "balanced"),
         ("wasserstein_gan", "cpu", "balanced"),
