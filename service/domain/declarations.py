@@ -110,6 +110,14 @@ TABLE_MODALITY = "TABLE"
 FormatName = Literal["imagefolder", "parquet", "medmnist", "dicom", "csv"]
 IMAGE_FORMATS: tuple[FormatName, ...] = ("imagefolder", "parquet", "medmnist", "dicom")
 TABLE_FORMATS: tuple[FormatName, ...] = ("parquet", "csv")
+FORMAT_WORDS: dict[FormatName, str] = {
+    "imagefolder": "PNG files in folders",
+    "parquet": "Parquet",
+    "medmnist": "arrays as in MedMNIST",
+    "dicom": "DICOM",
+    "csv": "CSV",
+}
+"""Formats of a bundle, in plain words."""
 
 _PLAIN = r"^[^\x00-\x1f\x7f]*$"
 Line = Annotated[str, Field(max_length=300, pattern=_PLAIN)]

@@ -13,11 +13,15 @@ from service.domain import access_permissions as may
 from service.domain import permissions
 from service.domain.access import AccessMode, RequestState, why_not_open
 from service.domain.access_fields import FieldKind, RequestField
+from service.domain.datasets import Dataset
 from service.domain.declarations import (
     DUO_TERMS,
+    FORMAT_WORDS,
+    IMAGE_FORMATS,
     LICENCES,
     MODALITIES,
     NEED_DETAILS,
+    TABLE_FORMATS,
     ReleaseDeclaration,
 )
 from service.domain.errors import Conflict, DomainError, InputRefused
@@ -244,6 +248,8 @@ def _declaration_form(
             actor(), uow.get(Release, release_id), asked=release_id
         )
         declared = declaring.declaration_of(release)
+        dataset = uow.get(Dataset, release.dataset_id)
+        is_table = dataset is not None and dataset.modality == "table"
         return render_template(
             "declaration.html",
             nav="releases",
@@ -251,6 +257,11 @@ def _declaration_form(
             declared=declared,
             values=typed if typed is not None else _typed(declared),
             chosen=set(typed.getlist("duo")) if typed is not None else set(declared.duo),
+            is_table=is_table,
+            formats={
+                name: FORMAT_WORDS[name] for name in (TABLE_FORMATS if is_table else IMAGE_FORMATS)
+            },
+            chosen_formats=typed.getlist("formats") if typed is not None else declared.formats,
             errors=errors,
             refusal=refusal,
             frozen=_frozen(release),
@@ -287,6 +298,8 @@ def _declared(form: MultiDict[str, str]) -> dict[str, Any]:
     }
     for name in _LIST_FIELDS:
         found[name] = [line.strip() for line in form.get(name, "").splitlines() if line.strip()]
+    if form.getlist("formats"):
+        found["formats"] = form.getlist("formats")
     found["duo"] = form.getlist("duo")
     details = {code: form.get(f"detail.{code}", "").strip() for code in found["duo"]}
     found["duo_details"] = {code: text for code, text in details.items() if text}

@@ -104,7 +104,7 @@ def text_of(page: FlaskClient, path: str, *, status: int = 200) -> str:
     return answer.get_data(as_text=True)
 
 
-def sent(page: FlaskClient, path: str, **fields: str) -> tuple[int, str, str]:
+def sent(page: FlaskClient, path: str, **fields: str | list[str]) -> tuple[int, str, str]:
     answer = page.post(path, data={"csrf": "right", **fields})
     text = answer.get_data(as_text=True)
     return answer.status_code, answer.headers.get("Location", ""), text
@@ -262,6 +262,13 @@ def test_a_declaration_is_shown_with_its_citation_and_refused_after_the_draft(
     assert "B. Two \\&amp; Sons" in shown
     with client_of(people.owner) as client:
         assert client.declaration(draft.id).declared.authors == ("A. One", "B. Two & Sons")
+        chosen = right | {"formats": ["dicom", "parquet"], "if_match": people.current(draft).etag}
+        assert sent(ours, here, **chosen)[0] == 303
+        assert client.declaration(draft.id).declared.formats == ("dicom", "parquet")
+    form = text_of(ours, here)
+    assert 'value="dicom" checked' in form
+    assert 'value="medmnist"> ' in form
+    assert 'value="csv"' not in form
     people.submitted(people.current(draft))
     assert sent(ours, here, **right | {"if_match": people.current(draft).etag})[0] == 409
 
