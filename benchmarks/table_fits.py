@@ -32,7 +32,7 @@ def main(method: str, folder: Path, target: Path) -> None:
     wanted = PrivacyTarget(epsilon=request["epsilon"], delta=request["delta"])
     module: Any = generators.load(method)
     config = module.Config(**request["settings"])
-    base = _peak_bytes()
+    base = peak_bytes()
     started, cpu = time.perf_counter(), time.process_time()
     mechanisms = plan_mechanisms(
         module.STAGES,
@@ -56,13 +56,13 @@ def main(method: str, folder: Path, target: Path) -> None:
         "fit_cpu_seconds": done_cpu - cpu,
         "sample_seconds": time.perf_counter() - done,
         "sample_cpu_seconds": time.process_time() - done_cpu,
-        "peak_bytes": _peak_bytes(),
+        "peak_bytes": peak_bytes(),
         "peak_bytes_before": base,  # of libraries and records alone
     }
     target.write_text(json.dumps(found), encoding="utf-8")
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """Return the largest resident set of this program; `ru_maxrss` would count who started it."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     found = next(line for line in lines if line.startswith("VmHWM"))
