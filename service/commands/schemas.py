@@ -1,16 +1,47 @@
-"""`kaima schema …`: check the declaration of a table. It needs no service and looks at no value."""
+"""`kaima schema …`: draft the declaration of a table from its header, and check one.
+
+Neither needs a service, and neither looks at a value: what is declared public is never read from
+data.
+"""
 
 from pathlib import Path
 
 import click
 
+from privacy.schema_drafts import draft_schema
 from privacy.table_schema import read_schema
 from service.commands.console import Session, with_session
 
 
 @click.group()
 def schema() -> None:
-    """Check the TOML by which a table is declared."""
+    """Draft and check the TOML by which a table is declared."""
+
+
+@schema.command()
+@click.argument("header", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--dictionary",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A public code book as CSV: column, kind, unit, low, high, bins, levels (a|b|c), missing, role.",
+)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Else: print it.")
+@with_session
+def draft(session: Session, header: Path, dictionary: Path | None, out: Path | None) -> None:
+    """Write a schema to complete by hand, from the first line of HEADER alone.
+
+    Names of columns, a dictionary and common clinical ranges are all that is used. What could not
+    be told is marked, and refused until somebody fills it in.
+    """
+    del session
+    text = draft_schema(header, dictionary=dictionary)
+    if out is None:
+        click.echo(text)
+        return
+    if out.exists():
+        raise click.UsageError(f"{out} was not written: it exists. Name another file with --out.")
+    out.write_text(text, encoding="utf-8")
+    click.echo(f"Complete {out} by hand, then run: kaima schema check {out}")
 
 
 @schema.command()
