@@ -73,8 +73,7 @@ def invite_again(
     permissions.check_may_administer(actor)
     user = users.load_user(uow, user_id)
     known = uow.get(SignIn, user_id)
-    if actor.user_id != user_id:
-        _refuse_only_key(uow, user)
+    check_may_link(uow, actor, user)
     if accounts.has_way_in(uow, user_id):
         _tell(
             uow,
@@ -106,6 +105,26 @@ def finish_reset(
         _add_sign_in(uow, user_id, sign_in_name or "")
     sets_password = known is None or known.password_hash is None
     return _issue(uow, actor, user, sets_password=sets_password)
+
+
+def check_may_link(uow: UnitOfWork, actor: Actor, user: User) -> None:
+    """Refuse a link to a password for who needs a second factor, has none, and got in before.
+
+    Whoever took it would set up the factor as well, so that it must wait like a reset. One's own
+    link gives nothing that one has not.  Raises: PermissionDenied.
+    """
+    if (
+        actor.user_id != user.id
+        and second_factors.roles_need_factor(uow, users.roles_ever(uow, user.id))
+        and accounts.got_in_before(uow, user.id)
+        and not second_factors.list_factors(uow, user.id)
+        and not factor_resets.was_reset_lately(uow, user.id)
+    ):
+        raise PermissionDenied(
+            "The link was refused: the roles that this person has or had need a second factor, the "
+            "account has none, and so the link alone would let its holder act as them. Ask for a "
+            "reset of the second factors first, which waits for another operator, or for its time."
+        )
 
 
 def find_invitation(
@@ -166,24 +185,6 @@ def _issue(uow: UnitOfWork, actor: Actor, user: User, *, sets_password: bool) ->
         actor, TrailEvent.USER_INVITE, user.id, invitation=invitation.id, password=sets_password
     )
     return Invited(user, invitation, f"/invitation/{invitation.id}/{secret}")
-
-
-def _refuse_only_key(uow: UnitOfWork, user: User) -> None:
-    """Refuse a password to who needs a second factor, has none, and got in before.
-
-    Whoever took such a link would set up the factor as well, so the link must wait like a reset.
-    """
-    if (
-        second_factors.roles_need_factor(uow, user.roles)
-        and accounts.got_in_before(uow, user.id)
-        and not second_factors.list_factors(uow, user.id)
-        and not factor_resets.was_reset_lately(uow, user.id)
-    ):
-        raise PermissionDenied(
-            "The link was refused: this role needs a second factor, the account has none, and so "
-            "the link alone would let its holder act as this person. Ask for a reset of the second "
-            "factors first, which waits for another operator, or for its time."
-        )
 
 
 def _tell(uow: UnitOfWork, user_id: str, *, kind: str, subject: str, text: str) -> None:

@@ -16,7 +16,7 @@ from service.domain.sign_in import Identity, SignIn
 from service.domain.trail import TrailEvent
 from service.operations import accounts, second_factors, sessions
 from service.operations.notifying import notify
-from service.store import sign_in_tables, tables
+from service.store import journal, sign_in_tables, tables
 from service.store.pages import Page, fetch_page
 from service.store.unit_of_work import UnitOfWork
 
@@ -99,8 +99,31 @@ def change_roles(
         return user
     before, user.roles = user.roles, words
     uow.trail(actor, TrailEvent.USER_CHANGE_ROLES, user_id, before=before, after=words)
+    notify(
+        uow,
+        to=[user_id],
+        kind="account.roles",
+        subject="An operator changed your roles",
+        text=f"You had {', '.join(before)}; now you have {', '.join(words)}.",
+        link="/account",
+        everywhere=True,
+    )
     sessions.end_sessions(uow, actor, user_id=user_id)
     return user
+
+
+def roles_ever(uow: UnitOfWork, user_id: str) -> set[str]:
+    """Return every role that a user has or had, as the trail tells: a role is taken away in a moment."""
+    events = (TrailEvent.USER_CREATE.value, TrailEvent.USER_CHANGE_ROLES.value)
+    rows = journal.read_rows(
+        uow.session, subject=[user_id], only=[tables.journal.c.event.in_(events)]
+    )
+    found = set(load_user(uow, user_id).roles)
+    for row in rows:
+        details = row.document["body"]["details"]
+        for name in ("roles", "before", "after"):
+            found |= set(details.get(name, ()))
+    return found
 
 
 def disable_user(uow: UnitOfWork, actor: Actor, *, user_id: str) -> User:

@@ -9,6 +9,7 @@ from service.domain.accounts import Role
 from service.domain.errors import DomainError
 from service.operations import accounts, factor_resets, invitations, users
 from service.operations.invitations import Invited
+from service.pages.rules import reason
 from service.pages.session import actor, blueprint
 from service.pages.step_up import require_fresh_sign_in
 from service.store.unit_of_work import UnitOfWork
@@ -191,6 +192,7 @@ def _user(
         view = users.get_user(uow, actor(), user_id=user_id)
         waiting = factor_resets.open_reset(uow, user_id)
         why_not = factor_resets.why_not_now(uow, actor(), waiting) if waiting else None
+        why_no_link = reason(lambda: invitations.check_may_link(uow, actor(), view.user))
     return render_template(
         "operator_user.html",
         nav="operator",
@@ -202,5 +204,6 @@ def _user(
         is_oneself=user_id == actor().user_id,
         waiting=waiting,
         why_not_now=why_not,
+        why_no_link=why_no_link,
         problem=problem.sentence if problem else None,
     )

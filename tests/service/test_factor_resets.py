@@ -247,6 +247,11 @@ def test_a_link_to_a_password_is_no_way_around_it(walk: Walk, clock: Clock) -> N
         name = f"{late.user_id}@own"
         assert invitations.invite_again(uow, own, user_id=late.user_id, sign_in_name=name)
         uow.rollback()
+    with walk.application.uow() as uow:  # nor is it one to take the role away for a moment
+        users.change_roles(uow, walk.operator, user_id=late.user_id, roles=["collaborator"])
+    assert "account.roles" in kinds(walk, late)
+    with pytest.raises(PermissionDenied, match="the link alone"):
+        invite()
     with walk.application.uow() as uow:
         factor_resets.request_reset(uow, walk.operator, user_id=late.user_id)
     with pytest.raises(PermissionDenied, match="the link alone"):
