@@ -4,30 +4,32 @@ Nothing that is read here is executed, and nothing is parsed before its digest i
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from privacy.errors import DigestMismatch
-from privacy.manifests import DatasetSchema, GeneratorManifest
+from privacy.manifests import GeneratorManifest
 from training import checkpoints, generators
 from training.devices import compute_device
-from training.generators import Fitted
+from training.generators import Fitted, FittedTable
 
 FORMAT = "safetensors"
 
 
-def save(fitted: Fitted, path: Path) -> str:
+def save(fitted: Fitted | FittedTable, path: Path) -> str:
     """Write the weights of a fitted generator and return the SHA-256 of the file, as hex."""
     content = checkpoints.to_bytes(fitted.state())
     path.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
 
-def load(manifest: GeneratorManifest, path: Path) -> Fitted:
-    """Read the fitted generator that a manifest describes.
+def load(manifest: GeneratorManifest, path: Path) -> Any:
+    """Read the fitted generator that a manifest describes: `Fitted`, or `FittedTable`.
 
     Raises: DigestMismatch if the file is not the one named by the manifest.
     """
@@ -46,14 +48,12 @@ def read(path: Path, digest: str) -> dict[str, NDArray[np.generic]]:
     return checkpoints.from_bytes(content)
 
 
-def restore(
-    name: str, state: dict[str, NDArray[np.generic]], manifest: GeneratorManifest
-) -> Fitted:
+def restore(name: str, state: dict[str, NDArray[np.generic]], manifest: GeneratorManifest) -> Any:
     """Rebuild a fitted generator from its arrays, config and schema."""
     module = generators.load(name)
     config = module.Config.model_validate(manifest.config)
-    schema: DatasetSchema = manifest.declared
-    fitted = module.from_state(state, config=config, schema=schema)
+    from_state: Callable[..., Fitted | FittedTable] = module.from_state
+    fitted = from_state(state, config=config, schema=manifest.declared)
     return fitted.with_mechanisms(manifest.mechanisms)
 
 

@@ -4,30 +4,49 @@ A twin costs what a training costs, in time and in the ledger: it is one more ru
 whoever calls it hands over a `Run` that charges for it. Only scores of canaries come back; the weights
 are dropped here.
 
-Canaries are made up, one image each: unusual pictures (coarse random blocks, chequers, bare noise) with
-labels drawn at random, so that a network that learns them can only have learnt them by heart. They are
-never pictures of persons: a person's picture under a second id would give them half of the protection.
+Canaries are made up, one record each: unusual pictures (coarse random blocks, chequers, bare noise) with
+labels drawn at random, or rows drawn evenly over a declared domain, so that a generator that knows
+them can only have learnt them by heart. They are never records of persons: a person's record under a second id would give them half of the protection.
 `privacy.canaries` tosses their coins and turns scores into a bound on epsilon.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from privacy.errors import InvalidParameter
 from privacy.manifests import DatasetSchema
-from training.generators import GeneratorModule, gradient_features
+from privacy.table_schema import TableSchema
+from training.generators import Fitted, FittedTable, GeneratorModule, gradient_features
 from training.records import TrainingRecords, decode
 from training.run import Run
+from training.table_records import TableRecords
+
+Scores = dict[str, NDArray[np.float64]]
+Records = TypeVar("Records", TrainingRecords, TableRecords, TrainingRecords | TableRecords)
 
 _CELLS = (2, 4, 8)
 
 
+class Canaries(Protocol):
+    """Made-up persons of one record each."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def among(self, records: Any, taken: NDArray[np.integer]) -> Any:
+        """Return training records with the taken canaries as persons of their own."""
+
+    def scores(self, twin: Any, *, seed: int) -> Scores:
+        """Return what a fitted generator says of every canary; attack -> (N,)."""
+
+
 @dataclass(frozen=True, eq=False)
-class Canaries:
-    """Made-up persons of one image each: images (N, H, W), labels (N,)."""
+class ImageCanaries:
+    """Unusual pictures: images (N, H, W), labels (N,)."""
 
     images: NDArray[np.integer]
     labels: NDArray[np.int16]
@@ -35,8 +54,44 @@ class Canaries:
     def __len__(self) -> int:
         return len(self.images)
 
+    def among(self, records: TrainingRecords, taken: NDArray[np.integer]) -> TrainingRecords:
+        """Return the records with the taken pictures."""
+        labels = self.labels[taken].astype(records.labels.dtype)
+        return TrainingRecords(
+            images=np.concatenate([np.asarray(records.images), self.images[taken]]),
+            labels=np.concatenate([np.asarray(records.labels), labels]),
+            persons=_with_new_persons(records.persons, len(taken)),
+        )
 
-def make_canaries(count: int, *, schema: DatasetSchema, rng: np.random.Generator) -> Canaries:
+    def scores(self, twin: Fitted, *, seed: int) -> Scores:
+        """Return the generator's scores, and the size of its gradient (smaller = known)."""
+        scores = twin.score(self.images, self.labels, seed=seed)
+        gradients = gradient_features(twin, self.images, self.labels, seed=seed)
+        return scores | ({"gradient_size": -gradients[:, 0]} if gradients.shape[1] else {})
+
+
+@dataclass(frozen=True, eq=False)
+class RowCanaries:
+    """Rows of codes (N, D)."""
+
+    codes: NDArray[np.int16]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def among(self, records: TableRecords, taken: NDArray[np.integer]) -> TableRecords:
+        """Return the records with the taken rows."""
+        return TableRecords(
+            codes=np.concatenate([np.asarray(records.codes), self.codes[taken]]),
+            persons=_with_new_persons(records.persons, len(taken)),
+        )
+
+    def scores(self, twin: FittedTable, *, seed: int) -> Scores:
+        """Return the generator's scores."""
+        return dict(twin.score(self.codes, seed=seed))
+
+
+def make_canaries(count: int, *, schema: DatasetSchema, rng: np.random.Generator) -> ImageCanaries:
     """Draw canaries: a third blocks, a third chequers, a third noise, all of the declared size."""
     rows, columns = np.mgrid[0 : schema.height, 0 : schema.width]
     values = np.empty((count, schema.height, schema.width))
@@ -50,42 +105,40 @@ def make_canaries(count: int, *, schema: DatasetSchema, rng: np.random.Generator
             values[number] = (rows // down + columns // right + int(rng.integers(2))) % 2
         else:
             values[number] = rng.random(values[number].shape)
-    return Canaries(
+    return ImageCanaries(
         images=decode(values - 0.5, schema),
         labels=rng.integers(len(schema.labels), size=count).astype(np.int16),
     )
 
 
-def with_canaries(
-    records: TrainingRecords, canaries: Canaries, coins: NDArray[np.integer]
-) -> TrainingRecords:
+def make_row_canaries(count: int, *, schema: TableSchema, rng: np.random.Generator) -> RowCanaries:
+    """Draw rows evenly over the declared domain: combinations of cells that hardly anybody has."""
+    drawn = [rng.integers(size, size=count) for size in schema.sizes]
+    return RowCanaries(np.stack(drawn, axis=1).astype(np.int16))
+
+
+def with_canaries(records: Records, canaries: Canaries, coins: NDArray[np.integer]) -> Records:
     """Return the records and, as persons of their own, the canaries whose coin is 1."""
     if len(coins) != len(canaries):
         raise InvalidParameter(
             f"{len(coins)} coins for {len(canaries)} canaries were refused: toss one for each."
         )
-    taken = np.flatnonzero(np.asarray(coins) == 1)
-    first = int(records.persons.max()) + 1 if len(records) else 0
-    return TrainingRecords(
-        images=np.concatenate([np.asarray(records.images), canaries.images[taken]]),
-        labels=np.concatenate(
-            [np.asarray(records.labels), canaries.labels[taken].astype(records.labels.dtype)]
-        ),
-        persons=np.concatenate(
-            [
-                np.asarray(records.persons),
-                (first + np.arange(len(taken))).astype(records.persons.dtype),
-            ]
-        ),
-    )
+    together: Records = canaries.among(records, np.flatnonzero(np.asarray(coins) == 1))
+    return together
+
+
+def _with_new_persons(persons: NDArray[np.integer], count: int) -> NDArray[np.integer]:
+    first = int(persons.max()) + 1 if len(persons) else 0
+    new = (first + np.arange(count)).astype(persons.dtype)
+    return np.concatenate([np.asarray(persons), new])
 
 
 def score_twin(
     module: GeneratorModule,
-    records: TrainingRecords,
+    records: TrainingRecords | TableRecords,
     config: Any,
     *,
-    schema: DatasetSchema,
+    schema: DatasetSchema | TableSchema,
     run: Run,
     seed: int,
     canaries: Canaries,
@@ -93,13 +146,9 @@ def score_twin(
 ) -> dict[str, NDArray[np.float64]]:
     """Train the twin within `run`, which charges for it; return attack -> scores of all canaries.
 
-    The size of the gradient, where the generator has one, is one more attack (smaller = known).
     Raises: whatever `fit` raises.
     """
     together = with_canaries(records, canaries, coins)
-    twin = module.fit(together, config, schema=schema, run=run, seed=seed)
-    scores = twin.score(canaries.images, canaries.labels, seed=seed)
-    gradients = gradient_features(twin, canaries.images, canaries.labels, seed=seed)
-    if gradients.shape[1]:
-        scores = scores | {"gradient_size": -gradients[:, 0]}
-    return scores
+    fit: Callable[..., Fitted | FittedTable] = module.fit
+    twin = fit(together, config, schema=schema, run=run, seed=seed)
+    return canaries.scores(twin, seed=seed)

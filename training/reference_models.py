@@ -8,8 +8,8 @@ a reference model knows its persons about as well as the target knows its own.
 Costs one training per model: meant for workers with a GPU, and switched off unless asked for.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from privacy.errors import InvalidParameter
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import Mechanism
+from privacy.table_schema import TableSchema
 from training.generators import GeneratorModule
 from training.records import TrainingRecords
 from training.run import LocalRun
+from training.table_records import TableRecords
 
 Scores = dict[str, NDArray[np.float64]]
 Progress = Callable[[int, int], None]
@@ -34,7 +36,7 @@ class Target:
 
     module: GeneratorModule
     config: Any
-    schema: DatasetSchema
+    schema: DatasetSchema | TableSchema
     mechanisms: tuple[Mechanism, ...]
     trained_units: int
     seed: int
@@ -42,16 +44,15 @@ class Target:
 
 def reference_scores(
     target: Target,
-    held_out: TrainingRecords,
+    held_out: TrainingRecords | TableRecords,
     *,
     models: int,
-    images: NDArray[np.integer],
-    labels: NDArray[np.integer],
+    asked: Sequence[NDArray[Any]],
     progress: Progress | None = None,
 ) -> Scores:
-    """Return attack -> (models, N) scores of `images`, one row per reference model.
+    """Return attack -> (models, N) scores, one row per reference model.
 
-    `held_out` are the records of reference half a. Scores are asked at the target's noise.
+    `asked` are the records to be scored, as the generator's `score` takes them. `held_out` are the records of reference half a. Scores are asked at the target's noise.
     Raises: InvalidParameter where half a holds too few persons.
     """
     persons = np.unique(held_out.persons)
@@ -65,22 +66,27 @@ def reference_scores(
     for number in range(models):
         half = rng.permutation(persons)[: len(persons) // 2]
         chosen = np.flatnonzero(np.isin(held_out.persons, half))
-        _, renumbered = np.unique(held_out.persons[chosen], return_inverse=True)
-        fitted = target.module.fit(
-            TrainingRecords(
-                images=held_out.images[chosen],
-                labels=held_out.labels[chosen],
-                persons=renumbered.astype(np.int32),
-            ),
+        fit: Callable[..., Any] = target.module.fit
+        fitted = fit(
+            _chosen(held_out, chosen),
             target.config,
             schema=target.schema,
             run=LocalRun(_quieter(target, len(half))),
             seed=target.seed + 1 + number,
         )
-        rows.append(fitted.score(images, labels, seed=target.seed))
+        rows.append(fitted.score(*asked, seed=target.seed))
         if progress is not None:
             progress(number + 1, models)
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]} if rows else {}
+
+
+def _chosen(
+    records: TrainingRecords | TableRecords, rows: NDArray[np.integer]
+) -> TrainingRecords | TableRecords:
+    """Return some records, their persons counted anew."""
+    _, renumbered = np.unique(records.persons[rows], return_inverse=True)
+    parts = {field.name: getattr(records, field.name)[rows] for field in fields(records)}
+    return type(records)(**{**parts, "persons": renumbered.astype(np.int32)})
 
 
 def _quieter(target: Target, persons: int) -> tuple[Mechanism, ...]:

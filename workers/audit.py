@@ -9,6 +9,7 @@ Evidence and report hold values measured on real records: they stay inside.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -20,17 +21,16 @@ from privacy.policy import Depth
 from privacy.report import AuditReport
 from service.domain.jobs import Job, JobKind
 from service.store.objects import Bucket
-from training.generators import Fitted
 from workers.augmentation_curve import with_curve
 from workers.context import JobContext
 from workers.copy_network import with_copy_network
-from workers.dataset_files import StoredDataset, fetch_dataset
-from workers.generator_files import StoredSamples, fetch_generator, fetch_samples
+from workers.dataset_files import fetch_dataset
+from workers.generator_files import fetch_generator, fetch_samples
 from workers.ledger_run import Pace
-from workers.owner_utility import measure_utility
+from workers.modalities import modality_of
+from workers.modalities.contract import Declared, StoredDataset, StoredSamples
 from workers.pool_scores import score_pool
 from workers.provenance import check_chain, check_plan, load_job, seed_of
-from workers.report.pictures import suspicious_pairs
 from workers.report.render import render_report
 from workers.split import draw_split
 
@@ -75,10 +75,10 @@ def run(context: JobContext) -> dict[str, object]:
         problems=problems,
         depth=depth,
     )
-    useful = measure_utility(
+    useful = modality_of(dataset.schema).utility(
         evidence,
-        label=dataset.schema.label,
-        labels=dataset.schema.labels,
+        stored=dataset,
+        drawn=samples,
         progress=lambda step, total: context.report("measuring utility", step, total),
     )
     if depth is Depth.FULL:  # minutes, which a quick look is not worth
@@ -89,8 +89,15 @@ def run(context: JobContext) -> dict[str, object]:
             progress=lambda step, total: context.report("drawing the utility curve", step, total),
         )
     context.report("storing")
-    shown = page_context(job, training, labels=dataset.schema.labels)
-    return _store(context, report, evidence=evidence, utility=useful, shown=shown)
+    shown = page_context(job, training, dataset=dataset)
+    return _store(
+        context,
+        report,
+        evidence=evidence,
+        declared=dataset.schema,
+        utility=useful,
+        shown=shown,
+    )
 
 
 def provenance_problems(
@@ -108,7 +115,7 @@ def provenance_problems(
         check_chain(training, dataset, generator=generator, samples=samples.manifest)
     except DigestMismatch as error:
         return (str(error),)
-    if len(samples.images) != samples.manifest.count or len(samples.labels) != len(samples.images):
+    if not len(samples.records) == len(samples.labels) == samples.manifest.count:
         return ("The samples are not as many as their manifest says.",)
     return ()
 
@@ -130,7 +137,7 @@ def gather_evidence(
     dataset: StoredDataset,
     *,
     generator: GeneratorManifest,
-    fitted: Fitted,
+    fitted: Any,
     samples: StoredSamples,
 ) -> Evidence:
     """Return everything that the battery may look at, the generator's own scores included."""
@@ -142,16 +149,16 @@ def gather_evidence(
     )
     asked = score_pool(context, dataset, split, fitted=fitted)
     return Evidence(
-        modality="image",
+        modality=dataset.schema.modality,
         unit=dataset.schema.unit,
-        records=dataset.images,
+        records=dataset.evidence_records(context.scratch),
         labels=dataset.labels,
         persons=dataset.persons,
         arms=split.arms,
         folds=split.folds,
         # Their twin may stand in another arm; leaving them out looks at no coin.
         excluded=np.asarray(dataset.duplicated_persons),
-        samples=samples.images,
+        samples=samples.records,
         sample_labels=samples.labels,
         target=generator.target,
         mechanisms=generator.mechanisms,
@@ -165,6 +172,7 @@ def _store(
     report: AuditReport,
     *,
     evidence: Evidence,
+    declared: Declared,
     utility: Mapping[str, object],
     shown: Mapping[str, object],
 ) -> dict[str, object]:
@@ -176,7 +184,8 @@ def _store(
     context_of_page = {**shown, "utility": utility, "real_records_apart": True}
     page = render_report(report, evidence=evidence, context=context_of_page)
     pairs_key = context.candidate_key("pairs.json")
-    pairs = [asdict(pair) for pair in suspicious_pairs(report, evidence)]
+    found = modality_of(declared).pairs(report, evidence, schema=declared)
+    pairs = [asdict(pair) for pair in found]
     objects.put_bytes(Bucket.WORK, pairs_key, body=json.dumps(pairs).encode())
     objects.put_bytes(Bucket.WORK, utility_key, body=json.dumps(utility, indent=1).encode())
     digest = objects.put_bytes(Bucket.WORK, json_key, body=report.canonical())
@@ -196,12 +205,13 @@ def _store(
     }
 
 
-def page_context(job: Job, training: Job, *, labels: tuple[str, ...]) -> dict[str, object]:
+def page_context(job: Job, training: Job, *, dataset: StoredDataset) -> dict[str, object]:
     """Return what the page shows beside the report: which run it is about."""
     payload = training.payload
     return {
         "title": f"Privacy audit of {payload['generator']}",
-        "labels": labels,
+        "labels": dataset.label_names,
+        "declared": dataset.schema,
         "job_id": job.id,
         "training_id": training.id,
         "dataset_id": job.dataset_id,

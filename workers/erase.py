@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from service.operations import datasets
 from service.store.objects import file_sha256
 from workers.context import JobContext
-from workers.dataset_files import StoredDataset, copy_records, fetch_dataset, load_version
+from workers.dataset_files import fetch_dataset, load_version
 from workers.ingest import store_version
+from workers.modalities.contract import StoredDataset
 
 
 def run(context: JobContext) -> dict[str, object]:
@@ -63,7 +64,7 @@ def write_without(
 
     A twin of the withdrawn person keeps its mark as a duplicate: whom it resembled is not stored.
     """
-    np.save(out / "labels.npy", np.asarray(source.labels)[kept], allow_pickle=False)
+    source.write_records(kept, out=out)
     persons = np.asarray(source.persons)[kept]
     if person is not None:
         persons = persons - (persons > person)
@@ -72,4 +73,3 @@ def write_without(
     for name in ("person_digests", "duplicated_persons"):
         array: NDArray[Any] = np.asarray(getattr(source, name))
         np.save(out / f"{name}.npy", np.delete(array, gone, axis=0), allow_pickle=False)
-    copy_records(source.images, kept, to=out / "images.npy")

@@ -1,27 +1,16 @@
 """A fitted generator and a set of samples, fetched from object storage and verified."""
 
-from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from privacy.manifests import GeneratorManifest, SamplesManifest
 from service.domain.jobs import Job
 from service.store.objects import Bucket
 from training import artefact
-from training.generators import Fitted
 from workers.context import JobContext
+from workers.modalities import modality_of
+from workers.modalities.contract import StoredSamples
+from workers.provenance import load_job
 from workers.workspace import fetch_arrays, fetch_document
-
-
-@dataclass(frozen=True, eq=False)
-class StoredSamples:
-    """Synthetic records: images (samples, height, width), labels (samples,)."""
-
-    manifest: SamplesManifest
-    images: NDArray[np.integer]
-    labels: NDArray[np.integer]
 
 
 def fetch_generator_manifest(context: JobContext, training: Job) -> GeneratorManifest:
@@ -32,7 +21,7 @@ def fetch_generator_manifest(context: JobContext, training: Job) -> GeneratorMan
     )
 
 
-def fetch_generator(context: JobContext, training: Job) -> tuple[GeneratorManifest, Fitted]:
+def fetch_generator(context: JobContext, training: Job) -> tuple[GeneratorManifest, Any]:
     """Fetch the generator that a TRAIN job made.  Raises: DigestMismatch."""
     manifest = fetch_generator_manifest(context, training)
     weights = context.scratch / "weights.safetensors"
@@ -49,7 +38,7 @@ def fetch_samples(context: JobContext, sampling: Job) -> StoredSamples:
     folder = context.scratch / "samples"
     folder.mkdir(exist_ok=True)
     prefix = key.rpartition("/")[0] + "/"
-    arrays: dict[str, NDArray[Any]] = fetch_arrays(
-        context, prefix, blobs=manifest.blobs, folder=folder
-    )
-    return StoredSamples(manifest=manifest, images=arrays["images"], labels=arrays["labels"])
+    arrays = fetch_arrays(context, prefix, blobs=manifest.blobs, folder=folder)
+    training = load_job(context, sampling.payload["train_job_id"])
+    schema = fetch_generator_manifest(context, training).declared
+    return modality_of(schema).samples(manifest, schema=schema, arrays=arrays)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from privacy.manifests import DatasetManifest, DatasetSchema
+from privacy.manifests import DatasetManifest
 from service.domain.datasets import DatasetVersion, VersionState
 from service.domain.errors import LeaseLost
 from service.operations import datasets
@@ -20,6 +20,8 @@ from service.store.objects import Bucket
 from workers import intake
 from workers.context import JobContext
 from workers.dataset_files import load_version
+from workers.modalities import modality_of
+from workers.modalities.contract import Declared
 
 
 def run(context: JobContext) -> dict[str, object]:
@@ -34,7 +36,8 @@ def run(context: JobContext) -> dict[str, object]:
     context.application.objects.get_to_file(Bucket.WORK, raw_key, path=raw)
     out = context.scratch / "version"
     out.mkdir(mode=0o700)
-    read = intake.read_upload(
+    modality = modality_of(dataset.schema)
+    read = modality.read_upload(
         raw,
         schema=dataset.schema,
         tenant_key=context.application.keys.tenant_key(context.job.tenant_id),
@@ -53,13 +56,13 @@ def run(context: JobContext) -> dict[str, object]:
             manifest=manifest,
             person_digests=digests,
             content_digests=read.content_digests,
-            report=owner_report(read, labels=label_counts(out, dataset.schema)),
+            report=owner_report(read, modality.facts(read, out, schema=dataset.schema)),
         )
     return {"version_id": version.id, "digest": manifest.digest()}
 
 
 def describe(
-    version: DatasetVersion, schema: DatasetSchema, read: intake.IntakeResult
+    version: DatasetVersion, schema: Declared, read: intake.IntakeResult
 ) -> DatasetManifest:
     """Return the manifest of what was read. It holds private counts and stays inside."""
     return DatasetManifest(
@@ -75,27 +78,21 @@ def describe(
     )
 
 
-def label_counts(folder: Path, schema: DatasetSchema) -> dict[str, int]:
-    """Return how many images have each label. Private, like every count in the report."""
-    labels = np.load(folder / "labels.npy", allow_pickle=False)
-    counts = np.bincount(labels, minlength=len(schema.labels))
-    return {name: int(count) for name, count in zip(schema.labels, counts, strict=True)}
+def owner_report(read: intake.IntakeResult, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the owner is told about the upload: counts and columns, no names of files.
 
-
-def owner_report(
-    read: intake.IntakeResult, *, labels: Mapping[str, int] | None = None
-) -> dict[str, Any]:
-    """Return what the owner is told about the upload: counts and columns, no names of files."""
+    `facts` are those of the modality. Private, like every count in the report.
+    """
     duplicates = asdict(read.duplicates)
-    del duplicates["examples"]  # file names are identifiers
+    duplicates.pop("examples", None)  # file names are identifiers
     return {
         "source_format": read.source_format,
         "records": read.record_count,
         "persons": read.person_count,
-        "labels": dict(labels or {}),
         "duplicates": duplicates,
         "dropped": list(read.dropped),
         "ignored_columns": list(read.ignored_columns),
+        **facts,
     }
 
 

@@ -9,16 +9,12 @@ unsalted digest of anything private would be a membership oracle. Equal inputs g
 but for the fresh identifiers of DICOM files and what is computed over them.
 """
 
+from dataclasses import replace
 from datetime import UTC
 
 from privacy import bundle, inclusion, signing
 from privacy.errors import DigestMismatch
-from privacy.manifests import (
-    DatasetManifest,
-    DatasetSchema,
-    GeneratorManifest,
-    ReleaseCertificate,
-)
+from privacy.manifests import DatasetManifest, GeneratorManifest, ReleaseCertificate
 from privacy.policy import Policy
 from privacy.report import AuditReport
 from service.domain.datasets import StoredReservation
@@ -26,16 +22,17 @@ from service.domain.declarations import ReleaseDeclaration
 from service.operations import jobs, releases
 from service.operations.releases import PublicationFacts
 from service.store.objects import Bucket
-from workers.bundling.preview import draw_preview
-from workers.bundling.records import SyntheticSet
+from workers.bundling.marginals import kept_by
+from workers.bundling.table_rows import SyntheticTable
 from workers.bundling.writer import write_bundle
 from workers.context import JobContext
-from workers.generator_files import StoredSamples, fetch_generator_manifest, fetch_samples
+from workers.generator_files import fetch_generator, fetch_generator_manifest, fetch_samples
 from workers.ledger_run import Pace
+from workers.modalities.contract import StoredSamples
 from workers.statements import statements
 from workers.workspace import fetch_document
 
-STAGE = "writing images"
+STAGE = "writing records"
 
 
 def run(context: JobContext) -> dict[str, object]:
@@ -54,7 +51,10 @@ def run(context: JobContext) -> dict[str, object]:
     def show(step: int, total: int) -> None:
         context.report(STAGE, step, total, eta_seconds=pace.eta_seconds(STAGE, step, total))
 
-    synthetic = synthetic_set(samples, certificate.declared, declared)
+    synthetic = samples.synthetic_set(test_share=declared.test_share)
+    if declared.marginals and isinstance(synthetic, SyntheticTable):
+        _, fitted = fetch_generator(context, facts.train)
+        synthetic = replace(synthetic, marginals=kept_by(fitted))
     write_bundle(
         folder,
         synthetic,
@@ -73,7 +73,7 @@ def run(context: JobContext) -> dict[str, object]:
     size = archive.stat().st_size
     preview_key = facts.bundle_key.rpartition("/")[0] + "/preview.png"
     context.application.objects.put_bytes(
-        Bucket.WORK, preview_key, body=draw_preview(synthetic), content_type="image/png"
+        Bucket.WORK, preview_key, body=samples.preview(synthetic), content_type="image/png"
     )
     with context.application.uow() as uow:
         release = releases.finish_publication(
@@ -110,9 +110,6 @@ def certify(
         context, facts.audit.result["report"], kind=AuditReport, digest=facts.audit.result["digest"]
     )
     schema = generator.declared
-    counts = dict.fromkeys(schema.labels, 0)
-    for label in samples.labels:
-        counts[schema.labels[int(label)]] += 1
     return ReleaseCertificate(
         release_id=facts.release.id,
         name=facts.release.name,
@@ -138,8 +135,8 @@ def certify(
         verdicts={name: verdict.value for name, verdict in report.verdicts.items()},
         thresholds=thresholds(context.application.policy, report),
         approvers_count=facts.approvers_count,
-        image_count=len(samples.images),
-        labels=counts,
+        image_count=len(samples),
+        labels=samples.label_counts(),
         commitments=commitments(
             context, facts, generator=generator, samples=samples, report=report
         ),
@@ -147,19 +144,7 @@ def certify(
         signed_by=signing.fingerprint(context.application.signing_key()),
         layout=2,
         formats=tuple(dict.fromkeys(declared.formats)),
-        splits=synthetic_set(samples, schema, declared).splits,
-    )
-
-
-def synthetic_set(
-    samples: StoredSamples, schema: DatasetSchema, declared: ReleaseDeclaration
-) -> SyntheticSet:
-    """Return the samples in the splits that were declared."""
-    return SyntheticSet(
-        images=samples.images,
-        labels=samples.labels,
-        schema=schema,
-        test_share=declared.test_share,
+        splits=samples.synthetic_set(test_share=declared.test_share).splits,
     )
 
 

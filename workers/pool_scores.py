@@ -6,7 +6,9 @@ models (`grid.reference_models` of the policy, so that their number is committed
 training each: for workers with a GPU.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +16,9 @@ from numpy.typing import NDArray
 from privacy.evidence import Arm
 from privacy.reference_attacks import calibrated_scores
 from training import generators
-from training.generators import Fitted, gradient_features
-from training.records import TrainingRecords
 from training.reference_models import Target, reference_scores
 from workers.context import JobContext
-from workers.dataset_files import StoredDataset, copy_records
+from workers.modalities.contract import StoredDataset
 from workers.provenance import load_job, seed_of
 from workers.split import Split
 
@@ -37,20 +37,19 @@ class PoolScores:
 
 
 def score_pool(
-    context: JobContext, dataset: StoredDataset, split: Split, *, fitted: Fitted
+    context: JobContext, dataset: StoredDataset, split: Split, *, fitted: Any
 ) -> PoolScores:
     """Ask the generator about the records of the pool and of reference half b."""
     persons, seed = np.asarray(dataset.persons), seed_of(context.job)
     in_pool = np.isin(split.arms, SCORED_ARMS) & ~np.asarray(dataset.duplicated_persons)
     rows = np.flatnonzero(in_pool[persons])
-    images = copy_records(dataset.images, rows, to=context.scratch / "pool.npy")
-    labels = np.asarray(dataset.labels)[rows]
-    scores: dict[str, Floats] = {**fitted.score(images, labels, seed=seed)}
+    asked = dataset.asked(rows, to=context.scratch / "pool.npy")
+    scores: dict[str, Floats] = {**fitted.score(*asked, seed=seed)}
     few = first_of_each(persons[rows], GRADIENTS_PER_PERSON)
-    gradients = gradient_features(fitted, images[few], labels[few], seed=seed)
+    gradients = dataset.gradients(fitted, rows[few], seed=seed)
     if models := context.application.policy.grid.reference_models:
         references = _of_reference_models(
-            context, dataset, split, fitted=fitted, rows=rows, models=models
+            context, dataset, split, fitted=fitted, asked=asked, models=models
         )
         population = np.flatnonzero(split.arms[persons[rows]] == Arm.REFERENCE_B)
         scores |= calibrated_scores(scores, references, population=population)
@@ -67,33 +66,32 @@ def _of_reference_models(
     dataset: StoredDataset,
     split: Split,
     *,
-    fitted: Fitted,
-    rows: NDArray[np.integer],
+    fitted: Any,
+    asked: Sequence[NDArray[Any]],
     models: int,
 ) -> dict[str, NDArray[np.float64]]:
     """Return attack -> (models, rows) scores by models fitted to halves of reference half a."""
-    asked = load_job(context, context.job.payload["train_job_id"]).payload
-    module = generators.load(asked["generator"])
+    planned = load_job(context, context.job.payload["train_job_id"]).payload
+    module = generators.load(planned["generator"])
     persons = np.asarray(dataset.persons)
     in_half_a = (split.arms == Arm.REFERENCE_A) & ~np.asarray(dataset.duplicated_persons)
     held_out = np.flatnonzero(in_half_a[persons])
     return reference_scores(
         Target(
             module,
-            module.Config.model_validate(asked["config"]),
+            module.Config.model_validate(planned["config"]),
             dataset.schema,
             fitted.mechanisms,
             trained_units=int(split.trained_on.sum()),
             seed=seed_of(context.job),
         ),
-        TrainingRecords(
-            images=copy_records(dataset.images, held_out, to=context.scratch / "reference.npy"),
-            labels=np.asarray(dataset.labels)[held_out],
+        dataset.training_records(
+            held_out,
             persons=persons[held_out].astype(np.int32),
+            to=context.scratch / "reference.npy",
         ),
         models=models,
-        images=np.asarray(dataset.images)[rows],
-        labels=np.asarray(dataset.labels)[rows],
+        asked=asked,
         progress=lambda done, total: context.report("reference models", done, total),
     )
 

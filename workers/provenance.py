@@ -14,7 +14,7 @@ from service.domain.trail import TrailEvent
 from service.operations import jobs
 from service.store import journal
 from workers.context import JobContext
-from workers.dataset_files import StoredDataset
+from workers.modalities.contract import StoredDataset
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,18 @@
-"""SAMPLE: a generator becomes a synthetic set, with labels spread evenly over the declared set.
+"""SAMPLE: a generator becomes a synthetic set, as large as was asked for.
 
-Free under differential privacy (post-processing): the labels come from the declaration, never from
-how common a label is in the records. The seed is recorded, so that a repeated attempt draws the
-same set.
+Free under differential privacy (post-processing): what differs between images and tables is in
+`workers.modalities`. The seed is recorded, so that a repeated attempt draws the same set.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from privacy.manifests import SamplesManifest
 from service.store.objects import Bucket
 from workers.context import JobContext
 from workers.generator_files import fetch_generator
-from workers.ledger_run import Pace, grid_png
+from workers.ledger_run import Pace
+from workers.modalities import modality_of
+from workers.modalities.contract import Drawn
 from workers.provenance import load_job, seed_of
 
 STAGE = "sampling"
@@ -25,44 +25,35 @@ def run(context: JobContext) -> dict[str, object]:
     context.report("fetching")
     generator, fitted = fetch_generator(context, training)
     count = int(job.payload["samples"])
-    labels = uniform_labels(count, len(generator.declared.labels))
     pace = Pace()
 
     def show(step: int, total: int) -> None:
         context.report(STAGE, step, total, eta_seconds=pace.eta_seconds(STAGE, step, total))
 
     show(0, count)
-    images = fitted.sample(labels, seed=seed_of(job), progress=show)
+    schema, seed = generator.declared, seed_of(job)
+    drawn = modality_of(schema).draw(fitted, count, schema=schema, seed=seed, progress=show)
     context.report("storing")
-    return _store(context, generator.digest(), images, labels)
+    return _store(context, generator.digest(), drawn)
 
 
-def uniform_labels(count: int, kinds: int) -> NDArray[np.int16]:
-    """Return label indices 0, 1, ..., 0, 1, ...: no label more than once oftener than another."""
-    return (np.arange(count) % kinds).astype(np.int16)
-
-
-def _store(
-    context: JobContext,
-    generator_digest: str,
-    images: NDArray[np.integer],
-    labels: NDArray[np.int16],
-) -> dict[str, object]:
+def _store(context: JobContext, generator_digest: str, drawn: Drawn) -> dict[str, object]:
     objects = context.application.objects
     blobs = {}
-    for name, array in (("images.npy", images), ("labels.npy", labels)):
+    for name, array in drawn.blobs.items():
         path = context.scratch / name
         np.save(path, array, allow_pickle=False)
         blobs[name] = objects.put_file(Bucket.WORK, context.candidate_key(name), path=path)
     manifest = SamplesManifest(
-        generator=generator_digest, count=len(images), seed=seed_of(context.job), blobs=blobs
+        generator=generator_digest,
+        count=drawn.count,
+        seed=seed_of(context.job),
+        label_distribution=drawn.label_distribution,
+        blobs=blobs,
     )
     key = context.candidate_key("samples.json")
     objects.put_bytes(Bucket.WORK, key, body=manifest.canonical())
-    objects.put_bytes(
-        Bucket.WORK,
-        context.candidate_key("grid.png"),
-        body=grid_png(images, labels),
-        content_type="image/png",
-    )
-    return {"samples_manifest": key, "digest": manifest.digest(), "count": len(images)}
+    for name, content in drawn.shown.items():
+        kind = "image/png" if name.endswith(".png") else "application/json"
+        objects.put_bytes(Bucket.WORK, context.candidate_key(name), body=content, content_type=kind)
+    return {"samples_manifest": key, "digest": manifest.digest(), "count": drawn.count}

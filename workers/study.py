@@ -22,8 +22,10 @@ from service.domain.studies import REAL, SYNTHETIC, StudyCase, StudyPlan
 from service.operations import studies
 from service.store.objects import Bucket
 from workers.context import JobContext
-from workers.dataset_files import StoredDataset, fetch_dataset
+from workers.dataset_files import fetch_dataset
 from workers.generator_files import fetch_samples
+from workers.modalities.contract import StoredDataset
+from workers.modalities.images import ImageSamples, StoredImages
 from workers.provenance import load_job
 from workers.split import draw_split
 
@@ -51,6 +53,10 @@ def run(context: JobContext) -> dict[str, object]:
     context.report("fetching")
     dataset = fetch_dataset(context, training.version_id)
     samples = fetch_samples(context, sampling)
+    if not isinstance(dataset, StoredImages) or not isinstance(samples, ImageSamples):
+        raise InvalidParameter(
+            "The study was refused: readers look at images, and this is a table."
+        )
     if sampling.result["digest"] != plan.samples:
         raise DigestMismatch("The synthetic set is not the one that the study's plan names.")
     split = draw_split(

@@ -5,6 +5,8 @@ records is a mechanism of the reservation and is charged by `workers.ledger_run`
 second attempt goes on from the last checkpoint and takes only the steps that are still reserved.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from privacy.manifests import GeneratorManifest
@@ -14,11 +16,13 @@ from service.domain.jobs import Job
 from service.store.objects import Bucket
 from training import artefact, generators
 from training.checkpoints import ReleaseLost
-from training.generators import Fitted
+from training.generators import Fitted, FittedTable
 from training.records import TrainingRecords
+from training.table_records import TableRecords
 from workers.context import JobContext
-from workers.dataset_files import StoredDataset, copy_records, fetch_dataset
+from workers.dataset_files import fetch_dataset
 from workers.ledger_run import LedgerRun
+from workers.modalities.contract import StoredDataset
 from workers.provenance import check_plan, load_reservation, seed_of
 from workers.split import draw_split
 from workers.twin import run_twin
@@ -37,13 +41,10 @@ def run(context: JobContext) -> dict[str, object]:
     config = module.Config.model_validate(job.payload["config"])
     context.report("fitting")
     if job.payload.get("canaries"):
-        return run_twin(
-            context, records, module=module, ledger_run=ledger_run, schema=dataset.schema
-        )
+        return run_twin(context, records, module=module, ledger_run=ledger_run, dataset=dataset)
     try:
-        fitted = module.fit(
-            records, config, schema=dataset.schema, run=ledger_run, seed=seed_of(job)
-        )
+        fit: Callable[..., Fitted | FittedTable] = module.fit
+        fitted = fit(records, config, schema=dataset.schema, run=ledger_run, seed=seed_of(job))
     except ReleaseLost as error:
         raise Conflict(str(error)) from error
     context.report("storing")
@@ -52,7 +53,9 @@ def run(context: JobContext) -> dict[str, object]:
     return _store(context, dataset, fitted, ledger_run.charged_mechanisms())
 
 
-def training_arm(context: JobContext, training: Job, dataset: StoredDataset) -> TrainingRecords:
+def training_arm(
+    context: JobContext, training: Job, dataset: StoredDataset
+) -> TrainingRecords | TableRecords:
     """Copy the records of persons who are trained on, and nobody else's, to a file of their own."""
     split = draw_split(
         context.application,
@@ -62,17 +65,15 @@ def training_arm(context: JobContext, training: Job, dataset: StoredDataset) -> 
     )
     chosen = np.flatnonzero(split.trained_on[dataset.persons])
     _, persons = np.unique(dataset.persons[chosen], return_inverse=True)
-    return TrainingRecords(
-        images=copy_records(dataset.images, chosen, to=context.scratch / "train.npy"),
-        labels=np.asarray(dataset.labels)[chosen],
-        persons=persons.astype(np.int32),
+    return dataset.training_records(
+        chosen, persons=persons.astype(np.int32), to=context.scratch / "train.npy"
     )
 
 
 def _store(
     context: JobContext,
     dataset: StoredDataset,
-    fitted: Fitted,
+    fitted: Fitted | FittedTable,
     mechanisms: tuple[Mechanism, ...],
 ) -> dict[str, object]:
     payload = context.job.payload

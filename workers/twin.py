@@ -9,30 +9,33 @@ import numpy as np
 
 from privacy import accounting
 from privacy.canaries import TwinFinding, measure_twin, toss_canary_coins
-from privacy.manifests import DatasetSchema
 from service.domain.errors import Conflict
-from training.audit_twin import make_canaries, score_twin
+from training.audit_twin import score_twin
 from training.checkpoints import ReleaseLost
 from training.generators import GeneratorModule
 from training.records import TrainingRecords
+from training.table_records import TableRecords
 from workers.context import JobContext
 from workers.ledger_run import LedgerRun
+from workers.modalities import modality_of
+from workers.modalities.contract import StoredDataset
 from workers.provenance import seed_of
 
 
 def run_twin(
     context: JobContext,
-    records: TrainingRecords,
+    records: TrainingRecords | TableRecords,
     *,
     module: GeneratorModule,
     ledger_run: LedgerRun,
-    schema: DatasetSchema,
+    dataset: StoredDataset,
 ) -> dict[str, object]:
     """Train with canaries, measure them, and return what they showed as the job's result."""
     job, policy = context.job, context.application.policy
     count, seed = int(job.payload["canaries"]), seed_of(job)
     coins = toss_canary_coins(count, key=context.application.keys.run_key(job.id))
-    canaries = make_canaries(count, schema=schema, rng=np.random.default_rng(seed))
+    schema = dataset.schema
+    canaries = modality_of(schema).canaries(count, schema=schema, rng=np.random.default_rng(seed))
     try:
         scores = score_twin(
             module,

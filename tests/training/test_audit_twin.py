@@ -90,8 +90,7 @@ def test_reference_models_differ_and_never_see_who_is_scored():
         target,
         held_out,
         models=2,
-        images=scored.images[:20],
-        labels=scored.labels[:20],
+        asked=(scored.images[:20], scored.labels[:20]),
         progress=lambda done, total: shown.append((done, total)),
     )
     assert shown == [(1, 2), (2, 2)]
@@ -103,4 +102,4 @@ def test_too_few_held_out_persons_are_refused():
     target = Target(MODULE, CONFIG, SCHEMA, planned(), trained_units=60, seed=7)
     few = records(persons=30)
     with pytest.raises(InvalidParameter, match="Audit without them"):
-        reference_scores(target, few, models=2, images=few.images, labels=few.labels)
+        reference_scores(target, few, models=2, asked=(few.images, few.labels))

@@ -15,8 +15,9 @@ from service.store.keys import Keys
 from tests.workers.service_stack import Service, phantom_schema, running_service
 from workers import audit
 from workers.context import JobContext
-from workers.dataset_files import StoredDataset, fetch_dataset
-from workers.generator_files import StoredSamples, fetch_generator, fetch_samples
+from workers.dataset_files import fetch_dataset
+from workers.generator_files import fetch_generator, fetch_samples
+from workers.modalities.contract import StoredDataset, StoredSamples
 
 pytestmark = [pytest.mark.xdist_group("provenance"), pytest.mark.timeout(300)]
 

@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,11 +79,15 @@ def rows_by_label(evidence: Evidence, names: Sequence[str], *, with_real: bool) 
     return tuple(rows)
 
 
+def listed_pairs(report: AuditReport) -> list[dict[str, Any]]:
+    """Return what the near-copy audit listed: places, distances and ratio of each pair."""
+    listed = next((f.details.get("pairs") for f in report.findings if f.audit == "near_copies"), [])
+    return listed if isinstance(listed, list) else []
+
+
 def suspicious_pairs(report: AuditReport, evidence: Evidence) -> tuple[Pair, ...]:
     """Return the pairs that the near-copy audit listed, as pictures."""
-    listed = next((f.details.get("pairs") for f in report.findings if f.audit == "near_copies"), [])
     top = white_level(evidence)
-    pairs = listed if isinstance(listed, list) else []
     return tuple(
         Pair(
             synthetic=data_uri(evidence.samples[pair["sample"]], top=top),
@@ -93,5 +98,5 @@ def suspicious_pairs(report: AuditReport, evidence: Evidence) -> tuple[Pair, ...
             train_distance=pair["train_distance"],
             held_out_distance=pair["held_out_distance"],
         )
-        for pair in pairs
+        for pair in listed_pairs(report)
     )

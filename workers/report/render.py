@@ -8,8 +8,9 @@ import jinja2
 from privacy.evidence import Evidence
 from privacy.report import Attack, AuditReport, Criterion, Gate, GateStatus
 from privacy.statements import unit_word
+from privacy.table_schema import TableSchema
 from privacy.verdicts import NEVER_A_PASS
-from workers.report import charts, pictures, words
+from workers.report import charts, pictures, rows, words
 
 _HERE = Path(__file__).parent
 _GRAVITY = list(GateStatus)  # declared from the gravest on
@@ -21,12 +22,18 @@ def render_report(
 ) -> str:
     """Return a self-contained HTML page without scripts or outside requests.
 
-    `evidence` None (or a table) leaves pictures out. `context` may hold `title`, `labels` (names in
-    label order), `utility` (`workers.owner_utility`), `real_records_apart` (real records are
+    `evidence` None (or a table without `declared`) leaves records out. `context` may hold `title`,
+    `labels` (names in label order), `declared` (the schema), `utility` (the modality's), `real_records_apart` (real records are
     looked at one by one elsewhere, where each look is recorded: the page then shows none), and other
     entries, whose plain values are listed under "This run" by their key.
     """
     shown = evidence if evidence is not None and evidence.modality == "image" else None
+    declared = context.get("declared")
+    row_pairs: tuple[rows.RowPair, ...] = ()
+    sample_rows = None
+    if evidence is not None and isinstance(declared, TableSchema):
+        row_pairs = rows.suspicious_rows(report, evidence, schema=declared)
+        sample_rows = rows.sample_rows(evidence, schema=declared)
     names = context.get("labels")
     apart = bool(context.get("real_records_apart"))
     label_names = [str(name) for name in names] if isinstance(names, list | tuple) else []
@@ -55,7 +62,8 @@ def render_report(
             for finding in report.findings
         ],
         bars=charts.epsilon_bars(report),
-        pairs=pictures.suspicious_pairs(report, shown) if shown else (),
+        pairs=pictures.suspicious_pairs(report, shown) if shown else row_pairs,
+        sample_rows=sample_rows,
         real_records_apart=apart,
         label_names=label_names,
         rows=pictures.rows_by_label(shown, label_names, with_real=not apart) if shown else (),

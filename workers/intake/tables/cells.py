@@ -57,12 +57,9 @@ class ColumnCells:
 
     def values(self, cells: pa.Array, *, first_row: int) -> Values:
         """Return the stored values of some cells; `first_row` is the row of the first, from 1."""
-        texts = cells.dictionary if pa.types.is_dictionary(cells.type) else cells
-        if _is_text(texts.type):
-            longest = pc.max(pc.utf8_length(texts)).as_py() or 0
-            if longest > self.cell_characters:
-                self._note("long", np.ones(1, np.bool_), first_row)
-                return np.zeros(len(cells))
+        if longest_text(cells) > self.cell_characters:
+            self._note("long", np.ones(1, np.bool_), first_row)
+            return np.zeros(len(cells))
         if self.column.is_numeric:
             return self._numbers(cells, first_row)
         return self._categories(cells, first_row)
@@ -106,7 +103,7 @@ class ColumnCells:
         return np.clip(values, low, high) + 0.0  # no minus zero: equal numbers have equal bytes
 
     def _categories(self, cells: pa.Array, first_row: int) -> Values:
-        coded = cells if pa.types.is_dictionary(cells.type) else pc.dictionary_encode(cells)
+        coded = _coded(cells)
         words = [_ABSENT if word is None else self._code(word) for word in _words(coded)]
         found = np.asarray([*words, _ABSENT])[_places(coded)]
         column = self.column
@@ -134,15 +131,31 @@ class ColumnCells:
         return len(levels) if self.column.other else _UNDECLARED
 
 
+def longest_text(cells: pa.Array) -> int:
+    """Return the characters of the longest text, 0 where cells are no text."""
+    texts = cells.dictionary if pa.types.is_dictionary(cells.type) else cells
+    return int(pc.max(pc.utf8_length(texts)).as_py() or 0) if _is_text(texts.type) else 0
+
+
 def person_texts(cells: pa.Array) -> list[str | None]:
     """Return every cell of the person column as text, None where it is missing."""
-    coded = cells if pa.types.is_dictionary(cells.type) else pc.dictionary_encode(cells)
+    coded = _coded(cells)
     words = [None if word is None or is_missing(word) else word for word in _words(coded)]
-    return [(*words, None)[place] for place in _places(coded).tolist()]
+    words.append(None)  # for the cells that are null
+    return [words[place] for place in _places(coded).tolist()]
 
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _coded(cells: pa.Array) -> pa.DictionaryArray:
+    """Return cells by a dictionary of their own; a file's may hold words of a million rows."""
+    if not pa.types.is_dictionary(cells.type):
+        return pc.dictionary_encode(cells)
+    if len(cells.dictionary) <= len(cells):
+        return cells
+    return pc.dictionary_encode(cells.dictionary_decode())
 
 
 def _words(coded: pa.DictionaryArray) -> list[str | None]:
@@ -177,6 +190,7 @@ def _places(coded: pa.DictionaryArray) -> NDArray[np.int64]:
 def _parsed(cells: pa.Array) -> tuple[Values, NDArray[np.bool_]]:
     """Return numbers, NaN where a cell is missing, and which cells are a number or missing."""
     if pa.types.is_dictionary(cells.type):
+        cells = _coded(cells)
         values, is_number = _parsed(cells.dictionary)
         places = _places(cells)
         return np.append(values, np.nan)[places], np.append(is_number, True)[places]
@@ -192,7 +206,7 @@ def _parsed(cells: pa.Array) -> tuple[Values, NDArray[np.bool_]]:
 
 
 def _parsed_one_by_one(texts: pa.Array) -> tuple[Values, NDArray[np.bool_]]:
-    coded = pc.dictionary_encode(texts)
+    coded = _coded(texts)
     numbers = [math.nan if w is None or is_missing(w) else _number(w) for w in _words(coded)]
     is_number = [number is not None for number in numbers]
     values = np.asarray([math.nan if n is None else n for n in numbers], dtype=np.float64)

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from privacy.mechanisms import UnitOfPrivacy
 from privacy.table_schema import TableSchema
 from workers.intake import blobs
-from workers.intake.archive import UPLOAD, open_archive
+from workers.intake.archive import UPLOAD
 from workers.intake.collection import check_unit_count
 from workers.intake.limits import Limits
 from workers.intake.persons import number_persons
 from workers.intake.refusal import refused
 from workers.intake.result import IntakeResult, RowDuplicates
-from workers.intake.tables.cells import ColumnCells, person_texts
+from workers.intake.tables.cells import ColumnCells, longest_text, person_texts
 from workers.intake.tables.csv_rows import CsvRows
 from workers.intake.tables.parquet_rows import MAGIC, ParquetRows
 from workers.intake.tables.rows import (
@@ -54,7 +54,7 @@ def read_table_upload(
     progress: Progress | None = None,
     limits: Limits | None = None,
 ) -> IntakeResult:
-    """Read the table at `path`, CSV (also in a zip) or Parquet, and write a version's blobs to `out`.
+    """Read the table at `path`, CSV or Parquet, and write a version's blobs to `out`.
 
     Blobs: table.npy (rows, columns) float64, persons.npy (rows,) int32, person_digests.npy
     (persons, 32) uint8, duplicated_persons.npy (persons,) bool. `progress(stage, step, total)`
@@ -84,18 +84,13 @@ def _opened(path: Path, schema: TableSchema, limits: Limits) -> Iterator[Source]
     if start == MAGIC:
         yield ParquetRows(path, schema=schema, limits=limits)
     elif start == _ZIP:
-        with open_archive(path, limits) as archive:
-            if len(archive.names) != 1 or not archive.names[0].lower().endswith(".csv"):
-                raise refused(
-                    "the zip holds something else than one CSV",
-                    file=UPLOAD,
-                    value=", ".join(archive.names[:3]),
-                    limit="one .csv",
-                    remedy="Upload the CSV or the Parquet file by itself.",
-                )
-            name = archive.names[0]
-            _check_size(archive.size(name), limits.table_expanded_bytes)
-            yield CsvRows(lambda: archive.open(name), name=_CSV, schema=schema, limits=limits)
+        raise refused(
+            "it is a zip",
+            file=UPLOAD,
+            value="a zip",
+            limit="one CSV or one Parquet file",
+            remedy="Upload the file that is in it. Parquet packs a table as small as a zip does.",
+        )
     else:
         _check_size(path.stat().st_size, limits.table_expanded_bytes)
         yield CsvRows(lambda: path.open("rb"), name=_CSV, schema=schema, limits=limits)
@@ -127,7 +122,7 @@ class _Reading:
         with RowWriter(self.folder / TABLE, len(self.cells)) as writer:
             for batch in self.source.batches():
                 self._read(batch, writer)
-                self.progress("reading rows", self.rows, max(self.source.expected_rows, self.rows))
+                self.progress("reading rows", self.rows, self.source.expected_rows)
             writer.close()
         if self.unnamed_rows:
             raise refused(
@@ -162,9 +157,8 @@ class _Reading:
             raise too_many_rows(self.source.name, self.limits)
 
     def _name(self, batch: Batch, first: int) -> None:
-        texts = person_texts(batch[self.schema.person])
-        longest = max((len(text) for text in texts if text is not None), default=0)
-        if longest > self.limits.cell_characters:
+        cells = batch[self.schema.person]
+        if (longest := longest_text(cells)) > self.limits.cell_characters:
             raise refused(
                 f"the column '{self.schema.person}' has a cell that is too long",
                 file=self.source.name,
@@ -172,6 +166,7 @@ class _Reading:
                 limit=f"{self.limits.cell_characters} characters",
                 remedy="Shorten the patient id.",
             )
+        texts = person_texts(cells)
         if None in texts:
             self.first_unnamed = self.first_unnamed or first + texts.index(None)
             self.unnamed_rows += texts.count(None)
