@@ -11,6 +11,7 @@ from service.operations import datasets, plan_approving
 from service.operations.review_queue import names_of
 from service.pages.deciding import take_decision
 from service.pages.rules import reason
+from service.pages.schema_words import unit_name
 from service.pages.session import actor, blueprint
 from service.web import application
 
@@ -65,7 +66,7 @@ def _render(plan_id: str, *, refusal: DomainError | None = None) -> str:
         plan=found.plan,
         dataset=dataset,
         budget=budget,
-        unit=unit_word(found.plan["unit"]),
+        unit=unit_name(dataset.schema) if dataset else unit_word(found.plan["unit"]),
         names=names,
         no_decision=no_decision,
         may_withdraw=reason(lambda: check_may_create_release(actor())) is None,

@@ -80,6 +80,23 @@ def test_the_walkthrough_of_a_data_owner_is_one_command_a_step(
     assert "ingest" in listed.stdout
 
 
+def test_a_table_is_checked_and_declared_by_its_schema(
+    kaima: Kaima, people: Walk, tmp_path: Path
+) -> None:
+    (tmp_path / "table.toml").write_text(
+        'declared_count = 500\nperson = "who"\n[[columns]]\nname = "age"\nkind = "integer"\n'
+        "edges = [40, 60, 80]\n"
+    )
+    checked = kaima("schema", "check", "table.toml")
+    assert "age: integer, 2 codes" in checked.stdout
+    asked = ["--purpose", "tests", "--epsilon", "1", "--schema", "table.toml"]
+    made = kaima("--json", "dataset", "create", "visits by hand", *asked, actor=people.owner)
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["declared"]["columns"][0]["name"] == "age"
+    mixed = kaima("dataset", "create", "x", *asked, "--height", "8", actor=people.owner)
+    assert (mixed.returncode, "--height is about images" in mixed.stderr) == (2, True)
+
+
 def test_training_is_planned_and_requested_with_settings(kaima: Kaima, people: Walk) -> None:
     version = people.version(people.dataset())
     options = ["--generator", "statistics", "--epsilon", "1", "--delta", "1e-6"]
