@@ -25,6 +25,7 @@ from workers.editing.stress import run_stress_test
 from workers.editing.stress_report import render_stress_report
 from workers.editing.teaching import png, write_teaching_set
 from workers.generator_files import fetch_generator_manifest, fetch_samples
+from workers.modalities.images import ImageSamples
 from workers.provenance import load_job, seed_of
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -134,7 +135,7 @@ def _released(context: JobContext) -> ReleasedSet:
     training = load_job(context, sampling.payload["train_job_id"])
     samples = fetch_samples(context, sampling)
     declared = fetch_generator_manifest(context, training).declared
-    if not isinstance(declared, DatasetSchema):
+    if not isinstance(declared, DatasetSchema) or not isinstance(samples, ImageSamples):
         raise InvalidParameter("The edit was refused: this release is a table; images are edited.")
     return ReleasedSet(
         name=str(context.job.release_id),
