@@ -59,7 +59,6 @@ WITHOUT_A_LINK = {
     "pages.list_upload_parts": "an answer for a script",
     "pages.download_bundle": "a file",
     "pages.download_log_file": "a file",
-    "pages.edit_sheet": "a picture, of edits that a worker has made",
     "pages.edit_teaching_set": "a file",
     "pages.export_decided": "a file",
     "pages.export_policy": "a file",
