@@ -32,6 +32,8 @@ MOST_COLUMNS = 256
 MOST_CODES = 32_000
 
 Word = Annotated[str, Field(min_length=1, max_length=64)]
+# No control characters: such text is stored, shown in pages and printed to terminals.
+_PLAIN = r"^[^\x00-\x1f\x7f]*$"
 
 
 class Column(Document):
@@ -40,8 +42,10 @@ class Column(Document):
     name: Word
     kind: Literal["category", "ordinal", "integer", "number"]
     role: Literal["feature", "target", "quasi_identifier"] = "feature"
-    unit: str = Field(default="", max_length=40, description="of measurement, such as mmol/l")
-    description: str = Field(default="", max_length=300)
+    unit: str = Field(
+        default="", max_length=40, pattern=_PLAIN, description="of measurement, such as mmol/l"
+    )
+    description: str = Field(default="", max_length=300, pattern=_PLAIN)
     levels: tuple[Word, ...] = Field(default=(), max_length=MOST_LEVELS)
     other: bool = Field(default=False, description="take undeclared levels, all as one: OTHER")
     edges: tuple[float, ...] = Field(
@@ -143,7 +147,7 @@ class Constraint(Document):
     Both map columns to levels (or bins, or `missing`, or `present`). An empty `when` is always true.
     """
 
-    name: str = Field(min_length=1, max_length=120)
+    name: str = Field(min_length=1, max_length=120, pattern=_PLAIN)
     when: dict[str, tuple[str, ...]] = Field(default_factory=dict, max_length=3)
     then: dict[str, tuple[str, ...]] = Field(min_length=1, max_length=3)
 
@@ -159,7 +163,7 @@ class Survival(Document):
 class ImagePart(Document):
     """One image for each row, beside its cells."""
 
-    column: Word = "file"
+    column: str = Field(default="file", min_length=1, max_length=64, pattern=_PLAIN)
     height: int = Field(ge=8, le=4096, strict=True, description="pixels")
     width: int = Field(ge=8, le=4096, strict=True, description="pixels")
     bit_depth: Literal[8, 16] = 8
@@ -176,7 +180,10 @@ class TableSchema(Document):
         ge=50, le=100_000_000, strict=True, description="rounded public count of units"
     )
     person: str = Field(
-        default="", max_length=64, description="column with the person's id; dropped at ingest"
+        default="",
+        max_length=64,
+        pattern=_PLAIN,
+        description="column with the person's id; dropped at ingest",
     )
     columns: tuple[Column, ...] = Field(min_length=1, max_length=MOST_COLUMNS)
     constraints: tuple[Constraint, ...] = Field(default=(), max_length=100)

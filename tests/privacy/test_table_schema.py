@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from privacy.errors import InvalidParameter
 from privacy.table_schema import TableSchema, read_schema
@@ -117,3 +118,21 @@ def test_survival_of_what_there_is_not_is_refused(tmp_path, old, new, reason):
     path.write_text(TEXT + SURVIVAL.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(InvalidParameter, match=reason):
         read_schema(path)
+
+
+@pytest.mark.parametrize(
+    ("place", "field"),
+    [("columns", "unit"), ("columns", "description"), ("constraints", "name"), ("", "person")],
+)
+def test_text_that_a_terminal_would_obey_is_refused(place: str, field: str) -> None:
+    document = {
+        "declared_count": 100,
+        "person": "id",
+        "columns": [{"name": "sex", "kind": "category", "levels": ["f", "m"]}],
+        "constraints": [{"name": "two", "then": {"sex": ["f", "m"]}}],
+    }
+    TableSchema.model_validate(document)
+    where = document[place][0] if place else document
+    where[field] = "a\x00b\x1b[2J"
+    with pytest.raises(ValidationError, match="pattern"):
+        TableSchema.model_validate(document)
