@@ -140,7 +140,7 @@ def certify(
         commitments=commitments(
             context, facts, generator=generator, samples=samples, report=report
         ),
-        statements=statements(schema.unit),
+        statements=statements(schema.unit, modality=schema.modality),
         signed_by=signing.fingerprint(context.application.signing_key()),
         layout=2,
         formats=tuple(dict.fromkeys(declared.formats)),

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import tracemalloc
 
 import jsonschema
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 from privacy import bundle
 from privacy.errors import InvalidParameter
 from privacy.manifests import ReleaseCertificate
+from privacy.mechanisms import UnitOfPrivacy
 from privacy.table_schema import Column, TableSchema
 from service.bundle_formats import compare
 from service.domain.declarations import ReleaseDeclaration
@@ -32,6 +34,7 @@ from workers.bundling.marginals import Marginal
 from workers.bundling.table_files import write_csv, write_parquet
 from workers.bundling.table_preview import draw_preview
 from workers.bundling.table_rows import SyntheticTable
+from workers.statements import statements
 
 TRAIN = "parquet/train-00000-of-00001.parquet"
 
@@ -350,3 +353,11 @@ def test_the_bytes_of_a_bundle_are_utf_8_without_a_mark(hostile):
     content = (hostile / "csv" / "train.csv").read_bytes()
     assert not content.startswith(b"\xef\xbb\xbf")
     assert "tëst" in io.TextIOWrapper(io.BytesIO(content), encoding="utf-8").read()
+
+
+@pytest.mark.parametrize(("modality", "other"), [("image", "row"), ("table", "image")])
+@pytest.mark.parametrize("unit", UnitOfPrivacy)
+def test_the_statements_of_a_certificate_speak_of_its_own_records(unit, modality, other):
+    told = " ".join(statements(unit, modality=modality))
+    assert not re.search(rf"\b{other}s?\b", told)
+    assert ("per person" in told) is (unit is UnitOfPrivacy.PERSON)

@@ -49,6 +49,9 @@ def test_a_published_table_is_verified_and_carries_what_was_measured(tmp_path, o
         measured = json.loads(archive.read("marginals.json"))["marginals"]
         assert not any(SECRET.encode() in archive.read(name) for name in archive.namelist())
     assert certificate["splits"] == {"train": 120, "test": 30}
+    told = " ".join(certificate["statements"])
+    assert "with all of their rows" in told
+    assert "image" not in told
     assert len(measured) >= len(clinic_schema().columns)
     assert all(marginal["sigma"] > 0 for marginal in measured)
 
