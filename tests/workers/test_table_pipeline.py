@@ -78,6 +78,7 @@ def test_a_table_becomes_a_version_without_identifiers(service, ingested):
     assert not list(objects.list_keys(Bucket.WORK, "raw/"))
 
 
+@pytest.mark.slow
 def test_the_synthetic_table_is_as_large_as_was_asked_for_and_keeps_to_the_declaration(
     service, audited
 ):
@@ -97,6 +98,7 @@ def test_the_synthetic_table_is_as_large_as_was_asked_for_and_keeps_to_the_decla
     assert set(shown["rows"][0][2]) <= set("fm")
 
 
+@pytest.mark.slow
 def test_an_audit_of_a_table_judges_it_and_names_what_it_is_about(service, ingested, audited):
     assert audited.state is JobState.SUCCEEDED, audited.problem
     training = service.job(audited.payload["train_job_id"])
@@ -113,6 +115,7 @@ def test_an_audit_of_a_table_judges_it_and_names_what_it_is_about(service, inges
     assert report.verdict.value not in {"INVALID", "FAIL"}, report.verdict_reason
 
 
+@pytest.mark.slow
 def test_the_owner_is_told_what_the_table_is_good_for(service, audited):
     utility = json.loads(document(service, audited, "utility"))
     assert utility["computed"], utility
@@ -122,6 +125,7 @@ def test_the_owner_is_told_what_the_table_is_good_for(service, audited):
     assert "no cause without a grade" in page
 
 
+@pytest.mark.slow
 def test_real_rows_are_kept_apart_from_the_page_that_is_read(service, audited):
     pairs = json.loads(document(service, audited, "pairs"))
     assert len(pairs) == audited.result["pair_count"]
@@ -130,7 +134,8 @@ def test_real_rows_are_kept_apart_from_the_page_that_is_read(service, audited):
     assert "<th>trained on</th>" not in document(service, audited, "report_html").decode()
 
 
-def test_a_withdrawn_person_is_gone_from_the_stored_table(service, ingested, audited):
+@pytest.mark.slow
+def test_a_withdrawn_person_is_gone_from_the_stored_table(service, ingested):
     version = version_of(service, ingested)
     before = array(service, f"{version.prefix}table.npy")
     with service.application.uow() as uow:
@@ -162,3 +167,23 @@ def test_an_undeclared_level_is_refused_without_being_named(service, tmp_path):
     assert "the column 'sex' holds levels that were not declared" in refused.problem["detail"]
     assert "1 cell" in refused.problem["detail"]
     assert SECRET not in json.dumps(refused.problem)
+
+
+@pytest.mark.slow
+def test_a_table_of_correlated_columns_and_its_twin_are_trained_and_judged(service, tmp_path):
+    rows = clinic_rows(PERSONS, seed=4)
+    path = write_csv(tmp_path / "clinic.csv", rows)
+    ingested = service.upload(path, clinic_schema(), delta="0.0001")
+    service.work()
+    version_id = service.job(ingested.id).version_id
+    service.train(version_id, generator="aim", samples=SAMPLES)
+    service.work()
+    audit = service.jobs_of(JobKind.AUDIT)[-1]
+    assert audit.state is JobState.SUCCEEDED, audit.problem
+    assert audit.result["verdict"] not in {"INVALID", "FAIL"}
+    twin = service.train(version_id, generator="aim", samples=SAMPLES, canaries=100)
+    service.work()
+    twin = service.job(twin.id)
+    assert twin.state is JobState.SUCCEEDED, twin.problem
+    assert twin.result["summary"]["canaries"] == 100
+    assert not twin.result["summary"]["refutes_claim"]
