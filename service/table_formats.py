@@ -149,7 +149,9 @@ def _read_csv(bundle: BundleFiles, schema: TableSchema, file: str) -> Batches:
 
     names = [escaped(column.name) for column in schema.columns]
     kinds = [_arrow_type(column) for column in schema.columns]
-    layout = pa.schema([(column.name, kind) for column, kind in zip(schema.columns, kinds, strict=True)])
+    layout = pa.schema(
+        [(column.name, kind) for column, kind in zip(schema.columns, kinds, strict=True)]
+    )
     reader = csv.open_csv(
         bundle.on_disk(file),
         read_options=csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False),

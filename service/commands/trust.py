@@ -174,12 +174,13 @@ def _document(result: Any) -> dict[str, Any]:
 
 def _explain(result: dict[str, Any]) -> None:
     if result["accepted"]:
+        one = "row" if any(found["rows"] for found in result["formats"]) else "image"
         click.echo(
             f"Accepted: {result['files_checked']} files unchanged, signed by "
             f"{result['signed_by']}.\n"
             f"epsilon {result['epsilon_stated']} is stated; {result['epsilon_rederived']} follows "
             f"from the mechanisms that the signer attests (delta {result['delta']}, "
-            f"{result['relation']}, per {'image' if result['unit'] == 'record' else 'person'})."
+            f"{result['relation']}, per {one if result['unit'] == 'record' else 'person'})."
         )
         if not result["formats"]:
             click.echo("Its formats were NOT COMPARED with one another.")
