@@ -247,7 +247,7 @@ def _upload(
                 "path of a .zip or .npz."
             )
     notes: tuple[str, ...] = ()
-    schema = declare(path, label=label, labels=(), unit=unit).schema
+    schema = declare(path, label=label, labels=(), unit=unit).images
     key = secrets.token_bytes(32)  # forgotten at the end: it only tells persons apart here
     train = _read(path, schema, key)
     if test == "same":

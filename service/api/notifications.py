@@ -68,7 +68,9 @@ def get_email_choice() -> Response:
 def choose_email(body: r.NewEmailChoice) -> Response:
     """Say where your notices go by e-mail, and whether you want them."""
     with application().uow() as uow:
-        found = webhooks.choose_email(uow, actor(), address=body.address, is_on=body.on, muted=body.muted)
+        found = webhooks.choose_email(
+            uow, actor(), address=body.address, is_on=body.on, muted=body.muted
+        )
         return answer(_choice(found))
 
 

@@ -41,6 +41,13 @@ class Declaration:
     ignored_columns: tuple[str, ...] = ()
 
     @property
+    def images(self) -> DatasetSchema:
+        """Return what is declared of images.  Raises: UploadRefused for a table."""
+        if isinstance(self.schema, TableSchema):
+            raise UploadRefused("A table was refused where images are needed.")
+        return self.schema
+
+    @property
     def target(self) -> str:
         """Return the column of the label, or the first target of a table; "table" without one."""
         if not isinstance(self.schema, TableSchema):
