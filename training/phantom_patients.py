@@ -15,8 +15,8 @@ import click
 import numpy as np
 
 COLUMNS = (
-    "patient_id", "visit_year", "age", "sex", "bmi", "kl_grade", "pain", "replaced",
-    "years_to_replacement",
+    "patient_id", "visit_year", "age", "sex", "height", "bmi", "kl_grade", "joint_space",
+    "pain", "walking_speed", "crp", "replaced", "years_to_replacement",
 )  # fmt: skip
 _MOST_VISITS = 3
 _YEARS_BETWEEN = 2
@@ -47,6 +47,13 @@ levels = ["female", "male"]
 role = "quasi_identifier"
 
 [[columns]]
+name = "height"
+kind = "number"
+unit = "cm"
+decimals = 1
+edges = [130, 150, 155, 160, 165, 170, 175, 180, 185, 210]
+
+[[columns]]
 name = "bmi"
 kind = "number"
 unit = "kg/m²"
@@ -61,10 +68,29 @@ levels = ["0", "1", "2", "3", "4"]
 description = "Kellgren and Lawrence"
 
 [[columns]]
+name = "joint_space"
+kind = "number"
+unit = "mm"
+decimals = 2
+edges = [0, 0.5, 1, 2, 3, 4, 5, 6, 8]
+
+[[columns]]
 name = "pain"
 kind = "integer"
 edges = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
 description = "0 none to 10 worst"
+
+[[columns]]
+name = "walking_speed"
+kind = "number"
+unit = "m/s"
+edges = [0.2, 0.6, 0.8, 1, 1.1, 1.2, 1.3, 1.5, 2]
+
+[[columns]]
+name = "crp"
+kind = "number"
+unit = "mg/l"
+edges = [0, 0.5, 1, 2, 3, 5, 10, 50]
 
 [[columns]]
 name = "replaced"
@@ -100,6 +126,7 @@ class _Person:
     name: str
     age: int
     sex: str
+    height: float
     bmi: float
     severity: float
     years_to_replacement: float | None
@@ -131,6 +158,7 @@ def _make_person(rng: np.random.Generator, name: str) -> _Person:
         name=name,
         age=age,
         sex="female" if is_woman else "male",
+        height=float(np.clip(rng.normal(163 if is_woman else 177, 6.5), 131, 209)),
         bmi=bmi,
         severity=float(severity),
         years_to_replacement=float(time) if time <= 8 else None,
@@ -142,16 +170,23 @@ def _row(rng: np.random.Generator, person: _Person, *, years: int) -> tuple[str,
     severity = person.severity + 0.12 * years
     grade = int(np.searchsorted(_GRADE_STEPS, severity + rng.normal(0, 0.3)))
     pain = int(np.clip(round(1.6 + 1.5 * severity + rng.normal(0, 1.4)), 0, 10))
-    bmi = person.bmi + rng.normal(0, 0.5)
+    bmi = float(np.clip(person.bmi + rng.normal(0, 0.5), 15, 50))
+    space = float(np.clip(4.6 - 0.9 * severity + rng.normal(0, 0.5), 0, 7.99))
+    speed = float(np.clip(1.25 - 0.09 * severity - 0.006 * (person.age - 62), 0.25, 1.9))
+    crp = float(np.clip(np.exp(rng.normal(0.5 + 0.05 * (bmi - 28), 0.8)), 0.01, 49))
     left = person.years_to_replacement
     return (
         person.name,
         str(years),
         str(person.age + years),
         person.sex,
+        f"{person.height:.1f}",
         "" if rng.random() < 0.04 else f"{bmi:.1f}",
         str(grade),
+        f"{space:.2f}",
         str(pain),
+        f"{np.clip(speed + rng.normal(0, 0.12), 0.21, 1.99):.2f}",
+        f"{crp:.2f}",
         "no" if left is None else "yes",
         "" if left is None else f"{left:.1f}",
     )
