@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.table_schema import Constraint, TableSchema
-from training.tables.junction_trees import Clique, model_bytes
+from training.tables.beliefs import Propagation
+from training.tables.junction_trees import Clique, junction_tree, model_bytes
 
 Masks = dict[Clique, NDArray[np.bool_]]
 
@@ -19,6 +20,7 @@ def masks(schema: TableSchema, *, most_bytes: int) -> tuple[Masks, tuple[Constra
 
     A constraint over too many cells, or one that would make the model larger than `most_bytes`, is
     left over: rows that break it are drawn again.
+    Raises: InvalidParameter if no row satisfies those that are kept.
     """
     found: Masks = {}
     left: list[Constraint] = []
@@ -33,6 +35,8 @@ def masks(schema: TableSchema, *, most_bytes: int) -> tuple[Masks, tuple[Constra
             continue
         mask = _mask(constraint, columns, schema)
         found[columns] = found[columns] & mask if columns in found else mask
+    # Propagating nothing but the masks tells, before anything is paid, whether they contradict.
+    Propagation(junction_tree(found, schema.sizes), (), schema.sizes, allowed=found).marginals(())
     return found, tuple(left)
 
 
