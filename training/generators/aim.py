@@ -99,7 +99,7 @@ PRESETS = {
         settings={"model_megabytes": 2.0, "iterations": 400, "final_iterations": 3000},
     ),
 }
-SUITS_FROM = 1000.0
+SUITS_FROM = 1500.0
 
 
 def from_state(state: Arrays, *, config: Config, schema: TableSchema) -> Fitted:

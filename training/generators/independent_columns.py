@@ -52,6 +52,7 @@ PRESETS = {
     "balanced": Preset(summary="The same; there is nothing to trade.", settings={}),
     "best": Preset(summary="The same; there is nothing to trade.", settings={}),
 }
+SUITS_FROM = 0.0
 
 
 @dataclass(frozen=True, eq=False)

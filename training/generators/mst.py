@@ -69,7 +69,7 @@ PRESETS = {
     "balanced": Preset(summary="A thousand passes; seconds.", settings={}),
     "best": Preset(summary="Three thousand passes.", settings={"iterations": 3000}),
 }
-SUITS_FROM = 0.0
+SUITS_FROM = 1000.0
 
 
 def from_state(state: Arrays, *, config: Config, schema: TableSchema) -> Fitted:
