@@ -10,7 +10,7 @@ from privacy.report import Attack, AuditReport, Criterion, Gate, GateStatus
 from privacy.statements import unit_word
 from privacy.table_schema import TableSchema
 from privacy.verdicts import NEVER_A_PASS
-from workers.report import charts, pictures, rows, words
+from workers.report import charts, pictures, rows, table_figures, words
 
 _HERE = Path(__file__).parent
 _GRAVITY = list(GateStatus)  # declared from the gravest on
@@ -68,6 +68,7 @@ def render_report(
         label_names=label_names,
         rows=pictures.rows_by_label(shown, label_names, with_real=not apart) if shown else (),
         utility=context.get("utility"),
+        utility_figures=table_figures.figures(context.get("utility")),
         facts=_facts(context),
         tones=words.TONES,
     )
