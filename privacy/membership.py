@@ -114,7 +114,8 @@ def distance_scores(survey: Survey, pool: Pool) -> dict[str, Floats]:
     to_reference = survey.calibration[name].to_reference[pool.persons]
     scores = {"nearest": -to_samples}
     if np.isfinite(to_reference).all():
-        scores["calibrated"] = np.log((to_reference + SMALLEST) / (to_samples + SMALLEST))
+        with np.errstate(divide="ignore"):  # without a sample in reach: minus infinity
+            scores["calibrated"] = np.log((to_reference + SMALLEST) / (to_samples + SMALLEST))
     return scores
 
 

@@ -55,7 +55,7 @@ class Config(BaseModel):
     cells: int = Field(default=10, ge=1, le=100, description="cells of the population at most")
     cell_size: int = Field(default=10, ge=5, description="samples and held-out units in a cell")
     most: int = Field(
-        default=1500, ge=100, description="samples, and twice as many units, looked at"
+        default=2500, ge=100, description="samples, and twice as many units, looked at"
     )
     # Any of three statistics may be the only one to speak: 3 / (shuffles + 1) must be below the level.
     shuffles: int = Field(default=2000, ge=200, description="shuffles of the arms")
@@ -116,11 +116,21 @@ def run(
 
 
 def _judged(population: Population, rng: np.random.Generator, *, most: int) -> Ints:
-    """Return the units whose arms are compared, at most `most`, chosen blind to arms."""
-    judged = np.flatnonzero((population.trained & ~population.excluded) | population.held_out)
-    if len(judged) > most:
-        judged = np.sort(rng.choice(judged, most, replace=False))
-    return judged
+    """Return the units whose arms are compared, at most `most`: half of them held out, if there are.
+
+    Held-out units are the scarce ones, and what they lack is power. Within a set that is drawn from
+    each arm by chance, every assignment of as many arms is as likely as the true one (if arms do not
+    matter), so shuffles stay valid.
+    """
+    trained = np.flatnonzero(population.trained & ~population.excluded)
+    held_out = np.flatnonzero(population.held_out)
+    from_held_out = min(len(held_out), max(most // 2, most - len(trained)))
+    from_trained = min(len(trained), most - from_held_out)
+    chosen = (
+        rng.choice(trained, from_trained, replace=False),
+        rng.choice(held_out, from_held_out, replace=False),
+    )
+    return np.sort(np.concatenate(chosen))
 
 
 def _described(

@@ -8,6 +8,7 @@ from scipy import stats
 
 from privacy.audits import data_copying
 from privacy.audits.data_copying import Config, _lists, _rank_z
+from privacy.evidence import Arm
 from privacy.neighbourhoods import population_of, survey
 from privacy.policy import load_policy
 from tests.privacy.audit_material import draw_arms, innocent, pictures, trained_rows
@@ -44,6 +45,17 @@ def test_a_generator_stuck_on_one_picture_is_near_everybody_and_not_accused():
     stuck = replace(evidence, samples=np.tile(mean, (600, 1, 1)))
     finding, _ = measured(stuck, rng)
     assert finding.metric("p_value").value > 0.01
+
+
+def test_scarce_held_out_units_are_all_looked_at():
+    rng = np.random.default_rng(7)
+    evidence = innocent(rng, persons=600, samples=100)
+    arms = np.full(600, int(Arm.TRAIN))
+    arms[rng.choice(600, 30, replace=False)] = int(Arm.AUDIT_OUT)
+    population = replace(population_of(evidence), arms=arms)
+    judged = data_copying._judged(population, rng, most=200)
+    assert len(judged) == 200
+    assert np.isin(np.flatnonzero(population.held_out), judged).all()
 
 
 @pytest.mark.slow
