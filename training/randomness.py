@@ -27,7 +27,8 @@ _BLOCK = 1 << 20
 
 # Sum and noise are rounded to multiples of a power of two about this much below the noise. What may
 # come out is then one lattice for everybody, whatever the records, and both additions are exact.
-# Rounding P values moves a sum by less than sqrt(P) of it: the slack of every clip has room for that.
+# Rounding P values moves the difference of two sums by sqrt(P) of it at most: `noised_sum` raises the
+# noise for that; a gradient's clip leaves more room than networks have weights.
 _GRID_BITS = 34
 
 
@@ -76,6 +77,24 @@ class PrivacyRandomness:
         shape = (_SUMMANDS, count)
         cosines, sines = (radius * torch.cos(angle)), (radius * torch.sin(angle))
         return cosines.numpy().reshape(shape), sines.numpy().reshape(shape)
+
+
+def noised_sum(
+    values: NDArray[np.float64],
+    noise_multiplier: float,
+    *,
+    sensitivity: float = 1.0,
+    source: PrivacyRandomness,
+) -> NDArray[np.float64]:
+    """Return sums with Gaussian noise of `noise_multiplier` times their L2 sensitivity.
+
+    The noise is raised by what rounding to the lattice may add to the sensitivity, however many
+    values there are. Shapes: any, kept. The lattice does not depend on the records.
+    """
+    moved = math.sqrt(values.size) * 2.0**-_GRID_BITS * noise_multiplier * sensitivity
+    raised = noise_multiplier * (sensitivity + 2 * moved)
+    released = source.noised(torch.from_numpy(values).flatten(), raised).numpy()
+    return np.asarray(released.reshape(values.shape))
 
 
 def reproducible(seed: int) -> np.random.Generator:

@@ -10,19 +10,18 @@ What is divided by later must be public or another noised number.
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from privacy.errors import InvalidParameter, UnsupportedMechanism
 from privacy.mechanisms import GaussianMechanism, Mechanism
-from training.randomness import PrivacyRandomness
+from training.randomness import PrivacyRandomness, noised_sum
 from training.records import PersonIndex
 
 Vectors = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 
 CLIP_NORM = 1.0
-# Float64 sums are exact to far better than this. Most of it is for the lattice that sum and noise are
-# rounded to: P numbers may move the sum by sqrt(P) · 2^-34 of the noise.
+# Float64 sums are exact to far better than this. For the lattice that they are rounded to, the noise is
+# raised (`training.randomness.noised_sum`).
 _ROUNDING_SLACK = 1e-5
 _RECORDS_AT_ONCE = 1024
 """Bounds memory: a block holds so many records, or one person who has more."""
@@ -43,10 +42,7 @@ def release_sum(
     """
     noise_multiplier = _noise_multiplier(mechanism)
     total = sum_of_clipped(vectors, cells, people=people, cell_count=cell_count)
-    noised = PrivacyRandomness().noised(
-        torch.from_numpy(total).flatten(), noise_multiplier * CLIP_NORM
-    )
-    return noised.reshape(total.shape).numpy()
+    return noised_sum(total, noise_multiplier, sensitivity=CLIP_NORM, source=PrivacyRandomness())
 
 
 def sum_of_clipped(
@@ -149,10 +145,8 @@ def release_second_moments(
     sums = sum_of_second_moments(
         directions, extras, cells, people=people, cell_count=cell_count, share=share
     )
-    noised = PrivacyRandomness().noised(
-        torch.from_numpy(sums).flatten(), noise_multiplier * CLIP_NORM
-    )
-    return _unpacked(noised.reshape(sums.shape).numpy(), share=share, directions=directions)
+    noised = noised_sum(sums, noise_multiplier, sensitivity=CLIP_NORM, source=PrivacyRandomness())
+    return _unpacked(noised, share=share, directions=directions)
 
 
 def sum_of_second_moments(

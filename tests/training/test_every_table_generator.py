@@ -138,6 +138,23 @@ def test_fitting_charges_every_reserved_step_and_reports_the_mechanisms_it_ran(n
 
 
 @every_generator
+def test_what_was_measured_is_kept_with_its_noise_and_costs_no_more_than_the_budget(name):
+    module = generators.load(name)
+    fitted, run = _fit(name)
+    again = module.from_state(fitted.state(), config=_config(module), schema=_schema())
+    kept = again.with_mechanisms(run.mechanisms).measurements
+    assert {(c,) for c in range(4)} <= {m.columns for m in kept}
+    for before, after in zip(fitted.measurements, kept, strict=True):
+        assert before.deviation == after.deviation
+        np.testing.assert_array_equal(before.values, after.values)
+    rho = sum(0.5 * m.steps / m.noise_multiplier**2 for m in run.mechanisms)
+    assert sum(0.5 / m.deviation**2 for m in kept) <= rho * (1 + 1e-9)
+    ages = next(m for m in kept if m.columns == (2,))
+    shown = np.bincount(_records().codes[:, 2], minlength=4) / 2
+    np.testing.assert_allclose(ages.values, shown, atol=6 * ages.deviation)
+
+
+@every_generator
 def test_rows_are_codes_of_the_schema_repeat_for_a_seed_and_report_progress(name):
     fitted, _ = _fit(name)
     seen = []

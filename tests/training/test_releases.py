@@ -6,6 +6,7 @@ import pytest
 from privacy.errors import InvalidParameter, UnsupportedMechanism
 from privacy.mechanisms import GaussianMechanism, PoissonSubsampledGaussianMechanism
 from training import releases
+from training.randomness import PrivacyRandomness, noised_sum
 from training.records import PersonIndex
 from training.releases import CLIP_NORM, release_sum, sum_of_clipped
 
@@ -107,11 +108,25 @@ def test_what_may_be_released_is_one_lattice_whatever_the_records(noise):
         assert (steps % 2 == 1).any()
 
 
-def test_rounding_to_the_lattice_stays_inside_the_slack_of_the_clip():
-    """The sums of neighbouring data differ by at most the clip after rounding as well."""
-    size, noise = 1_000_000, 100.0
-    moved = np.sqrt(size) * 2.0 ** (np.floor(np.log2(noise)) - 34)
-    assert CLIP_NORM * (1 - releases._ROUNDING_SLACK) + moved <= CLIP_NORM
+class Deviations(PrivacyRandomness):
+    """Notes the deviation that noise is asked for."""
+
+    def noised(self, total, deviation):
+        self.asked = deviation
+        return super().noised(total, deviation)
+
+
+@pytest.mark.parametrize("noise", [0.7, 100.0, 2000.0])
+def test_noise_covers_what_rounding_adds_to_the_sensitivity_of_any_number_of_values(noise):
+    source, sensitivity = Deviations(), 3.0
+    values = np.zeros((4, 250_000))
+    released = noised_sum(values, noise, sensitivity=sensitivity, source=source)
+    assert released.shape == values.shape
+    grid = 2.0 ** (np.floor(np.log2(source.asked)) - 34)
+    # Two neighbouring sums, each rounded, are so far apart at most.
+    apart = sensitivity + np.sqrt(values.size) * grid
+    assert source.asked / apart >= noise
+    assert source.asked <= noise * sensitivity * (1 + 1e-3)
 
 
 def test_release_refuses_a_mechanism_that_is_not_one_gaussian_release():

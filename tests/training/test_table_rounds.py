@@ -12,11 +12,11 @@ from privacy.mechanisms import GaussianMechanism, ZcdpMechanism
 from privacy.table_schema import Column, TableSchema
 from training import generators
 from training.checkpoints import Progress
-from training.randomness import PrivacyRandomness
+from training.randomness import PrivacyRandomness, noised_sum
 from training.run import LocalRun
 from training.table_records import TableRecords
 from training.tables.constraints import masks
-from training.tables.measurements import marginal, noised
+from training.tables.measurements import marginal
 from training.tables.rounds import (
     Answers,
     Purse,
@@ -73,7 +73,7 @@ def test_the_order_of_rows_changes_no_sum_in_its_last_bit():
 
 def test_noise_has_the_deviation_that_was_paid_for_and_lies_on_one_lattice():
     values = np.arange(40_000) / 7.0
-    found = noised(values, 12.5, sensitivity=2.0, source=PrivacyRandomness())
+    found = noised_sum(values, 12.5, sensitivity=2.0, source=PrivacyRandomness())
     assert (found - values).std() == pytest.approx(25.0, rel=0.02)
     grid = 2.0 ** (math.floor(math.log2(25.0)) - 34)
     np.testing.assert_array_equal(found / grid, np.round(found / grid))

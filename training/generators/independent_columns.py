@@ -20,14 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from privacy.mechanisms import GaussianStage, Mechanism, Stage
+from privacy.mechanisms import GaussianMechanism, GaussianStage, Mechanism, Stage
 from privacy.presets import Preset
 from privacy.table_schema import TableSchema
 from training.checkpoints import Arrays, Progress
-from training.randomness import PrivacyRandomness, reproducible
+from training.randomness import PrivacyRandomness, noised_sum, reproducible
 from training.run import Run
 from training.table_records import Codes, TableRecords
-from training.tables.measurements import Vector, marginal, noised, on_simplex
+from training.tables.estimation import Measurement
+from training.tables.measurements import Vector, marginal, on_simplex
 
 MODALITY = "table"
 _ROWS_AT_ONCE = 100_000
@@ -72,6 +73,15 @@ class Fitted:
             on_simplex((counts + self.config.smoothing) / max(self.total, 1.0))
             for counts in self.counts
         )
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """Return the noised counts of each column with their noise; none before mechanisms are known."""
+        gaussian = next((m for m in self.mechanisms if isinstance(m, GaussianMechanism)), None)
+        if gaussian is None:
+            return ()
+        deviation = gaussian.noise_multiplier * _sensitivity(len(self.counts))
+        return tuple(Measurement((c,), deviation, counts) for c, counts in enumerate(self.counts))
 
     def sample(
         self, count: int, *, seed: int, progress: Callable[[int, int], None] | None = None
@@ -142,10 +152,15 @@ def _release(records: TableRecords, *, schema: TableSchema, run: Run) -> Arrays:
         marginal(records.codes, [column], sizes=schema.sizes, weights=weights)
         for column in range(len(schema.columns))
     ]
-    released = noised(
+    released = noised_sum(
         np.concatenate(counts),
         run.mechanisms[0].noise_multiplier,
-        sensitivity=float(np.sqrt(len(counts))),
+        sensitivity=_sensitivity(len(counts)),
         source=PrivacyRandomness(),
     )
     return {"counts": released}
+
+
+def _sensitivity(columns: int) -> float:
+    """Return how far a person moves the counts of so many columns side by side (L2)."""
+    return float(np.sqrt(columns))

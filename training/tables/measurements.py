@@ -8,17 +8,11 @@ in L2 norm, whatever the rows hold.
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-
-from training.randomness import PrivacyRandomness
 
 Vector = NDArray[np.float64]
 
 _ROWS_AT_ONCE = 1 << 18
-# `PrivacyRandomness.noised` rounds every number to a lattice this far below the noise, which may
-# move a vector of P numbers by sqrt(P) of it; the noise is raised to cover that.
-_LATTICE = 2.0**-34
 
 
 def marginal(
@@ -45,20 +39,6 @@ def marginal(
         weight = None if weights is None else weights[block]
         total += np.bincount(index, weights=weight, minlength=cells)
     return total
-
-
-def noised(
-    values: Vector, noise_multiplier: float, *, sensitivity: float = 1.0, source: PrivacyRandomness
-) -> Vector:
-    """Return sums with Gaussian noise of `noise_multiplier` times their L2 sensitivity.
-
-    Shapes: (P,) -> (P,). The result lies on a lattice that does not depend on the records.
-    """
-    deviation = noise_multiplier * sensitivity
-    moved = np.sqrt(len(values)) * _LATTICE * deviation
-    raised = noise_multiplier * (sensitivity + 2 * moved)
-    released: Vector = source.noised(torch.from_numpy(values), raised).numpy()
-    return released
 
 
 def on_simplex(values: Vector) -> Vector:

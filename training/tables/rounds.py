@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from privacy.errors import InvalidParameter, UnsupportedMechanism
 from privacy.mechanisms import ZcdpMechanism
 from training.checkpoints import Arrays, Progress
-from training.randomness import PrivacyRandomness
+from training.randomness import PrivacyRandomness, noised_sum
 from training.run import Run
 from training.table_records import TableRecords
 from training.tables.constraints import MOST_CELLS
 from training.tables.estimation import Measurement
 from training.tables.junction_trees import Clique
-from training.tables.measurements import Vector, marginal, noised
+from training.tables.measurements import Vector, marginal
 
 # All two-way marginals are counted once and kept, up to so many cells in all (200 MB).
 _MOST_KEPT_CELLS = 25_000_000
@@ -87,7 +87,7 @@ class Answers:
     def measure(self, columns: Clique, rho: float, *, source: PrivacyRandomness) -> Measurement:
         """Return a noised marginal that costs `rho`, which the caller has charged."""
         sigma = deviation(rho)
-        values = noised(self.by_columns[columns], sigma, source=source)
+        values = noised_sum(self.by_columns[columns], sigma, source=source)
         return Measurement(columns=columns, deviation=sigma, values=values)
 
     def errors(self, cliques: Sequence[Clique], modelled: Sequence[Vector]) -> Vector:
