@@ -5,7 +5,7 @@ whoever calls it hands over a `Run` that charges for it. Only scores of canaries
 are dropped here.
 
 Canaries are made up, one record each: unusual pictures (coarse random blocks, chequers, bare noise) with
-labels drawn at random, or rows drawn evenly over a declared domain, so that a generator that knows
+labels drawn at random, or rows drawn evenly over what a schema declares possible, so that a generator that knows
 them can only have learnt them by heart. They are never records of persons: a person's record under a second id would give them half of the protection.
 `privacy.canaries` tosses their coins and turns scores into a bound on epsilon.
 """
@@ -24,6 +24,7 @@ from training.generators import Fitted, FittedTable, GeneratorModule, gradient_f
 from training.records import TrainingRecords, decode
 from training.run import Run
 from training.table_records import TableRecords
+from training.tables.possible_rows import possible_rows
 
 Scores = dict[str, NDArray[np.float64]]
 Records = TypeVar("Records", TrainingRecords, TableRecords, TrainingRecords | TableRecords)
@@ -112,9 +113,12 @@ def make_canaries(count: int, *, schema: DatasetSchema, rng: np.random.Generator
 
 
 def make_row_canaries(count: int, *, schema: TableSchema, rng: np.random.Generator) -> RowCanaries:
-    """Draw rows evenly over the declared domain: combinations of cells that hardly anybody has."""
-    drawn = [rng.integers(size, size=count) for size in schema.sizes]
-    return RowCanaries(np.stack(drawn, axis=1).astype(np.int16))
+    """Draw rows evenly over the declared domain: combinations of cells that hardly anybody has.
+
+    None breaks a declared constraint: a model gives such a row no probability, member or not, so
+    that it would say nothing.  Raises: InvalidParameter if constraints leave hardly any row.
+    """
+    return RowCanaries(possible_rows(count, schema=schema, rng=rng))
 
 
 def with_canaries(records: Records, canaries: Canaries, coins: NDArray[np.integer]) -> Records:

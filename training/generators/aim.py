@@ -41,6 +41,7 @@ from training.tables.fitted import MEGABYTE, Fitted, rebuilt
 from training.tables.junction_trees import Clique, model_bytes
 from training.tables.measurements import Vector
 from training.tables.pairs import pair_marginals
+from training.tables.possible_rows import refuse_the_impossible
 from training.tables.rounds import (
     Answers,
     Purse,
@@ -112,13 +113,16 @@ def fit(
 ) -> Fitted:
     """Measure columns and chosen pairs within what `run` has reserved, and fit the model.
 
-    Raises: InvalidParameter if the records contradict the schema, or if the budget is hopeless.
+    Raises: InvalidParameter if the records contradict the schema, or if the budget or the
+    constraints are hopeless.
     """
     del seed  # fitting draws privacy noise only, which takes no seed
     Ranks.here().refuse_several("Measuring marginals")
     records = records.checked(schema)
     purse = Purse(run)
     refuse_the_hopeless(schema, purse.mechanism)
+    allowed, left_over = masks(schema, most_bytes=_most_bytes(config))
+    refuse_the_impossible(schema, allowed, left_over)
     work = _Work(records, config, schema=schema, purse=purse, kept=Progress(run))
     model = work.run()
     return Fitted(
@@ -126,7 +130,7 @@ def fit(
         schema=schema,
         measurements=tuple(work.measurements),
         model=model,
-        left_over=masks(schema, most_bytes=_most_bytes(config))[1],
+        left_over=left_over,
         mechanisms=run.mechanisms,
     )
 

@@ -34,6 +34,7 @@ from training.tables.estimation import Measurement, estimate, noised_total
 from training.tables.fitted import MEGABYTE, Fitted, rebuilt
 from training.tables.junction_trees import Clique, model_bytes
 from training.tables.measurements import on_simplex
+from training.tables.possible_rows import refuse_the_impossible
 from training.tables.rounds import (
     Answers,
     Purse,
@@ -82,8 +83,8 @@ def fit(
 ) -> Fitted:
     """Measure columns, choose a tree, measure its pairs, and fit the model.
 
-    Raises: InvalidParameter if the records contradict the schema, or if the budget is hopeless;
-    ReleaseLost on a resume whose measured results are gone.
+    Raises: InvalidParameter if the records contradict the schema, or if the budget or the
+    constraints are hopeless; ReleaseLost on a resume whose measured results are gone.
     """
     del seed  # fitting draws privacy noise only, which takes no seed
     Ranks.here().refuse_several("Measuring marginals")
@@ -91,6 +92,7 @@ def fit(
     purse, kept, sizes = Purse(run), Progress(run), schema.sizes
     refuse_the_hopeless(schema, purse.mechanism)
     allowed, left_over = masks(schema, most_bytes=_most_bytes(config))
+    refuse_the_impossible(schema, allowed, left_over)
     pairs = measurable_pairs(sizes)
     singles = tuple((column,) for column in range(len(sizes)))
     answers = Answers.of(records, singles + pairs, sizes)
