@@ -12,6 +12,13 @@ from privacy.mechanisms import Mechanism, UnitOfPrivacy
 from privacy.policy import Policy
 from privacy.power import POWER, arm_needed_for_auc
 
+PERSONS_UNKNOWN = (
+    "Privacy is of a row: rows of a table without ids cannot be recognised as being of a person who "
+    "is in other rows or in another dataset, so that nobody but its owner can know whether a person "
+    "has one row. Who has ten is protected ten times less, and cannot be withdrawn by an id."
+)
+"""What an owner and the auditors are told of a table whose unit of privacy is the record."""
+
 
 def about_the_audit(
     mechanisms: Sequence[Mechanism],
@@ -21,6 +28,7 @@ def about_the_audit(
     rates: Rates,
     declared: int,
     unit: UnitOfPrivacy,
+    modality: str = "image",
 ) -> str | None:
     """Return what to expect if the arms are too small to clear even a release that leaks nothing.
 
@@ -34,7 +42,8 @@ def about_the_audit(
     needed = arm_needed_for_auc(tolerance, error=policy.bound_error(attempt=1))
     if arm >= needed:
         return None
-    words = "persons" if unit is UnitOfPrivacy.PERSON else "images"
+    records = "rows" if modality == "table" else "images"
+    words = "persons" if unit is UnitOfPrivacy.PERSON else records
     return (
         f"The audit may end undecided: it will compare about {arm:,} {words} trained on with as many "
         f"held out, and tier {tier} (AUC below {tolerance:g}) needs about {needed:,} of each to clear "

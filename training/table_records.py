@@ -77,6 +77,7 @@ class TableRecords:
                 column = schema.columns[int(outside[0])]
                 raise InvalidParameter(
                     f"Codes of the column {column.name!r} were refused: they lie outside of its "
-                    f"{column.size} declared levels and bins. Declare every level that occurs."
+                    f"{column.size} declared levels and bins. Set other = true, or "
+                    "declare what the code book lists."
                 )
         return self

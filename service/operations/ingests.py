@@ -5,6 +5,7 @@ Both run under the job's fencing token. The raw upload is deleted when the job e
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,35 @@ from service.store import tables
 from service.store.unit_of_work import UnitOfWork
 
 CHUNK_PERSONS = 500
-_ALIKE = {"image": ("image", "pixel for pixel"), "table": ("row", "cell for cell")}
+JOIN = "join_dataset_id"  # remedy of an upload whose members are in another cohort
+FEW = 10  # below it, counts of who is known elsewhere are not told: a count is an exact query
+_ALIKE = {
+    "image": "{} image(s) in it are also in the cohort of another dataset, pixel for pixel",
+    "table": "{} row(s) in it are also in the cohort of another dataset, cell for cell",
+    "columns": "whole stretches of a column of numbers in it are also in the cohort of another "
+    "dataset, value for value, whatever the columns are called",
+}
+_NOBODY_KNOWN = {
+    "person": "Nobody in this version was known in the budget that it shares. If these are persons "
+    "of the budget's other uploads, their ids are written in another way: nobody then keeps the "
+    "arm they have, and a withdrawal misses them here. Compare the ids, and upload the data "
+    "again if they differ, before anything is trained.",
+    "record": "Nothing in this version was known in the budget that it shares. Records are known "
+    "again only if they are wholly alike, of a table in every declared column: if these are "
+    "records of the budget's other uploads, none keeps the arm it has. Declare the same columns, "
+    "and upload the data again, before anything is trained.",
+}
 _persons = tables.cohort_persons
 _contents = tables.cohort_contents
+
+
+@dataclass(frozen=True)
+class Joined:
+    """How an upload met the members that its cohort had. Private."""
+
+    new: int  # units of privacy
+    known: int
+    is_first: bool  # the cohort had nobody
 
 
 def finish_ingest(
@@ -36,11 +63,13 @@ def finish_ingest(
     manifest: DatasetManifest,
     person_digests: NDArray[np.uint8],
     content_digests: NDArray[np.uint8],
+    column_digests: NDArray[np.uint8] | None = None,
     report: dict[str, Any] | None = None,
 ) -> DatasetVersion:
     """Make a version READY and its persons members of the dataset's cohort.
 
-    Shapes: person_digests (persons, 32), content_digests (records, 32) of images or rows alone.
+    Shapes: person_digests (persons, 32), content_digests (records, 32) of images or rows alone,
+    column_digests (any, 32) of stretches of a table's columns.
     Repeating it after an interruption changes nothing.
     Raises: InputRefused if a person or a record belongs to another cohort, or a person was
     withdrawn: nothing is written then, and the worker refuses the version; LeaseLost; JournalBehind.
@@ -55,11 +84,17 @@ def finish_ingest(
         manifest.record_count,
     ):
         raise InputRefused("The manifest was refused: it is about another dataset.")
-    join_cohort(uow, dataset, person_digests, content_digests=content_digests)
+    joined = join_cohort(
+        uow,
+        dataset,
+        person_digests,
+        content_digests=content_digests,
+        column_digests=column_digests,
+    )
     record_persons(uow, version, person_digests)
     version.manifest = manifest.model_dump(mode="json")
     version.manifest_digest = manifest.digest()
-    version.ingest_report = report or {}
+    version.ingest_report = {**(report or {}), **_about_members(dataset, joined)}
     version.move_to(VersionState.READY)
     uow.trail(
         SYSTEM,
@@ -90,7 +125,11 @@ def mark_refused(uow: UnitOfWork, version: DatasetVersion, problem: dict[str, An
     if version.state in {VersionState.UPLOADING, VersionState.INGESTING}:
         version.problem = problem
         version.move_to(VersionState.REFUSED)
-        uow.trail(SYSTEM, TrailEvent.VERSION_REFUSE, version.id, dataset=version.dataset_id)
+        # So that auditors can count attempts to ask who is in another dataset.
+        elsewhere = {"known_elsewhere": True} if (problem or {}).get("remedy") == JOIN else {}
+        uow.trail(
+            SYSTEM, TrailEvent.VERSION_REFUSE, version.id, dataset=version.dataset_id, **elsewhere
+        )
 
 
 def record_persons(
@@ -110,17 +149,36 @@ def join_cohort(
     person_digests: NDArray[np.uint8],
     *,
     content_digests: NDArray[np.uint8],
-) -> int:
-    """Add persons and records to the dataset's cohort; return how many persons are new in it.
+    column_digests: NDArray[np.uint8] | None = None,
+) -> Joined:
+    """Add persons, records and columns to the dataset's cohort; return how many were known in it.
 
     Raises: InputRefused if one belongs to another cohort of the tenant, or was withdrawn;
     Conflict if another ingest adds the same persons at this moment; JournalBehind.
     """
+    anybody = sa.select(_persons.c.cohort_id).where(_persons.c.cohort_id == dataset.cohort_id)
+    is_first = uow.session.execute(anybody.limit(1)).first() is None
     persons = _join_persons(uow, dataset, person_digests)
-    contents = _join_contents(uow, dataset, content_digests)
+    contents = _join_contents(uow, dataset, content_digests, what=dataset.modality)
+    if column_digests is not None and len(column_digests):
+        contents += _join_contents(uow, dataset, column_digests, what="columns")
     if persons or contents:
         membership.record(uow, dataset, persons=persons, contents=contents)
-    return len(persons)
+    return Joined(len(persons), len(person_digests) - len(persons), is_first)
+
+
+def _about_members(dataset: Dataset, joined: Joined) -> dict[str, Any]:
+    """Return what the owner is told about whom the budget knew; nothing where it knew nobody."""
+    if joined.is_first:
+        return {}
+    told: dict[str, Any] = {"known_in_budget": _told(joined.known) if joined.known else "none"}
+    if not joined.known:
+        told["nobody_known"] = _NOBODY_KNOWN[dataset.schema.unit.value]
+    return told
+
+
+def _told(count: int) -> str:
+    return "some" if 0 < count < FEW else f"{count}"
 
 
 def _join_persons(
@@ -147,9 +205,9 @@ def _join_persons(
 
 
 def _join_contents(
-    uow: UnitOfWork, dataset: Dataset, content_digests: NDArray[np.uint8]
+    uow: UnitOfWork, dataset: Dataset, content_digests: NDArray[np.uint8], *, what: str
 ) -> list[bytes]:
-    """Add records to the cohort: with other ids or another unit, they are still the same data."""
+    """Add records or columns to the cohort: with other ids or another unit, they are still the same data."""
     elsewhere = 0
     added: list[bytes] = []
     for chunk in _chunks(np.unique(content_digests, axis=0)):
@@ -163,15 +221,14 @@ def _join_contents(
             _insert(uow, _contents, _rows(dataset, "content_digest", new))
             added += new
     if elsewhere:
-        what, how = _ALIKE[dataset.modality]
+        told = _told(elsewhere)
         raise InputRefused(
-            f"The upload was refused: {elsewhere} {what}(s) in it are also in the cohort of another "
-            f"dataset, {how}, and data may not buy a second budget under other ids or another unit "
-            "of privacy. Create the dataset so that it joins that dataset's budget "
-            "(join_dataset_id), or leave these out.",
-            value=elsewhere,
+            f"The upload was refused: {_ALIKE[what].format(told)}, and data may not buy a second "
+            "budget under other ids, other columns or another unit of privacy. Create the dataset "
+            "so that it joins that dataset's budget (join_dataset_id), or leave these out.",
+            value=told,
             limit=0,
-            remedy="join_dataset_id",
+            remedy=JOIN,
         )
     return added
 
@@ -197,12 +254,12 @@ def _check_nobody(dataset: Dataset, elsewhere: int, withdrawn: int) -> None:
     unit = dataset.schema.unit.value
     if elsewhere:
         raise InputRefused(
-            f"The upload was refused: {elsewhere} {unit}(s) in it already belong to the cohort of "
+            f"The upload was refused: {_told(elsewhere)} {unit}(s) in it already belong to the cohort of "
             "another dataset, and data may not buy a second budget. Create the dataset so that it "
             "joins that dataset's budget (join_dataset_id), or leave these out.",
-            value=elsewhere,
+            value=_told(elsewhere),
             limit=0,
-            remedy="join_dataset_id",
+            remedy=JOIN,
         )
     if withdrawn:
         raise InputRefused(

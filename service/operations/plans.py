@@ -1,6 +1,7 @@
 """Plan a training: resolve its preset, cost its mechanisms, say what its owner should know.
 
-Nothing here writes. Everything is computed from what was declared; the realised data is not looked at.
+Nothing here writes. Everything is computed from what was declared; the realised data is not looked at,
+but for what the check of the upload told its owner about whom the budget knew.
 """
 
 import functools
@@ -15,7 +16,7 @@ from pydantic import TypeAdapter
 from privacy import foresight, inclusion, ledger, planning, regimes
 from privacy.errors import PrivacyError
 from privacy.inclusion import Rates
-from privacy.mechanisms import Mechanism, PrivacyTarget, Stage
+from privacy.mechanisms import Mechanism, PrivacyTarget, Stage, UnitOfPrivacy
 from privacy.policy import Policy
 from service.domain import permissions
 from service.domain.accounts import Actor
@@ -154,7 +155,7 @@ def plan_training(  # noqa: PLR0913 - everything that may be asked for
         epsilon=ledger.cost(planned.mechanisms, target.delta),
         epsilon_remaining=left[0],
         delta_remaining=left[1],
-        warnings=_warnings(uow, planned),
+        warnings=(*_about_units(version, planned.dataset), *_warnings(uow, planned)),
         recommended=recommended,
         recommendation=sentence,
     )
@@ -177,8 +178,17 @@ def _warnings(uow: UnitOfWork, planned: Planned) -> tuple[str, ...]:
         rates=planned.rates,
         declared=schema.declared_count,
         unit=schema.unit,
+        modality=planned.dataset.modality,
     )
     return found if undecided is None else (*found, undecided)
+
+
+def _about_units(version: DatasetVersion, dataset: Dataset) -> tuple[str, ...]:
+    """Return what to know of whose presence is hidden, before paying for it."""
+    found = [str(said)] if (said := version.ingest_report.get("nobody_known")) else []
+    if dataset.modality == "table" and dataset.schema.unit is UnitOfPrivacy.RECORD:
+        found.append(foresight.PERSONS_UNKNOWN)
+    return tuple(found)
 
 
 def _recommend(uow: UnitOfWork, planned: Planned) -> tuple[str, str]:

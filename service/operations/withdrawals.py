@@ -17,7 +17,7 @@ from service.domain.datasets import Cohort, Dataset, DatasetVersion, VersionStat
 from service.domain.errors import Conflict, InputRefused, NotFound
 from service.domain.identifiers import new_id
 from service.domain.jobs import SHOW_RECORDS, TERMINAL, Job, JobKind
-from service.domain.persons import canonical_person
+from service.domain.persons import canonical_person, spellings
 from service.domain.trail import TrailEvent
 from service.operations import fencing, membership
 from service.operations.queueing import queue_job
@@ -47,9 +47,8 @@ def withdraw_person(uow: UnitOfWork, actor: Actor, *, dataset_id: str, patient_i
             f"{'rows' if dataset.modality == 'table' else 'images'} and knows no persons. "
             "Upload a version without the record."
         )
-    digest = uow.keys.person_digest(dataset.tenant_id, canonical_person(patient_id))
     uow.get(Cohort, dataset.cohort_id, lock=True)  # whoever requests a training holds it as well
-    _check_known(uow, dataset, digest)
+    digest = _known_digest(uow, dataset, patient_id)
     _check_idle(uow, dataset)
     _check_stored(uow, dataset, digest)
     source = _newest_ready(uow, dataset.id)
@@ -188,18 +187,29 @@ def _has_unfinished_ingest(uow: UnitOfWork, dataset_id: str) -> bool:
     return uow.session.execute(statement).first() is not None
 
 
-def _check_known(uow: UnitOfWork, dataset: Dataset, digest: bytes) -> None:
-    # Somebody withdrawn before may still be in another dataset of the cohort, so that is no bar.
-    statement = sa.select(_persons.c.cohort_id).where(
-        _persons.c.tenant_id == dataset.tenant_id,
-        _persons.c.person_digest == digest,
-        _persons.c.cohort_id == dataset.cohort_id,
-    )
-    if uow.session.execute(statement).first() is None:
+def _known_digest(uow: UnitOfWork, dataset: Dataset, patient_id: str) -> bytes:
+    """Return the digest under which the cohort knows a person, whoever is not yet withdrawn first.
+
+    Raises: InputRefused if nobody has the id, in any spelling.
+    """
+    found = []
+    for text in spellings(patient_id):
+        digest = uow.keys.person_digest(dataset.tenant_id, canonical_person(text))
+        statement = sa.select(_persons.c.withdrawn_at).where(
+            _persons.c.tenant_id == dataset.tenant_id,
+            _persons.c.person_digest == digest,
+            _persons.c.cohort_id == dataset.cohort_id,
+        )
+        row = uow.session.execute(statement).first()
+        if row is not None:
+            found.append((row.withdrawn_at is not None, digest))
+    if not found:
         raise InputRefused(
             "The withdrawal was refused: nobody in this dataset's cohort has this id. "
             "Check the spelling, leading zeros included."
         )
+    # Somebody withdrawn before may still be in another dataset of the cohort, so that is no bar.
+    return min(found, key=lambda one: one[0])[1]
 
 
 def _check_idle(uow: UnitOfWork, dataset: Dataset) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from privacy.foresight import PERSONS_UNKNOWN
 from privacy.manifests import read_declared
 from privacy.mechanisms import UnitOfPrivacy
 from privacy.table_schema import Column, Constraint, TableSchema
@@ -36,6 +37,12 @@ def unit_name(schema: DeclaredSchema) -> str:
 def per_unit(schema: DeclaredSchema) -> str:
     """Return whose presence is hidden."""
     return f"per {unit_name(schema)}"
+
+
+@blueprint.app_template_filter("about_unit")
+def about_unit(schema: DeclaredSchema) -> str:
+    """Return what nobody can check of the unit of privacy; empty where there is nothing."""
+    return PERSONS_UNKNOWN if unit_name(schema) == "row" else ""
 
 
 @blueprint.app_template_filter("shape_words")

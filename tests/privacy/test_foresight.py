@@ -38,3 +38,18 @@ def test_an_epsilon_that_proves_the_tier_needs_no_measurement():
 @pytest.mark.parametrize("tier", ["public", "enclave"])
 def test_a_stricter_tier_needs_more(tier):
     assert (foreseen(2500, 0.5, tier) is not None) == (tier == "public")
+
+
+def test_the_audit_of_a_table_of_rows_speaks_of_rows():
+    mechanism = GaussianMechanism(stage="statistics", noise_multiplier=0.5)
+    sentence = about_the_audit(
+        (mechanism,),
+        policy=load_policy(),
+        tier="registered",
+        rates=rates_for(800),
+        declared=800,
+        unit=UnitOfPrivacy.RECORD,
+        modality="table",
+    )
+    assert "80 rows" in sentence
+    assert "images" not in sentence

@@ -61,7 +61,7 @@ def test_the_same_images_buy_no_second_budget_under_other_ids_or_units(
 ) -> None:
     ingest(walk, walk.dataset(), names=["p1", "p2"], images_of=["p1", "p2"])
     second = walk.dataset(schema=declared(unit=unit))
-    with pytest.raises(InputRefused, match=r"2 image\(s\) in it are also in the cohort.*join"):
+    with pytest.raises(InputRefused, match=r"some image\(s\) in it are also in the cohort.*join"):
         ingest(walk, second, names=["x1", "x2"], images_of=["p2", "p3"])
     ingest(walk, second, names=["x1", "x2"], images_of=["p3", "p4"])
 

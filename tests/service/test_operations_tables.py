@@ -1,6 +1,8 @@
 """A table among the images of the same persons: one budget, its own generators, what is refused."""
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from privacy.table_schema import TableSchema
 from service.domain.datasets import Dataset
@@ -28,7 +30,12 @@ def epsilon_left(walk: Walk, dataset: Dataset) -> float:
 
 
 def ingest(
-    walk: Walk, dataset: Dataset, *, persons: tuple[str, ...], rows_of: tuple[str, ...]
+    walk: Walk,
+    dataset: Dataset,
+    *,
+    persons: tuple[str, ...],
+    rows_of: tuple[str, ...],
+    columns: NDArray[np.uint8] | None = None,
 ) -> None:
     """Ingest a table of these persons, with rows that are somebody's."""
     digests = person_digests(walk.application, walk.tenant_id, persons)
@@ -43,6 +50,7 @@ def ingest(
             manifest=walk.manifest(dataset, 1, len(digests)),
             person_digests=digests,
             content_digests=content_digests(named),
+            column_digests=columns,
         )
 
 
@@ -62,7 +70,9 @@ def test_a_table_of_the_same_persons_cannot_get_a_second_budget(
     sqlite_walk: Walk, images: Dataset
 ) -> None:
     second = sqlite_walk.dataset(schema=TABLE)
-    with pytest.raises(InputRefused, match=r"3 person\(s\) in it already belong.*join_dataset_id"):
+    with pytest.raises(
+        InputRefused, match=r"some person\(s\) in it already belong.*join_dataset_id"
+    ):
         ingest(sqlite_walk, second, persons=PERSONS, rows_of=PERSONS)
     assert images.cohort_id != second.cohort_id
 
@@ -144,3 +154,43 @@ def test_a_release_of_a_table_has_formats_of_tables_and_takes_no_study_or_edit(
             studies.create_study(
                 uow, sqlite_walk.owner, audit_job_id=audit.id, name="Readers", plan={}
             )
+
+
+def test_a_column_of_another_table_buys_no_second_budget_whatever_else_there_is(
+    sqlite_walk: Walk,
+) -> None:
+    columns = np.arange(96, dtype=np.uint8).reshape(3, 32)
+    first = sqlite_walk.dataset(schema=TABLE)
+    ingest(sqlite_walk, first, persons=PERSONS, rows_of=PERSONS, columns=columns)
+    others = tuple(f"x{person}" for person in PERSONS)
+    second = sqlite_walk.dataset(schema=TABLE)
+    with pytest.raises(InputRefused, match=r"stretches of a column of numbers.*join_dataset_id"):
+        ingest(sqlite_walk, second, persons=others, rows_of=others, columns=columns[2:])
+    joined = sqlite_walk.dataset(schema=TABLE, join_dataset_id=first.id)
+    ingest(sqlite_walk, joined, persons=PERSONS, rows_of=others, columns=columns)
+
+
+def test_an_owner_who_joins_a_budget_is_told_whether_it_knew_anybody(
+    sqlite_walk: Walk, images: Dataset
+) -> None:
+    table = sqlite_walk.dataset(schema=TABLE, join_dataset_id=images.id)
+    strangers = sqlite_walk.version(table, persons=("017", "018"))
+    known = sqlite_walk.version(table, persons=(*PERSONS, "new"))
+    assert strangers.ingest_report["known_in_budget"] == "none"
+    assert known.ingest_report == {"known_in_budget": "some"}
+    with sqlite_walk.application.uow(read_only=True) as uow:
+        plans = [
+            jobs.plan_training(
+                uow,
+                sqlite_walk.owner,
+                generator="counts",
+                version_id=version.id,
+                config={},
+                target=TARGET,
+            )
+            for version in (strangers, known)
+        ]
+    told = strangers.ingest_report["nobody_known"]
+    assert "ids are written in another way" in told
+    assert told in plans[0].warnings
+    assert told not in plans[1].warnings

@@ -153,3 +153,25 @@ def test_pages_with_real_pictures_go_with_the_version_and_the_json_stays(walk: W
             for row in journal.read_rows(uow.session, subject=audit.id)
         ]
     assert "report:erase_pictures" in events
+
+
+def test_a_person_stored_as_a_float_in_earlier_days_is_found_by_either_spelling(
+    sqlite_walk: Walk,
+) -> None:
+    dataset = sqlite_walk.dataset()
+    version = sqlite_walk.version(dataset, persons=["17.0", "18.0", "p3"])
+    erase(sqlite_walk, dataset, withdraw(sqlite_walk, dataset, "17"), persons_left=2)
+    erase(sqlite_walk, dataset, withdraw(sqlite_walk, dataset, "18.0"), persons_left=1)
+    assert states(sqlite_walk, dataset) == ["erased", "erased", "ready"]
+    assert version.number == 1
+    with pytest.raises(InputRefused, match="nobody in this dataset's cohort"):
+        withdraw(sqlite_walk, dataset, "19")
+
+
+def test_a_person_who_is_stored_in_two_spellings_is_withdrawn_in_turn(sqlite_walk: Walk) -> None:
+    dataset = sqlite_walk.dataset()
+    sqlite_walk.version(dataset, persons=["17", "17.0", "p3"])
+    first = withdraw(sqlite_walk, dataset, "17")
+    erase(sqlite_walk, dataset, first, persons_left=2)
+    second = withdraw(sqlite_walk, dataset, "17")
+    assert first.payload["person_digest"] != second.payload["person_digest"]

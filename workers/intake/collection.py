@@ -20,6 +20,7 @@ from workers.intake.duplicates import (
 from workers.intake.image import Pixels
 from workers.intake.limits import Limits
 from workers.intake.persons import (
+    check_person,
     keyed_content_digest,
     number_persons,
     person_digest,
@@ -129,6 +130,7 @@ class Collection:
                 remedy="Add patient ids. Declare the unit 'record' only if every image is of "
                 "another person.",
             )
+        check_person(patient_id, file=name)
         return person_digest(self._key, patient_id)
 
     def _check_split(self, person: bytes, name: str, split: str | None) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.domain.persons import canonical_person
+from service.domain.persons import FLOAT_REMEDY, canonical_person, is_float
+from workers.intake.refusal import refused
 
 DIGEST_BYTES = 32
 
@@ -21,6 +22,21 @@ DIGEST_BYTES = 32
 def person_digest(tenant_key: bytes, patient_id: str) -> bytes:
     """Return HMAC-SHA256(tenant key, canonical patient id)."""
     return hmac.digest(tenant_key, canonical_person(patient_id), hashlib.sha256)
+
+
+def check_person(patient_id: str, *, file: str, where: str = "") -> None:
+    """Refuse an id that is a whole number written as a float; `where` ends the sentence.
+
+    Raises: InputRefused, which never holds the id.
+    """
+    if is_float(patient_id):
+        raise refused(
+            f"a patient id looks like a decimal number{where}",
+            file=file,
+            value="a whole number written as a float, such as 17.0 or 1e+16",
+            limit="one spelling of a person in all uploads",
+            remedy=FLOAT_REMEDY,
+        )
 
 
 def record_digest(

@@ -34,6 +34,8 @@ class IntakeResult:
     ignored_columns: tuple[str, ...]  # columns, arrays and clutter that were not used
     blobs: dict[str, str]  # file name under `out` -> SHA-256 of its bytes
     content_digests: NDArray[np.uint8]  # (records, 32), keyed; never among the blobs
+    # Of a table: of stretches of its columns (n, 32), keyed; never among the blobs.
+    column_digests: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 32), np.uint8))
     # Of a table: column -> what happened to how many of its cells; constraint -> rows that break it.
     columns: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     violations: Mapping[str, int] = field(default_factory=dict)

@@ -22,6 +22,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _MISSING_WORDS = pa.array(["", "na", "n/a", "#n/a", "null", "none", "nil", "?", "inf", "-inf"])
 _UNDECLARED, _ABSENT = -1, -2
 _SHOWN_LEVELS = 12
+_WHOLE_BITS = {pa.float16(): 11, pa.float32(): 24}
 _REMEMBERED = 10_000  # distinct texts of a column whose code is looked up once
 
 _TRUE, _FALSE = ("true", "True", "TRUE", "1", "yes"), ("false", "False", "FALSE", "0", "no")
@@ -138,9 +139,18 @@ def longest_text(cells: pa.Array) -> int:
 
 
 def person_texts(cells: pa.Array) -> list[str | None]:
-    """Return every cell of the person column as text, None where it is missing."""
+    """Return every cell of the person column as text, None where it is missing.
+
+    A float that is whole is that whole number. From where floats skip whole numbers on, two
+    persons may have become one: those are left in the spelling of a float, which is refused.
+    """
     coded = _coded(cells)
-    words = [None if word is None or is_missing(word) else word for word in _words(coded)]
+    exact = 2.0 ** _WHOLE_BITS.get(coded.dictionary.type, 53)
+    words = [
+        f"{word:.1f}" if isinstance(word, float) and abs(word) >= exact else word
+        for word in coded.dictionary.to_pylist()
+    ]
+    words = [None if word is None or is_missing(text := _text(word)) else text for word in words]
     words.append(None)  # for the cells that are null
     return [words[place] for place in _places(coded).tolist()]
 
@@ -231,7 +241,8 @@ def _refusal(kind: str, problem: _Problem, cells: ColumnCells, file: str) -> Inp
         "undeclared": (
             "holds levels that were not declared",
             names,
-            "Declare them, or set other = true, which takes them all as one.",
+            "Set other = true, which takes them all as one, or declare the levels that the public "
+            "code book lists: a level read from the data tells that somebody has it.",
         ),
         "missing": (
             "has empty cells",

@@ -18,10 +18,11 @@ from workers.intake import blobs
 from workers.intake.archive import UPLOAD
 from workers.intake.collection import check_unit_count
 from workers.intake.limits import Limits
-from workers.intake.persons import number_persons
+from workers.intake.persons import check_person, number_persons
 from workers.intake.refusal import refused
 from workers.intake.result import IntakeResult, RowDuplicates
 from workers.intake.tables.cells import ColumnCells, longest_text, person_texts
+from workers.intake.tables.columns import column_digests
 from workers.intake.tables.csv_rows import CsvRows
 from workers.intake.tables.parquet_rows import MAGIC, ParquetRows
 from workers.intake.tables.rows import (
@@ -170,6 +171,9 @@ class _Reading:
         if None in texts:
             self.first_unnamed = self.first_unnamed or first + texts.index(None)
             self.unnamed_rows += texts.count(None)
+        where = f" in the column '{self.schema.person}'"
+        for text in {text for text in texts if text is not None}:
+            check_person(text, file=self.source.name, where=where)
         self.persons.add([text or "" for text in texts])
 
     def finish(self) -> IntakeResult:
@@ -198,6 +202,7 @@ class _Reading:
             ignored_columns=self.source.ignored_columns,
             blobs=blobs.digest_blobs(self.folder),
             content_digests=keyed_contents(contents, tenant_key=self.key),
+            column_digests=column_digests(table, self.schema, tenant_key=self.key),
             columns={
                 cells.column.name: counts for cells in self.cells if (counts := cells.counts())
             },
