@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from privacy.errors import InvalidParameter
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import GaussianMechanism
 from training.checkpoints import Progress
@@ -51,6 +52,8 @@ _FIRST_SPREAD = 0.7  # of first centres, in deviations
 _MOST_CELLS = 64
 _FEWEST = 20.0  # records that a noised count is taken for at least
 _RECORDS_AT_ONCE = 4096
+_MOST_BYTES = 2 * 2**30
+_COPIES = 5  # of the second moments, while they are summed, noised and kept
 
 
 @dataclass(frozen=True)
@@ -80,16 +83,20 @@ def fit_cells(
     run: Run,
     kept: Progress,
 ) -> Mixture:
-    """Make the releases (the first six mechanisms of the run) and return what they describe."""
+    """Make the releases (the first six mechanisms of the run) and return what they describe.
+
+    Raises: InvalidParameter, before the first, if the last one would not fit into memory.
+    """
     fitting = _Fitting(records, settings, schema=schema, run=run, kept=kept)
-    reference = fitting.reference(0)
-    basis = fitting.basis(1, reference)
-    values = fitting.measured(reference, basis)
-    longest = float(np.linalg.norm(basis.deviations))
     labels = len(schema.labels)
     cells = settings.cells_per_label or cells_allowed(
         schema.declared_count / labels, noise=fitting.noise_of_cells()
     )
+    refuse_the_oversized(labels, cells, settings)
+    reference = fitting.reference(0)
+    basis = fitting.basis(1, reference)
+    values = fitting.measured(reference, basis)
+    longest = float(np.linalg.norm(basis.deviations))
     normal = reproducible(0).standard_normal((labels, cells, len(basis.deviations)))
     centres, near = _FIRST_SPREAD * basis.deviations * normal, longest
     for step in range(CENTRE_STEPS):
@@ -114,6 +121,21 @@ def cells_allowed(persons_per_label: float, *, noise: float) -> int:
     were best at a noise of 9 and 10 at a noise of 0.9 (docs/searches.md); in between by a power.
     """
     return int(np.clip(round(0.02 * (persons_per_label / noise) ** 0.7), 1, _MOST_CELLS))
+
+
+def refuse_the_oversized(labels: int, cells: int, settings: CellSettings) -> None:
+    """Refuse sizes whose second moments would not fit into memory; all of them are public.
+
+    Raises: InvalidParameter naming the sizes, the memory, its limit and what to do.
+    """
+    directions = min(settings.directions, settings.basis_coefficients)
+    needed = _COPIES * labels * cells * directions**2 * np.dtype(np.float64).itemsize
+    if needed > _MOST_BYTES:
+        raise InvalidParameter(
+            f"{cells} cells in each of {labels} labels, with covariances in {directions} directions, "
+            f"were refused: they need about {needed / 2**30:.1f} GiB of memory; the limit is "
+            f"{_MOST_BYTES / 2**30:g}. Lower cells_per_label or directions. Nothing was spent."
+        )
 
 
 class _Fitting:

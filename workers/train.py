@@ -16,7 +16,7 @@ from service.domain.jobs import Job
 from service.store.objects import Bucket
 from training import artefact, generators
 from training.checkpoints import ReleaseLost
-from training.generators import Fitted, FittedTable
+from training.generators import Fitted, FittedTable, WithWarnings
 from training.records import TrainingRecords
 from training.table_records import TableRecords
 from workers.context import JobContext
@@ -100,4 +100,5 @@ def _store(
         "weights": weights_key,
         "digest": manifest.digest(),
         "steps": [mechanism.steps for mechanism in mechanisms],
+        "warnings": list(fitted.warnings()) if isinstance(fitted, WithWarnings) else [],
     }

@@ -3,11 +3,17 @@
 import numpy as np
 import pytest
 
-from privacy.errors import ReservationExceeded
+from privacy.errors import InvalidParameter, ReservationExceeded
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import GaussianMechanism
 from training import releases
-from training.cells import CENTRE_STEPS, CellSettings, cells_allowed, fit_cells
+from training.cells import (
+    CENTRE_STEPS,
+    CellSettings,
+    cells_allowed,
+    fit_cells,
+    refuse_the_oversized,
+)
 from training.checkpoints import Progress, ReleaseLost
 from training.covariances import cell_factors
 from training.mixture import Mixture
@@ -141,6 +147,18 @@ def test_a_reservation_with_no_step_left_refuses_before_anything_is_read():
     mechanisms = [GaussianMechanism(stage=s, noise_multiplier=1.0, steps=0) for s in STAGES]
     with pytest.raises(ReservationExceeded):
         _fit(1.0, LocalRun(mechanisms))
+
+
+def test_cells_whose_covariances_do_not_fit_into_memory_are_refused_before_anything_is_spent():
+    labels = tuple(f"{n}" for n in range(20))
+    schema = SCHEMA.model_copy(update={"labels": labels})
+    settings = CellSettings(cells_per_label=64, basis_coefficients=600, directions=256)
+    run = _run(1.0)
+    with pytest.raises(InvalidParameter, match=r"64 cells in each of 20 labels.* 3\.1 GiB"):
+        fit_cells(_records(), settings, schema=schema, run=run, kept=Progress(run))
+    assert run.charges == [0] * len(STAGES)
+    refuse_the_oversized(10, 64, settings)
+    refuse_the_oversized(100, 10, CellSettings(0, basis_coefficients=200, directions=96))
 
 
 def test_two_kinds_of_pictures_in_a_label_become_two_cells():

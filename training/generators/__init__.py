@@ -7,7 +7,8 @@ Three more names are optional: `PRESETS`, what "quick", "balanced" and "best" se
 `SUITS_FROM`, the units × epsilon from which this is the generator to recommend; `FREE_STEPS`, the
 Config fields that count steps of no mechanism, each with the stage of progress that those steps
 report, so that a dry run can cut them short. A `Fitted` may have `gradients` (`WithGradients`), which
-audits of somebody who holds the weights look at.
+audits of somebody who holds the weights look at, and `warnings` (`WithWarnings`), which the result of
+the training shows.
 
 A generator of tables names itself one by `MODALITY = "table"`. Its `fit` takes `TableRecords` and a
 `TableSchema`, and its `Fitted` is a `FittedTable`.
@@ -78,6 +79,14 @@ class FittedTable(Protocol):
 
     def with_mechanisms(self, mechanisms: tuple[Mechanism, ...]) -> Self:
         """Return the same generator with the mechanisms that its manifest records."""
+
+
+@runtime_checkable
+class WithWarnings(Protocol):
+    """A fitted generator that can say what its owner should know, from noised numbers alone."""
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return sentences for the data owner; none if all is well."""
 
 
 @runtime_checkable

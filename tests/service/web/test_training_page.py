@@ -111,6 +111,22 @@ def test_pressing_twice_trains_once(
     assert "quick" in browser.get(f"/jobs/{job.id}").get_data(as_text=True)
 
 
+def test_a_fit_that_found_nothing_says_so_on_the_page_of_its_training(
+    browser: FlaskClient, people: Walk, version: DatasetVersion, web_application: Application
+) -> None:
+    people.audited(version)
+    (training,) = jobs_of(people, version, JobKind.TRAIN)
+    sentence = "This model is no better than independent columns."
+    assert sentence not in browser.get(f"/jobs/{training.id}").get_data(as_text=True)
+    with web_application.uow() as uow:
+        uow.without_trail("a result as a worker writes it")
+        job = uow.get(Job, training.id)
+        assert job is not None
+        job.result = {**job.result, "warnings": [sentence]}
+    page = browser.get(f"/jobs/{training.id}").get_data(as_text=True)
+    assert f'<p class="notice">{sentence}</p>' in page
+
+
 def test_an_auditor_may_not_plan(
     people: Walk, version: DatasetVersion, token_of: TokenOf, web_application: Application
 ) -> None:
