@@ -188,28 +188,28 @@ def _has_unfinished_ingest(uow: UnitOfWork, dataset_id: str) -> bool:
 
 
 def _known_digest(uow: UnitOfWork, dataset: Dataset, patient_id: str) -> bytes:
-    """Return the digest under which the cohort knows a person, whoever is not yet withdrawn first.
+    """Return the digest under which the cohort knows a person, first one that the dataset holds.
 
     Raises: InputRefused if nobody has the id, in any spelling.
     """
     found = []
     for text in spellings(patient_id):
         digest = uow.keys.person_digest(dataset.tenant_id, canonical_person(text))
-        statement = sa.select(_persons.c.withdrawn_at).where(
+        statement = sa.select(_persons.c.cohort_id).where(
             _persons.c.tenant_id == dataset.tenant_id,
             _persons.c.person_digest == digest,
             _persons.c.cohort_id == dataset.cohort_id,
         )
-        row = uow.session.execute(statement).first()
-        if row is not None:
-            found.append((row.withdrawn_at is not None, digest))
+        if uow.session.execute(statement).first() is not None:
+            found.append(digest)
     if not found:
         raise InputRefused(
             "The withdrawal was refused: nobody in this dataset's cohort has this id. "
             "Check the spelling, leading zeros included."
         )
     # Somebody withdrawn before may still be in another dataset of the cohort, so that is no bar.
-    return min(found, key=lambda one: one[0])[1]
+    held = [one for one in found if dataset.id in _ready_places(uow, dataset, one)]
+    return (held or found)[0]
 
 
 def _check_idle(uow: UnitOfWork, dataset: Dataset) -> None:

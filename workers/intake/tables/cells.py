@@ -241,8 +241,7 @@ def _refusal(kind: str, problem: _Problem, cells: ColumnCells, file: str) -> Inp
         "undeclared": (
             "holds levels that were not declared",
             names,
-            "Set other = true, which takes them all as one, or declare the levels that the public "
-            "code book lists: a level read from the data tells that somebody has it.",
+            "Set other = true, or declare those in the code book: data tells who has which.",
         ),
         "missing": (
             "has empty cells",
