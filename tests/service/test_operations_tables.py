@@ -9,7 +9,10 @@ from service.domain.datasets import Dataset
 from service.domain.declarations import TABLE_FORMATS, ReleaseDeclaration
 from service.domain.errors import InputRefused
 from service.domain.jobs import JobState
+from service.domain.trail import TrailEvent
 from service.operations import catalogue, datasets, jobs, releases, studies
+from service.operations.ingests import JOIN
+from service.store import journal
 from tests.factories import TABLE, TARGET, Walk, content_digests, person_digests
 
 PERSONS = ("p1", "p2", "p3")
@@ -194,3 +197,21 @@ def test_an_owner_who_joins_a_budget_is_told_whether_it_knew_anybody(
     assert "ids are written in another way" in told
     assert told in plans[0].warnings
     assert told not in plans[1].warnings
+
+
+def test_the_trail_says_which_uploads_asked_who_is_elsewhere(sqlite_walk: Walk) -> None:
+    dataset = sqlite_walk.dataset(schema=TABLE)
+    problems: tuple[dict[str, str], ...] = ({"remedy": JOIN}, {"remedy": "Add the rows."})
+    for problem in problems:
+        job = sqlite_walk.uploaded(dataset)
+        token = sqlite_walk.claim(job)
+        with sqlite_walk.application.uow() as uow:
+            jobs.fail_job(uow, job.id, token=token, problem=problem)
+    with sqlite_walk.application.uow(read_only=True) as uow:
+        rows = journal.read_newest(uow.session, before=None, limit=50)
+        found = [
+            row.document["body"]["details"].get("known_elsewhere", False)
+            for row in rows
+            if row.document["body"]["event"] == TrailEvent.VERSION_REFUSE
+        ]
+    assert found == [False, True]  # newest first
