@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from privacy.mechanisms import UnitOfPrivacy
 from service.client import KaimaClient, ProblemError
 from service.domain.accounts import Actor
 from service.domain.errors import InputRefused
@@ -135,3 +136,24 @@ def test_a_release_of_a_table_shows_columns_and_how_to_load_it(
         pytest.raises(InputRefused, match="edits change images only"),
     ):
         editing.check_may_edit(uow, people.collaborator, release_id=release.id)
+
+
+def test_what_nobody_can_recognise_is_said_to_owner_and_auditor(
+    page_of: PageOf, people: Walk
+) -> None:
+    images = people.dataset()
+    people.version(images, persons=("17", "18"))
+    joined = people.dataset(schema=TABLE, join_dataset_id=images.id)
+    strangers = people.version(joined, persons=("017", "018"))
+    known = people.version(joined, persons=("17", "18", "19"))
+    rows = TABLE.model_copy(update={"unit": UnitOfPrivacy.RECORD, "person": ""})
+    alone = people.version(people.dataset(schema=rows), persons=("r1", "r2"))
+    for who in (people.owner, people.auditors[0]):
+        reader = page_of(who)
+        assert "Nobody in this version was known" in reader.get(f"/versions/{strangers.id}").text
+        page = reader.get(f"/versions/{known.id}").text
+        assert "Known in this budget before: some person(s)" in page
+        assert "cannot be recognised" not in page
+        page = reader.get(f"/versions/{alone.id}").text
+        assert "cannot be recognised as being of a person" in page
+        assert "Known in this budget" not in page
