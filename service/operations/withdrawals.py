@@ -104,6 +104,7 @@ def finish_erase(
     version.ingest_report = {
         "affected_releases": affected,
         "also_in_datasets": _others_with(uow, dataset, digest),
+        **_still_true(uow, job.payload["source_version_id"]),
     }
     version.move_to(VersionState.READY)
     for item in old:
@@ -120,6 +121,13 @@ def finish_erase(
         affected_releases=affected,
     )
     return version
+
+
+def _still_true(uow: UnitOfWork, source_id: str) -> dict[str, object]:
+    """Return what the check told of a version that holds of it without somebody as well."""
+    source = uow.get(DatasetVersion, source_id)
+    report = {} if source is None else source.ingest_report
+    return {name: report[name] for name in ("nobody_known",) if name in report}
 
 
 def sweep_erasures(uow: UnitOfWork, *, dataset_id: str | None = None) -> int:

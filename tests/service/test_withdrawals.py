@@ -175,3 +175,14 @@ def test_a_person_who_is_stored_in_two_spellings_is_withdrawn_in_turn(sqlite_wal
     erase(sqlite_walk, dataset, first, persons_left=2)
     second = withdraw(sqlite_walk, dataset, "17")
     assert first.payload["person_digest"] != second.payload["person_digest"]
+
+
+def test_a_version_without_somebody_still_says_that_the_budget_knew_nobody(
+    sqlite_walk: Walk,
+) -> None:
+    first = sqlite_walk.dataset()
+    sqlite_walk.version(first, persons=["17", "18"])
+    joined = sqlite_walk.dataset(join_dataset_id=first.id)
+    told = sqlite_walk.version(joined, persons=["017", "018"]).ingest_report["nobody_known"]
+    version = erase(sqlite_walk, joined, withdraw(sqlite_walk, joined, "017"), persons_left=1)
+    assert version.ingest_report["nobody_known"] == told
