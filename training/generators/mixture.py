@@ -112,8 +112,9 @@ PRESETS = {
         summary="A teacher takes part of the budget and relabels.", settings=_TAUGHT
     ),
     "best": Preset(
-        summary="The same, with twice the images to deal from, for labels that run short. Where a turned or bent image keeps its "
-        "label, as a digit does, set teacher_warp to 1 as well; it costs elsewhere.",
+        summary="The same, with twice the images to deal from, for labels that run short. Where a "
+        "turned or bent image keeps its label, as a digit does, set teacher_warp to 1 as well; it "
+        "costs elsewhere.",
         settings=_TAUGHT | {"teacher_pool": 3.0},
     ),
 }
