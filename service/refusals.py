@@ -159,7 +159,13 @@ def _plain(message: str) -> str:
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location)
+    """Return a field as it was sent: which kind of data was declared is no part of its name."""
+    sent = [
+        part
+        for before, part in zip(("", *location), location, strict=False)
+        if not (before == "declared" and part in {"image", "table"})
+    ]
+    return ".".join(str(part) for part in sent)
 
 
 def _short(value: object) -> str:

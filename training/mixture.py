@@ -29,6 +29,12 @@ class Mixture:
     reference: Array
     residual_variance: Array
 
+    def __post_init__(self) -> None:
+        """Keep what single precision holds, so that a stored mixture draws the same images."""
+        for field in fields(self):
+            stored = np.asarray(getattr(self, field.name), dtype=np.float32)
+            object.__setattr__(self, field.name, stored.astype(np.float64))
+
     def state(self) -> Arrays:
         """Return the arrays, by field name; in single precision, since factors are many."""
         return {f.name: np.asarray(getattr(self, f.name), dtype=np.float32) for f in fields(self)}
@@ -36,7 +42,7 @@ class Mixture:
     @classmethod
     def from_state(cls, state: Arrays) -> "Mixture":
         """Rebuild from arrays named by field."""
-        return cls(**{f.name: np.asarray(state[f.name], dtype=np.float64) for f in fields(cls)})
+        return cls(**{f.name: state[f.name].astype(np.float64) for f in fields(cls)})
 
     def draw(
         self, labels: NDArray[np.integer], rng: np.random.Generator, *, texture: float

@@ -13,6 +13,8 @@ from privacy.policy import load_policy
 from privacy.report import Verdict
 from tests.privacy.audit_material import innocent, trained_rows
 
+pytestmark = pytest.mark.xdist_group("every_audit")  # one battery for all of them
+
 POLICY = load_policy()
 # Others are reported; what they measure is tested beside them.
 gating = pytest.mark.parametrize("name", POLICY.audits.gating)

@@ -11,6 +11,8 @@ from tests.training import two_ranks
 from training import generators
 from training.ranks import Ranks
 
+pytestmark = pytest.mark.xdist_group("ranks")  # two processes are started once
+
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):

@@ -135,7 +135,7 @@ def test_the_same_folder_gives_the_same_zip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "body", "sentence"),
     [
-        ("knees.tar", b"x", "it must be .zip or .npz"),
+        ("knees.tar", b"x", "must be one of .zip, .npz, .csv, .parquet"),
         ("knees.zip", b"", "it holds 0 bytes"),
         ("missing.zip", None, "there is no such file"),
     ],

@@ -25,6 +25,7 @@ def everything(people: Walk, token_of: Callable[[Actor], str]) -> str:
     return token_of(actor)
 
 
+@pytest.mark.slow
 def test_no_request_makes_the_service_fail(live_url: str, everything: str, tmp_path: Path) -> None:
     assert httpx.get(f"{live_url}/openapi.json").json()["openapi"].startswith("3.1")
     command = [
