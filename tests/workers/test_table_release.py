@@ -15,6 +15,7 @@ from service.operations import releases
 from service.store.objects import Bucket
 from tests.workers.service_stack import running_service
 from tests.workers.table_uploads import SECRET, clinic_rows, clinic_schema, write_csv
+from training.tables.fitted import NOTHING_FOUND
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -29,6 +30,8 @@ def test_a_published_table_is_verified_and_carries_what_was_measured(tmp_path, o
         version_id = service.job(ingested.id).version_id
         service.train(version_id, generator="mst", samples=SAMPLES)
         service.work()
+        (training,) = service.jobs_of(JobKind.TRAIN)
+        assert training.result["warnings"] in ([], [NOTHING_FOUND])
         released = publish(service, service.jobs_of(JobKind.AUDIT)[0])
         assert released.state is ReleaseState.PUBLISHED
         bundle = tmp_path / "table.zip"
