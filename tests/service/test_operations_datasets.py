@@ -240,7 +240,7 @@ def test_a_refused_upload_leaves_nothing_but_the_problem(walk: Walk) -> None:
 def test_the_same_persons_cannot_buy_a_second_budget(walk: Walk) -> None:
     walk.version(walk.dataset(), persons=["p1", "p2", "p3"])
     second = walk.dataset()
-    with pytest.raises(InputRefused, match=r"2 person\(s\).*join_dataset_id"):
+    with pytest.raises(InputRefused, match=r"some person\(s\).*join_dataset_id"):
         walk.version(second, persons=["p2", "p3", "p4"])
     assert persons_in(walk, second) == 0
 
