@@ -95,7 +95,7 @@ def declare(page: Page, name: str) -> str:
     for label in ("Height", "Width"):
         page.get_by_label(label).fill("8")
     page.get_by_label("Column of the label").fill("grade")
-    page.get_by_label("All labels").fill("0, 1")
+    page.get_by_role("textbox", name="All labels").fill("0, 1")
     page.get_by_label("ε", exact=True).fill("3")
     page.get_by_role("button", name="Declare this dataset").click()
     expect(page.get_by_role("alert")).to_contain_text("only a rounded count hides who is in it")
