@@ -4,10 +4,11 @@
 right shape, so that everything up to a download is reached without training anything.
 """
 
+import contextlib
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -478,3 +479,16 @@ def remove_buckets(application: Application) -> None:
                     Bucket=name, Key=version["Key"], VersionId=version["VersionId"]
                 )
         client.delete_bucket(Bucket=name)
+
+
+@contextlib.contextmanager
+def running_application(
+    folder: Path, object_store: ObjectStoreServer, *, database_url: str = ""
+) -> Iterator[Application]:
+    """Yield an application on an empty database; close it and remove its buckets afterwards."""
+    application = application_for(settings_for(folder, object_store, database_url=database_url))
+    try:
+        yield application
+    finally:
+        application.close()
+        remove_buckets(application)

@@ -8,7 +8,7 @@ import pytest
 from service.wiring import Application
 from tests.components import ObjectStoreServer
 from tests.databases import fresh_database
-from tests.factories import Walk, application_for, remove_buckets, settings_for
+from tests.factories import Walk, running_application
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
@@ -23,19 +23,15 @@ def application(
     tmp_path: Path, object_store: ObjectStoreServer, database_url: str
 ) -> Iterator[Application]:
     """Yield an application on SQLite, then on PostgreSQL."""
-    app = application_for(settings_for(tmp_path, object_store, database_url=database_url))
-    yield app
-    app.close()
-    remove_buckets(app)
+    with running_application(tmp_path, object_store, database_url=database_url) as app:
+        yield app
 
 
 @pytest.fixture
 def sqlite_application(tmp_path: Path, object_store: ObjectStoreServer) -> Iterator[Application]:
     """Yield an application on SQLite only, for what does not depend on the database."""
-    app = application_for(settings_for(tmp_path, object_store))
-    yield app
-    app.close()
-    remove_buckets(app)
+    with running_application(tmp_path, object_store) as app:
+        yield app
 
 
 @pytest.fixture

@@ -36,7 +36,11 @@ from service.store.unit_of_work import utc_now
 from service.wiring import Application
 from tests.components import ObjectStoreServer
 from tests.databases import fresh_database
-from tests.factories import Walk, application_for, copied_clock, remove_buckets, settings_for
+from tests.factories import (
+    Walk,
+    copied_clock,
+    running_application,
+)
 
 ANSWERS = {"purpose": "Teaching radiographers."}
 
@@ -51,11 +55,11 @@ def application(
 ) -> Iterator[Application]:
     """Yield one application of each database: nothing here depends on a fresh one."""
     folder = tmp_path_factory.mktemp("access")
-    with fresh_database(request.param, request) as url:
-        made = application_for(settings_for(folder, object_store, database_url=url))
+    with (
+        fresh_database(request.param, request) as url,
+        running_application(folder, object_store, database_url=url) as made,
+    ):
         yield made
-        made.close()
-        remove_buckets(made)
 
 
 @pytest.fixture(scope="module")

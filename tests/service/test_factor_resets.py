@@ -28,7 +28,11 @@ from service.store.unit_of_work import utc_now
 from service.wiring import Application
 from tests.components import ObjectStoreServer
 from tests.databases import BOTH, fresh_database
-from tests.factories import Walk, application_for, copied_clock, remove_buckets, settings_for
+from tests.factories import (
+    Walk,
+    copied_clock,
+    running_application,
+)
 
 PASSWORD = "river copper lantern seven"
 
@@ -52,11 +56,11 @@ def service(
 ) -> Iterator[Application]:
     """Yield an application of the module's own: who its operators are matters."""
     folder = tmp_path_factory.mktemp("resets")
-    with fresh_database(request.param, request) as url:
-        made = application_for(settings_for(folder, object_store, database_url=url))
+    with (
+        fresh_database(request.param, request) as url,
+        running_application(folder, object_store, database_url=url) as made,
+    ):
         yield made
-        made.close()
-        remove_buckets(made)
 
 
 @pytest.fixture

@@ -40,7 +40,11 @@ from service.store.objects import Bucket
 from service.wiring import Application
 from tests.components import ObjectStoreServer
 from tests.databases import BOTH, fresh_database
-from tests.factories import Walk, application_for, copied_clock, remove_buckets, settings_for
+from tests.factories import (
+    Walk,
+    copied_clock,
+    running_application,
+)
 from tests.studies import (
     PLAN,
     answer,
@@ -62,11 +66,11 @@ def study_application(
 ) -> Iterator[Application]:
     """Yield one application of each database: each test brings a tenant of its own."""
     folder = tmp_path_factory.mktemp("studies")
-    with fresh_database(request.param, request) as url:
-        app = application_for(settings_for(folder, object_store, database_url=url))
+    with (
+        fresh_database(request.param, request) as url,
+        running_application(folder, object_store, database_url=url) as app,
+    ):
         yield app
-        app.close()
-        remove_buckets(app)
 
 
 @pytest.fixture

@@ -47,10 +47,8 @@ from tests.databases import BOTH, fresh_database
 from tests.factories import (
     TARGET,
     Walk,
-    application_for,
     copied_clock,
-    remove_buckets,
-    settings_for,
+    running_application,
 )
 
 TOMORROW = utc_now().date() + timedelta(days=1)
@@ -64,11 +62,11 @@ def hospital(
 ) -> Iterator[Application]:
     """Yield one application of each database; each test walks with a tenant of its own."""
     folder = tmp_path_factory.mktemp("reviews")
-    with fresh_database(request.param, request) as url:
-        made = application_for(settings_for(folder, object_store, database_url=url))
+    with (
+        fresh_database(request.param, request) as url,
+        running_application(folder, object_store, database_url=url) as made,
+    ):
         yield made
-        made.close()
-        remove_buckets(made)
 
 
 @pytest.fixture
