@@ -283,9 +283,12 @@ def test_a_training_that_is_killed_at_every_attempt_fails_and_refunds_the_rest(s
         )
         stack.wait_for_steps(3 * attempt)
         job_processes(worker)[0].kill()
+        # The next attempt may follow so soon that the state between is never seen.
         wait_until(
-            lambda: stack.job(job).state is not JobState.RUNNING,
-            seconds=10,
+            lambda attempt=attempt: (
+                stack.job(job).state is not JobState.RUNNING or stack.job(job).attempt > attempt
+            ),
+            seconds=START_SECONDS,
             what="the killed attempt is over",
         )
     ended = stack.wait_for_end(job)
