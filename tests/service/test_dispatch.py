@@ -29,4 +29,4 @@ def test_a_broker_that_is_gone_costs_seconds_and_no_exception() -> None:
     dispatcher = Dispatcher(Settings(redis_url=f"redis://127.0.0.1:{pick_port()}/0"))
     started = time.monotonic()
     assert not dispatcher.send(JobKind.AUDIT, "job_1")
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60

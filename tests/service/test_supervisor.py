@@ -88,7 +88,7 @@ def test_a_killed_broker_and_web_come_back_and_sigterm_leaves_nothing(tmp_path):
         process.terminate()
 
         assert process.wait(60) == 0
-        until(lambda: not any(alive(child.pid) for child in everyone), seconds=5)
+        until(lambda: not any(alive(child.pid) for child in everyone))
         assert not (tmp_path / "processes.json").exists()
         assert running_supervisor(tmp_path) is None
 
@@ -150,7 +150,7 @@ def test_a_killed_supervisor_takes_its_children_along_and_comes_back_with_the_sa
         children = pids(tmp_path)
         process.kill()
         process.wait()
-        until(lambda: not any(alive(pid) for pid in children.values()), seconds=15)
+        until(lambda: not any(alive(pid) for pid in children.values()))
     (tmp_path / "ready").unlink()
     with supervisor(tmp_path) as process:
         again = wait_until_ready(tmp_path)

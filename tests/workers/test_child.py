@@ -29,10 +29,10 @@ def test_whatever_a_job_has_started_ends_with_it(tmp_path, monkeypatch, how):
     environment = {**os.environ, "PYTHONSAFEPATH": "0", "PYTHONPATH": str(tmp_path)}
     child = Child("job", token="t", scratch=tmp_path, environment=environment)
     try:
-        wait_until(lambda: told.exists() and told.read_text() != "", seconds=20, what="it starts")
+        wait_until(lambda: told.exists() and told.read_text() != "", seconds=120, what="it starts")
         helper = psutil.Process(int(told.read_text()))
         getattr(child, how)()
-        wait_until(lambda: not is_alive(helper), seconds=5, what="the helper ends")
+        wait_until(lambda: not is_alive(helper), seconds=60, what="the helper ends")
     finally:
         child.close()
         subprocess.run([sys.executable, "-c", end_quietly(told)], check=True)

@@ -81,7 +81,7 @@ def only_child() -> psutil.Process:
         ]
         return bool(found)
 
-    wait_until(is_there, seconds=20, what="the child starts")
+    wait_until(is_there, seconds=120, what="the child starts")
     return found[0]
 
 
