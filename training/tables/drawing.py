@@ -78,6 +78,20 @@ def _draw_cells(
     )
     levels: Vector = np.cumsum(shares, axis=1)
     levels = levels / levels[:, -1:] + np.arange(groups)[:, None]
+    position = even_positions(group, groups=groups, rng=rng)
+    found = np.searchsorted(levels.ravel(), group + position, side="right")
+    within: NDArray[np.int64] = found - group * cells
+    return within
+
+
+def even_positions(
+    group: NDArray[np.integer], *, groups: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return a position in [0, 1) for each row, spread evenly within its group. Shapes: (N,) -> (N,).
+
+    Each position alone is uniform; those of a group are its rows' ranks in random order, with one
+    random offset.
+    """
     members = np.bincount(group, minlength=groups)
     # Ranks in random order: shuffled first, then grouped without disturbing that order.
     shuffled = rng.permutation(len(group))
@@ -88,10 +102,8 @@ def _draw_cells(
     offset: Vector = rng.random(size=(groups,))
     position = (rank + offset[group]) / members[group]
     position = np.floor(position / _POSITIONS) * _POSITIONS
-    np.minimum(position, 1.0 - _POSITIONS, out=position)
-    found = np.searchsorted(levels.ravel(), group + position, side="right")
-    within: NDArray[np.int64] = found - group * cells
-    return within
+    result: Vector = np.minimum(position, 1.0 - _POSITIONS)
+    return result
 
 
 def _flat(rows: Codes, columns: Clique, sizes: Sequence[int]) -> NDArray[np.int64]:

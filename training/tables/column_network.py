@@ -1,0 +1,89 @@
+"""A network that predicts each column of a row from the columns before it.
+
+The codes of earlier columns are looked up and added together, so that one pass gives every column's
+context (Uria et al. 2016, arXiv:1605.02226); a small network shared by all columns turns a context into
+features, and every column has a last layer of its own. These last layers start at zero: an
+untrained network changes nothing of the logits that it is added to.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class ColumnNetwork(nn.Module):
+    """Adds to given logits what earlier columns say. Columns are in the order they are drawn in.
+
+    Shapes: codes (N, D), logits (N, S) -> (N, S), S being all codes of all columns, side by side.
+    """
+
+    def __init__(self, sizes: Sequence[int], *, hidden: int) -> None:
+        super().__init__()
+        self.sizes = tuple(sizes)
+        self.scale = 1.0 / math.sqrt(len(self.sizes))
+        starts = np.cumsum([0, *self.sizes])[:-1]
+        self.starts: Tensor
+        self.register_buffer("starts", torch.from_numpy(starts), persistent=False)
+        self.table = nn.Embedding(sum(self.sizes), hidden)
+        self.places = nn.Embedding(len(self.sizes), hidden)
+        self.mix = nn.Linear(hidden, hidden)
+        self.heads = nn.ModuleList(nn.Linear(hidden, size) for size in self.sizes)
+        for head in self.heads:
+            for parameter in head.parameters():
+                nn.init.zeros_(parameter)
+
+    def forward(self, codes: Tensor, logits: Tensor) -> Tensor:
+        """Return the logits of every column's codes, side by side."""
+        looked_up = self.table(codes + self.starts)
+        earlier = looked_up.cumsum(dim=1) - looked_up
+        place = torch.arange(len(self.sizes), device=codes.device).expand_as(codes)
+        features = self.features(earlier, self.places(place))
+        changes = [head(features[:, n]) for n, head in enumerate(self.heads)]
+        return logits + torch.cat(changes, dim=1)
+
+    def features(self, earlier: Tensor, place: Tensor) -> Tensor:
+        """Return what a last layer sees, from the sum of what was looked up. (..., hidden)."""
+        outer = functional.silu(self.scale * earlier + place)
+        inner: Tensor = functional.silu(self.mix(outer))
+        return outer + inner
+
+    def looked_up(self, column: int, codes: Tensor) -> Tensor:
+        """Return what later columns are told of this one. Shapes: (N,) -> (N, hidden)."""
+        first = sum(self.sizes[:column])
+        return self.table.weight[codes + first]
+
+    def change(self, column: int, earlier: Tensor) -> Tensor:
+        """Return what is added to the logits of one column. Shapes: (N, hidden) -> (N, size)."""
+        result: Tensor = self.heads[column](self.features(earlier, self.places.weight[column]))
+        return result
+
+
+def seeded_network(sizes: Sequence[int], *, hidden: int, seed: int) -> ColumnNetwork:
+    """Return a network whose initial weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ColumnNetwork(sizes, hidden=hidden)
+
+
+def losses(
+    network: Callable[..., Tensor], codes: Tensor, logits: Tensor, *, sizes: Sequence[int]
+) -> Tensor:
+    """Return each row's negative log-likelihood (nats), column by column. Shapes: -> (N, D)."""
+    blocks = torch.split(network(codes, logits), list(sizes), dim=1)
+    return torch.stack(
+        [
+            functional.cross_entropy(block, codes[:, place], reduction="none")
+            for place, block in enumerate(blocks)
+        ],
+        dim=1,
+    )
+
+
+def state_of(network: nn.Module) -> dict[str, NDArray[np.generic]]:
+    """Return the weights by name."""
+    return {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
