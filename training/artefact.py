@@ -4,18 +4,18 @@ Nothing that is read here is executed, and nothing is parsed before its digest i
 """
 
 import hashlib
+import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from privacy.errors import DigestMismatch
 from privacy.manifests import GeneratorManifest
 from training import checkpoints, generators
-from training.devices import compute_device
 from training.generators import Fitted, FittedTable
 
 FORMAT = "safetensors"
@@ -58,12 +58,14 @@ def restore(name: str, state: dict[str, NDArray[np.generic]], manifest: Generato
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes, for the generator manifest."""
-    import opacus  # noqa: PLC0415  (slow to import, and needed for its version only)
-
-    return {"torch": torch.__version__, "numpy": np.__version__, "opacus": opacus.__version__}
+    """Return the versions of what computes, for the generator manifest; loads none of it."""
+    return {name: metadata.version(name) for name in ("torch", "numpy", "opacus")}
 
 
 def device() -> str:
-    """Return the kind of device that networks are trained on here, for the generator manifest."""
+    """Return the kind of device that a fit in this process uses, for the generator manifest."""
+    if "torch" not in sys.modules:  # no network was trained
+        return "cpu"
+    from training.devices import compute_device  # noqa: PLC0415  (loads torch)
+
     return compute_device().type

@@ -11,14 +11,20 @@ cosines and one the sines, which are independent. It is not an exact discrete Ga
 the last bits of later float32 arithmetic are outside what is claimed here.
 """
 
+from __future__ import annotations
+
 import math
 import os
+import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:  # a fit of a table needs no torch, which takes 200 MB
+    import torch
+    from torch import Tensor
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 16
@@ -61,9 +67,17 @@ class PrivacyRandomness:
 
     def noised(self, total: Tensor, deviation: float) -> Tensor:
         """Return the float64 sums (P,) with noise of this standard deviation, on a fixed lattice."""
-        grid = 2.0 ** (math.floor(math.log2(deviation)) - _GRID_BITS)
+        import torch  # noqa: PLC0415
+
+        grid = _lattice(deviation)
         noise = torch.from_numpy(self.normal(total.numel())).to(total.device)
         return (torch.round(total / grid) + torch.round(noise * (deviation / grid))) * grid
+
+    def noised_values(self, total: NDArray[np.float64], deviation: float) -> NDArray[np.float64]:
+        """Return what `noised` does, of sums in memory. Shapes: (P,) -> (P,)."""
+        grid = _lattice(deviation)
+        noise = self.normal(total.size)
+        return (np.rint(total / grid) + np.rint(noise * (deviation / grid))) * grid
 
     def poisson_batch(self, population: int, sampling_rate: float) -> NDArray[np.int64]:
         """Draw which of `population` units enter a batch, each alone with `sampling_rate`."""
@@ -71,12 +85,37 @@ class PrivacyRandomness:
 
     def _box_muller(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return both coordinates of (summands, count) independent points."""
-        # torch computes logarithms and cosines several times faster than NumPy, as exactly.
-        radius = torch.from_numpy(self.uniform(_SUMMANDS * count)).log_().mul_(-2.0).sqrt_()
-        angle = torch.from_numpy(self.uniform(_SUMMANDS * count)).mul_(2.0 * np.pi)
         shape = (_SUMMANDS, count)
-        cosines, sines = (radius * torch.cos(angle)), (radius * torch.sin(angle))
-        return cosines.numpy().reshape(shape), sines.numpy().reshape(shape)
+        first, second = self.uniform(_SUMMANDS * count), self.uniform(_SUMMANDS * count)
+        # torch computes logarithms and cosines several times faster than NumPy, as exactly; where
+        # no network is trained it is not loaded, and is not worth loading.
+        polar = _by_torch if "torch" in sys.modules else _by_numpy
+        cosines, sines = polar(first, second)
+        return cosines.reshape(shape), sines.reshape(shape)
+
+
+def _by_numpy(
+    first: NDArray[np.float64], second: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return independent normal numbers from uniform ones in (0, 1) (Box and Muller 1958)."""
+    radius, angle = np.sqrt(-2.0 * np.log(first)), 2.0 * np.pi * second
+    return radius * np.cos(angle), radius * np.sin(angle)
+
+
+def _by_torch(
+    first: NDArray[np.float64], second: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what `_by_numpy` does."""
+    import torch  # noqa: PLC0415
+
+    radius = torch.from_numpy(first).log_().mul_(-2.0).sqrt_()
+    angle = torch.from_numpy(second).mul_(2.0 * np.pi)
+    return (radius * torch.cos(angle)).numpy(), (radius * torch.sin(angle)).numpy()
+
+
+def _lattice(deviation: float) -> float:
+    """Return the spacing of the values that may come out, from the noise alone."""
+    return float(2.0 ** (math.floor(math.log2(deviation)) - _GRID_BITS))
 
 
 def noised_sum(
@@ -93,8 +132,8 @@ def noised_sum(
     """
     moved = math.sqrt(values.size) * 2.0**-_GRID_BITS * noise_multiplier * sensitivity
     raised = noise_multiplier * (sensitivity + 2 * moved)
-    released = source.noised(torch.from_numpy(values).flatten(), raised).numpy()
-    return np.asarray(released.reshape(values.shape))
+    released = source.noised_values(np.asarray(values, dtype=np.float64).ravel(), raised)
+    return released.reshape(values.shape)
 
 
 def reproducible(seed: int) -> np.random.Generator:
@@ -104,6 +143,8 @@ def reproducible(seed: int) -> np.random.Generator:
 
 def reproducible_torch(seed: int) -> torch.Generator:
     """Return the seeded torch stream for things that carry no privacy."""
+    import torch  # noqa: PLC0415
+
     return torch.Generator().manual_seed(seed)
 
 
@@ -112,4 +153,6 @@ def unrecorded_torch() -> torch.Generator:
 
     These draws need no secrecy, only independence of earlier attempts of the same run.
     """
+    import torch  # noqa: PLC0415
+
     return torch.Generator().manual_seed(int.from_bytes(os.urandom(7), "little"))

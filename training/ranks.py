@@ -12,15 +12,20 @@ The guarantee needs the same objective, the same order of persons and the same e
 every rank: what makes them must not draw or release anything of its own. Whatever does is refused.
 """
 
+from __future__ import annotations
+
+import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torch.distributed as exchange
 from numpy.typing import NDArray
-from torch import Tensor
 
 from privacy.errors import InvalidParameter
+
+if TYPE_CHECKING:  # a fit of a table needs no torch, which takes 200 MB
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,11 @@ class Ranks:
     count: int = 1
 
     @classmethod
-    def here(cls) -> "Ranks":
+    def here(cls) -> Ranks:
         """Return the ranks of the process group, or a single one."""
-        if not (exchange.is_available() and exchange.is_initialized()):
+        exchange: Any = sys.modules.get("torch.distributed")
+        # Whoever has made a process group has loaded the module that makes them.
+        if exchange is None or not (exchange.is_available() and exchange.is_initialized()):
             return cls()
         return cls(index=exchange.get_rank(), count=exchange.get_world_size())
 
@@ -62,15 +69,21 @@ class Ranks:
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum of all ranks' values, at every rank."""
         if self.count > 1:
+            import torch.distributed as exchange  # noqa: PLC0415
+
             exchange.all_reduce(values)
         return values
 
     def from_first(self, values: Tensor) -> Tensor:
         """Return the first rank's values, at every rank."""
         if self.count > 1:
+            import torch.distributed as exchange  # noqa: PLC0415
+
             exchange.broadcast(values, src=0)
         return values
 
     def number_from_first(self, number: int, *, device: torch.device) -> int:
         """Return the first rank's number, at every rank."""
+        import torch  # noqa: PLC0415
+
         return int(self.from_first(torch.tensor(number, dtype=torch.int64, device=device)))

@@ -6,12 +6,34 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from training.randomness import PrivacyRandomness, reproducible
+from training.randomness import PrivacyRandomness, _by_numpy, _by_torch, reproducible
 
 
 def test_privacy_noise_is_standard_normal():
     # The chance that a right generator fails this is one in a million.
     assert stats.kstest(PrivacyRandomness().normal(200_000), "norm").pvalue > 1e-6
+
+
+def test_noise_is_the_same_function_of_the_stream_with_torch_and_without_it():
+    first, second = (PrivacyRandomness().uniform(100_000) for _ in range(2))
+    cosines, sines = _by_numpy(first, second)
+    assert stats.kstest(cosines, "norm").pvalue > 1e-6
+    assert abs(np.corrcoef(cosines, sines)[0, 1]) < 5 / np.sqrt(100_000)
+    for ours, theirs in zip((cosines, sines), _by_torch(first.copy(), second), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_values_in_memory_come_out_on_the_lattice_of_tensors():
+    import torch
+
+    values = np.linspace(-5, 5, 1001)
+    source, grid = PrivacyRandomness(), 2.0**-34
+    for released in (
+        source.noised_values(values, 1.5),
+        source.noised(torch.from_numpy(values), 1.5).numpy(),
+    ):
+        np.testing.assert_array_equal(released / grid, np.rint(released / grid))
+        assert np.std(released - values) == pytest.approx(1.5, rel=0.12)
 
 
 def test_privacy_noise_of_any_count_has_no_correlation_between_its_halves():

@@ -111,9 +111,9 @@ def test_what_may_be_released_is_one_lattice_whatever_the_records(noise):
 class Deviations(PrivacyRandomness):
     """Notes the deviation that noise is asked for."""
 
-    def noised(self, total, deviation):
+    def noised_values(self, total, deviation):
         self.asked = deviation
-        return super().noised(total, deviation)
+        return super().noised_values(total, deviation)
 
 
 @pytest.mark.parametrize("noise", [0.7, 100.0, 2000.0])

@@ -29,7 +29,6 @@ from workers.modalities.contract import (
     StoredSamples,
 )
 from workers.report import rows
-from workers.table_utility import measure_utility
 
 __all__ = ["canaries", "dataset", "draw", "facts", "pairs", "read_upload", "samples", "utility"]
 
@@ -219,6 +218,9 @@ def utility(
     progress: Progress | None,
 ) -> dict[str, Any]:
     """Return what the table is good for, judged on held-out persons."""
+    # Its learners take 300 MB, which a worker that only fits or draws should not.
+    from workers.table_utility import measure_utility  # noqa: PLC0415
+
     return measure_utility(
         evidence,
         codes=stored.codes,
