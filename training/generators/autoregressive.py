@@ -5,6 +5,8 @@ model is fitted to them. Its rows can be drawn column by column, each given thos
 that starts at nothing then learns with DP-SGD, on the rows themselves, what these conditionals get
 wrong: relations of many columns at once, and of pairs that were not measured. So the warm start is exact
 and costs nothing beyond the measurements, and no step is spent on what a few counts already say.
+At last the measured joints, which the noise of training has pushed about, are given back: over rows
+drawn from the model itself, which is free.
 
 **Constraints.** What cannot be given the columns drawn before has probability zero in the model, and
 the network only multiplies: no row breaks a declared constraint.
@@ -41,6 +43,7 @@ from training.run import Run
 from training.table_records import Codes, TableRecords
 from training.tables import fitted as graphical
 from training.tables.adaptive_rounds import AdaptiveRounds, most_bytes
+from training.tables.calibration import calibrated
 from training.tables.column_model import ColumnModel, ordered_sizes
 from training.tables.column_network import losses, seeded_network, state_of
 from training.tables.conditionals import conditionals
@@ -55,7 +58,8 @@ from training.tables.worth import refuse_the_hopeless
 
 MODALITY = "table"
 QUANTA = 2000
-_MARGINALS, _NETWORK = "marginals/", "network/"
+_MARGINALS, _NETWORK, _LOGITS = "marginals/", "network/", "logits/"
+_ROWS_TO_CALIBRATE = 50_000
 _MOST_ROWS_PER_PERSON = 16
 _ROWS_AT_ONCE = 512
 
@@ -210,7 +214,9 @@ class Fitted:
     def state(self) -> Arrays:
         """Return the noised marginals, the potentials fitted to them, and the network's weights."""
         weights = {f"{_NETWORK}{k}": v for k, v in state_of(self.columns.network).items()}
-        return {f"{_MARGINALS}{k}": v for k, v in self.marginals.state().items()} | weights
+        logits = {f"{_LOGITS}{one.column}": one.logits for one in self.columns.conditionals}
+        marginals = {f"{_MARGINALS}{k}": v for k, v in self.marginals.state().items()}
+        return {**marginals, **weights, **logits}
 
     def with_mechanisms(self, mechanisms: tuple[Mechanism, ...]) -> Self:
         """Return the same generator with the mechanisms that its manifest records."""
@@ -225,6 +231,8 @@ def from_state(state: Arrays, *, config: Config, schema: TableSchema) -> Fitted:
     columns = _column_model(marginals, config, seed=0)
     weights = _under(state, _NETWORK)
     columns.network.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in weights.items()})
+    moved = _under(state, _LOGITS)
+    columns = columns.with_logits(lambda one: np.asarray(moved[str(one.column)], dtype=np.float32))
     return Fitted(config=config, schema=schema, marginals=marginals, columns=columns)
 
 
@@ -265,6 +273,7 @@ def fit(
         run=run,
         kept=kept,
     )
+    columns = calibrated(columns, count=_ROWS_TO_CALIBRATE, rng=reproducible(seed))
     return Fitted(
         config=config,
         schema=schema,

@@ -4,8 +4,9 @@ What the graphical model's masks forbid stays impossible whatever the network ad
 that were drawn before. All of it is post-processing of what was released.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -64,28 +65,30 @@ class ColumnModel:
             position = even_positions(group, groups=len(one.logits), rng=rng)
             for begin in range(0, count, _ROWS_AT_ONCE):
                 block = slice(begin, begin + _ROWS_AT_ONCE)
-                chances = self._chances(place, one.logits[group[block]], earlier[block])
-                rows[block, one.column] = _looked_up(chances, position[block])
+                with torch.no_grad():
+                    changes = self.network.change(place, earlier[block]).numpy()
+                logits = one.logits[group[block]] + changes
+                rows[block, one.column] = self.drawn(logits, position[block])
             with torch.no_grad():
                 drawn = torch.from_numpy(rows[:, one.column].astype(np.int64))
                 earlier += self.network.looked_up(place, drawn)
         return rows
 
-    def _chances(self, place: int, logits: NDArray[np.float32], earlier: torch.Tensor) -> Vector:
-        with torch.no_grad():
-            changed = torch.from_numpy(logits) + self.network.change(place, earlier)
-            chances: Vector = torch.softmax(changed.double(), dim=1).numpy()
-        return chances
+    def with_logits(self, logits: Callable[[Conditional], NDArray[np.float32]]) -> Self:
+        """Return the model with other logits for every column."""
+        moved = tuple(replace(one, logits=logits(one)) for one in self.conditionals)
+        return replace(self, conditionals=moved)
+
+    @staticmethod
+    def drawn(logits: NDArray[np.float32], position: Vector) -> NDArray[np.int64]:
+        """Return the code at each row's position in [0, 1). One of probability 0 is never drawn."""
+        chances = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+        levels = np.cumsum(chances, axis=1)
+        levels /= levels[:, -1:]
+        found: NDArray[np.int64] = (levels <= position[:, None]).sum(axis=1)
+        return found
 
 
 def ordered_sizes(conditionals: Sequence[Conditional], sizes: Sequence[int]) -> tuple[int, ...]:
     """Return the sizes of columns in the order in which they are drawn."""
     return tuple(sizes[one.column] for one in conditionals)
-
-
-def _looked_up(chances: Vector, position: Vector) -> NDArray[np.int64]:
-    """Return the code at each row's position. A code of probability 0 is never returned."""
-    levels = np.cumsum(chances, axis=1)
-    levels /= levels[:, -1:]
-    found: NDArray[np.int64] = (levels <= position[:, None]).sum(axis=1)
-    return found
