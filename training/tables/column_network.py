@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+_MOST_CHANGE = 20.0
+
 
 class ColumnNetwork(nn.Module):
     """Adds to given logits what earlier columns say. Columns are in the order they are drawn in.
@@ -44,7 +46,7 @@ class ColumnNetwork(nn.Module):
         place = torch.arange(len(self.sizes), device=codes.device).expand_as(codes)
         features = self.features(earlier, self.places(place))
         changes = [head(features[:, n]) for n, head in enumerate(self.heads)]
-        return logits + torch.cat(changes, dim=1)
+        return logits + _bounded(torch.cat(changes, dim=1))
 
     def features(self, earlier: Tensor, place: Tensor) -> Tensor:
         """Return what a last layer sees, from the sum of what was looked up. (..., hidden)."""
@@ -59,8 +61,12 @@ class ColumnNetwork(nn.Module):
 
     def change(self, column: int, earlier: Tensor) -> Tensor:
         """Return what is added to the logits of one column. Shapes: (N, hidden) -> (N, size)."""
-        result: Tensor = self.heads[column](self.features(earlier, self.places.weight[column]))
-        return result
+        return _bounded(self.heads[column](self.features(earlier, self.places.weight[column])))
+
+
+def _bounded(changes: Tensor) -> Tensor:
+    """Return changes of logits, bounded so that none makes possible what cannot be."""
+    return changes.clamp(-_MOST_CHANGE, _MOST_CHANGE)
 
 
 def seeded_network(sizes: Sequence[int], *, hidden: int, seed: int) -> ColumnNetwork:
