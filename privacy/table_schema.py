@@ -160,6 +160,15 @@ class Survival(Document):
     happened: tuple[Word, ...] = Field(min_length=1, max_length=10, description="levels of event")
 
 
+class Visits(Document):
+    """A person's rows follow one another, by a column that never goes back."""
+
+    order: Word
+    most: int = Field(
+        default=20, ge=2, le=1000, strict=True, description="rows of a person that are told apart"
+    )
+
+
 class ImagePart(Document):
     """One image for each row, beside its cells."""
 
@@ -189,6 +198,7 @@ class TableSchema(Document):
     constraints: tuple[Constraint, ...] = Field(default=(), max_length=100)
     images: ImagePart | None = None
     survival: Survival | None = None
+    visits: Visits | None = None
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -208,6 +218,7 @@ class TableSchema(Document):
                 raise ValueError(f"{name!r} is named by a constraint or the images: no such column")
         if self.survival is not None:
             self._check_survival(self.survival, names)
+        self._check_visits(names)
         for constraint in self.constraints:
             for name, words in (*constraint.when.items(), *constraint.then.items()):
                 self.column(name).codes_named(words)
@@ -225,6 +236,21 @@ class TableSchema(Document):
         if not self.column(survival.time).is_numeric or self.column(survival.event).is_numeric:
             raise ValueError("survival needs a time of numbers and an event with levels")
         self.column(survival.event).codes_named(survival.happened)
+
+    def _check_visits(self, names: list[str]) -> None:
+        visits = self.visits
+        if visits is None:
+            return
+        if self.unit is not UnitOfPrivacy.PERSON:
+            raise ValueError("visits need unit = 'person': they are the rows of one person")
+        if visits.order not in names:
+            raise ValueError(f"{visits.order!r} is named by visits: no such column")
+        order = self.column(visits.order)
+        if order.kind == "category" or order.missing or order.other:
+            raise ValueError(
+                f"visits cannot follow {order.name!r}: take a column of numbers or an ordinal one "
+                "without missing cells"
+            )
 
     def column(self, name: str) -> Column:
         """Return a column by its name."""

@@ -93,7 +93,7 @@ def test_a_person_with_fifty_rows_moves_the_summed_gradient_by_no_more_than_the_
     )
     trainer = Trainer(
         columns.network,
-        _Correction(rows, columns),
+        _Correction(rows, columns, schema=_schema()),
         people=rows.by_person(),
         mechanism=mechanism,
         settings=DpSgdSettings(

@@ -8,6 +8,10 @@ and costs nothing beyond the measurements, and no step is spent on what a few co
 At last the measured joints, which the noise of training has pushed about, are given back: over rows
 drawn from the model itself, which is free.
 
+**Visits.** Where the schema declares `visits`, a row is also given the person's row before: by measured
+joint counts of a column then and now, and by the network. How many rows persons have is measured too, and
+synthetic persons are drawn row after row (`sample_persons`).
+
 **Constraints.** What cannot be given the columns drawn before has probability zero in the model, and
 the network only multiplies: no row breaks a declared constraint.
 
@@ -52,13 +56,15 @@ from training.tables.drawing import draw_allowed
 from training.tables.estimation import Measurement
 from training.tables.junction_trees import Clique
 from training.tables.measurements import Vector
+from training.tables.person_drawing import calibrated_persons, draw_persons
 from training.tables.possible_rows import refuse_the_impossible
 from training.tables.rounds import Purse
+from training.tables.visits import Following, codes_before, follow, rows_before
 from training.tables.worth import refuse_the_hopeless
 
 MODALITY = "table"
 QUANTA = 2000
-_MARGINALS, _NETWORK, _LOGITS = "marginals/", "network/", "logits/"
+_MARGINALS, _NETWORK, _LOGITS, _FOLLOWING = "marginals/", "network/", "logits/", "following/"
 _ROWS_TO_CALIBRATE = 50_000
 _MOST_ROWS_PER_PERSON = 16
 _ROWS_AT_ONCE = 512
@@ -165,26 +171,45 @@ class Fitted:
         self, count: int, *, seed: int, progress: Callable[[int, int], None] | None = None
     ) -> Codes:
         """Draw rows, the same for the same seed; none breaks a constraint. Result (count, D)."""
+        if self.schema.visits is not None:
+            rows, _ = self.sample_persons(count, seed=seed)
+        else:
+            rows = self._drawn(count, seed=seed)
+        if progress is not None:
+            progress(count, count)
+        return rows
+
+    def sample_persons(self, count: int, *, seed: int) -> tuple[Codes, NDArray[np.int64]]:
+        """Draw persons with their rows in order: codes (count, D) and persons (count,), from 0 on.
+
+        Raises: InvalidParameter if the schema declares no visits.
+        """
+        left_over = self.marginals.left_over
+        found = draw_persons(
+            self.columns,
+            count,
+            rng=reproducible(seed),
+            is_broken=breaks(self.schema, left_over) if left_over else None,
+        )
+        return found.codes, found.persons
+
+    def _drawn(self, count: int, *, seed: int) -> Codes:
         rng = reproducible(seed)
         left_over = self.marginals.left_over
 
         def drawn(wanted: int) -> Codes:
             return self.columns.draw(wanted, rng=rng)
 
-        rows = (
-            draw_allowed(drawn, breaks(self.schema, left_over), count=count)
-            if left_over
-            else drawn(count)
-        )
-        if progress is not None:
-            progress(count, count)
-        return rows
+        if left_over:
+            return draw_allowed(drawn, breaks(self.schema, left_over), count=count)
+        return drawn(count)
 
     def score(self, codes: NDArray[np.integer], *, seed: int) -> dict[str, Vector]:
         """Return scores; higher = more likely a member. Shapes: (N, D) -> (N,) each.
 
         Those of the graphical model, with this model's own `log_density`, and `correction`: how much
-        likelier the network, which alone has seen rows, makes a row.
+        likelier the network, which alone has seen rows, makes a row. Rows are looked at one by one,
+        without the rows before them.
         """
         found = self.marginals.score(codes, seed=seed)
         density = self.log_density(codes)
@@ -216,7 +241,9 @@ class Fitted:
         weights = {f"{_NETWORK}{k}": v for k, v in state_of(self.columns.network).items()}
         logits = {f"{_LOGITS}{one.column}": one.logits for one in self.columns.conditionals}
         marginals = {f"{_MARGINALS}{k}": v for k, v in self.marginals.state().items()}
-        return {**marginals, **weights, **logits}
+        following = {} if self.columns.following is None else self.columns.following.state()
+        following = {f"{_FOLLOWING}{k}": v for k, v in following.items()}
+        return {**marginals, **weights, **logits, **following}
 
     def with_mechanisms(self, mechanisms: tuple[Mechanism, ...]) -> Self:
         """Return the same generator with the mechanisms that its manifest records."""
@@ -228,7 +255,9 @@ def from_state(state: Arrays, *, config: Config, schema: TableSchema) -> Fitted:
     marginals = graphical.rebuilt(
         _under(state, _MARGINALS), config=config, schema=schema, most_bytes=most_bytes(config)
     )
-    columns = _column_model(marginals, config, seed=0)
+    visits = _under(state, _FOLLOWING)
+    following = Following.from_state(visits, columns=len(schema.columns)) if visits else None
+    columns = _column_model(marginals, config, following=following, seed=0)
     weights = _under(state, _NETWORK)
     columns.network.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in weights.items()})
     moved = _under(state, _LOGITS)
@@ -250,6 +279,9 @@ def fit(
     refuse_the_hopeless(schema, purse.mechanism)
     allowed, left_over = masks(schema, most_bytes=most_bytes(config))
     refuse_the_impossible(schema, allowed, left_over)
+    following = None
+    if schema.visits is not None:
+        following = follow(records, schema=schema, visits=schema.visits, purse=purse, kept=kept)
     rounds = AdaptiveRounds(records, config, schema=schema, purse=purse, kept=kept)
     marginals = graphical.Fitted(
         config=config,
@@ -258,10 +290,10 @@ def fit(
         measurements=tuple(rounds.measurements),
         left_over=left_over,
     )
-    columns = _column_model(marginals, config, seed=seed)
+    columns = _column_model(marginals, config, following=following, seed=seed)
     dp_sgd.train(
         columns.network,
-        _Correction(records, columns),
+        _Correction(records, columns, schema=schema),
         people=records.by_person(),
         index=1,
         settings=dp_sgd.DpSgdSettings(
@@ -273,7 +305,8 @@ def fit(
         run=run,
         kept=kept,
     )
-    columns = calibrated(columns, count=_ROWS_TO_CALIBRATE, rng=reproducible(seed))
+    give_back = calibrated if following is None else calibrated_persons
+    columns = give_back(columns, count=_ROWS_TO_CALIBRATE, rng=reproducible(seed))
     return Fitted(
         config=config,
         schema=schema,
@@ -286,25 +319,39 @@ def fit(
 class _Correction:
     """The objective of DP-SGD: a row's negative log-likelihood."""
 
-    def __init__(self, records: TableRecords, columns: ColumnModel) -> None:
+    def __init__(self, records: TableRecords, columns: ColumnModel, *, schema: TableSchema) -> None:
         self._records, self._columns = records, columns
+        self._before: NDArray[np.int64] | None = None
+        if schema.visits is not None:
+            order = [column.name for column in schema.columns].index(schema.visits.order)
+            self._before = rows_before(records, order)
 
     def examples(self, records: NDArray[np.int64]) -> dp_sgd.Examples:
-        """Return rows in the order of drawing, and the logits that the network adds to."""
-        return self._columns.examples(self._records.codes[records])
+        """Return rows in the order of drawing, the logits that the network adds to, and rows before."""
+        codes = self._records.codes[records]
+        if self._before is None:
+            return self._columns.examples(codes)
+        # The row before is the same person's: nothing of anybody else enters a person's gradient.
+        earlier = codes_before(self._records.codes, self._before, records, self._columns.sizes)
+        return self._columns.examples(codes, earlier)
 
     def loss(self, network: Callable[..., Tensor], examples: dp_sgd.Examples) -> Tensor:
         """Return the loss of each row (nats)."""
-        codes, logits = examples
-        nats = losses(network, codes, logits, sizes=self._columns.network.sizes)
-        return nats.sum(dim=1)
+        return losses(network, examples, sizes=self._columns.network.sizes).sum(dim=1)
 
 
-def _column_model(marginals: graphical.Fitted, config: Config, *, seed: int) -> ColumnModel:
+def _column_model(
+    marginals: graphical.Fitted, config: Config, *, following: Following | None = None, seed: int
+) -> ColumnModel:
     sizes = marginals.schema.sizes
     found = conditionals(marginals.model, sizes)
-    network = seeded_network(ordered_sizes(found, sizes), hidden=config.hidden, seed=seed)
-    return ColumnModel(conditionals=found, sizes=sizes, network=network)
+    network = seeded_network(
+        ordered_sizes(found, sizes),
+        hidden=config.hidden,
+        recalls=following is not None,
+        seed=seed,
+    )
+    return ColumnModel(conditionals=found, sizes=sizes, network=network, following=following)
 
 
 def _under(state: Arrays, prefix: str) -> Arrays:

@@ -10,7 +10,6 @@ the network says beyond them stays. All of it is post-processing: rows are drawn
 from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from training.tables.column_model import ColumnModel
@@ -22,21 +21,28 @@ _PRIOR_ROWS = 5.0
 """Rows as the graphical model would have them, counted beside those drawn: rare cells move little."""
 
 
-def calibrated(model: ColumnModel, *, count: int, rng: np.random.Generator) -> ColumnModel:
-    """Return the model with its parents' cells moved, looked at in `count` drawn rows."""
+def calibrated(
+    model: ColumnModel,
+    *,
+    count: int,
+    rng: np.random.Generator,
+    before: NDArray[np.integer] | None = None,
+) -> ColumnModel:
+    """Return the model with its parents' cells moved, looked at in `count` drawn rows.
+
+    `before` (count, D) are the rows that these follow, if rows do. To be done once: what is given
+    back are the logits that the model comes with.
+    """
     rows = np.zeros((count, len(model.sizes)), dtype=np.int16)
-    earlier = torch.zeros(count, model.network.table.embedding_dim)
+    earlier = model.told(before, count)
     moved: list[Conditional] = []
     for place, one in enumerate(model.conditionals):
         group = one.groups(rows, model.sizes)
-        with torch.no_grad():
-            changes = model.network.change(place, earlier).numpy()
+        changes = model.changes(place, earlier, before)
         fitted = replace(one, logits=_moved(one.logits, changes, group))
         position = even_positions(group, groups=len(one.logits), rng=rng)
         rows[:, one.column] = model.drawn(fitted.logits[group] + changes, position)
-        with torch.no_grad():
-            drawn = torch.from_numpy(rows[:, one.column].astype(np.int64))
-            earlier += model.network.looked_up(place, drawn)
+        model.tell(earlier, place, rows[:, one.column])
         moved.append(fitted)
     return replace(model, conditionals=tuple(moved))
 

@@ -22,9 +22,10 @@ class ColumnNetwork(nn.Module):
     """Adds to given logits what earlier columns say. Columns are in the order they are drawn in.
 
     Shapes: codes (N, D), logits (N, S) -> (N, S), S being all codes of all columns, side by side.
+    With `recalls` it is also told the codes of the person's row before (N, D).
     """
 
-    def __init__(self, sizes: Sequence[int], *, hidden: int) -> None:
+    def __init__(self, sizes: Sequence[int], *, hidden: int, recalls: bool = False) -> None:
         super().__init__()
         self.sizes = tuple(sizes)
         self.scale = 1.0 / math.sqrt(len(self.sizes))
@@ -32,6 +33,8 @@ class ColumnNetwork(nn.Module):
         self.starts: Tensor
         self.register_buffer("starts", torch.from_numpy(starts), persistent=False)
         self.table = nn.Embedding(sum(self.sizes), hidden)
+        # One more code a column: there is no row before.
+        self.recall = nn.Embedding(sum(self.sizes) + len(self.sizes), hidden) if recalls else None
         self.places = nn.Embedding(len(self.sizes), hidden)
         self.mix = nn.Linear(hidden, hidden)
         self.heads = nn.ModuleList(nn.Linear(hidden, size) for size in self.sizes)
@@ -39,10 +42,12 @@ class ColumnNetwork(nn.Module):
             for parameter in head.parameters():
                 nn.init.zeros_(parameter)
 
-    def forward(self, codes: Tensor, logits: Tensor) -> Tensor:
+    def forward(self, codes: Tensor, logits: Tensor, before: Tensor | None = None) -> Tensor:
         """Return the logits of every column's codes, side by side."""
         looked_up = self.table(codes + self.starts)
         earlier = looked_up.cumsum(dim=1) - looked_up
+        if before is not None:
+            earlier = earlier + self.recalled(before)[:, None]
         place = torch.arange(len(self.sizes), device=codes.device).expand_as(codes)
         features = self.features(earlier, self.places(place))
         changes = [head(features[:, n]) for n, head in enumerate(self.heads)]
@@ -53,6 +58,14 @@ class ColumnNetwork(nn.Module):
         outer = functional.silu(self.scale * earlier + place)
         inner: Tensor = functional.silu(self.mix(outer))
         return outer + inner
+
+    def recalled(self, before: Tensor) -> Tensor:
+        """Return what every column is told of the row before. Shapes: (N, D) -> (N, hidden)."""
+        if self.recall is None:
+            raise ValueError("this network was made without rows before")
+        places = torch.arange(len(self.sizes), device=before.device)
+        result: Tensor = self.recall(before + self.starts + places).sum(dim=1)
+        return result
 
     def looked_up(self, column: int, codes: Tensor) -> Tensor:
         """Return what later columns are told of this one. Shapes: (N,) -> (N, hidden)."""
@@ -69,18 +82,22 @@ def _bounded(changes: Tensor) -> Tensor:
     return changes.clamp(-_MOST_CHANGE, _MOST_CHANGE)
 
 
-def seeded_network(sizes: Sequence[int], *, hidden: int, seed: int) -> ColumnNetwork:
+def seeded_network(sizes: Sequence[int], *, hidden: int, recalls: bool, seed: int) -> ColumnNetwork:
     """Return a network whose initial weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ColumnNetwork(sizes, hidden=hidden)
+        return ColumnNetwork(sizes, hidden=hidden, recalls=recalls)
 
 
 def losses(
-    network: Callable[..., Tensor], codes: Tensor, logits: Tensor, *, sizes: Sequence[int]
+    network: Callable[..., Tensor], examples: Sequence[Tensor], *, sizes: Sequence[int]
 ) -> Tensor:
-    """Return each row's negative log-likelihood (nats), column by column. Shapes: -> (N, D)."""
-    blocks = torch.split(network(codes, logits), list(sizes), dim=1)
+    """Return each row's negative log-likelihood (nats), column by column. Shapes: -> (N, D).
+
+    Examples are what the network takes, the row's codes first.
+    """
+    codes = examples[0]
+    blocks = torch.split(network(*examples), list(sizes), dim=1)
     return torch.stack(
         [
             functional.cross_entropy(block, codes[:, place], reduction="none")
