@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from privacy.table_schema import TableSchema
-from training.utility.tables.material import Floats, Rows
+from training.utility.tables.material import Floats, Rows, judging
 
 CAREFUL_EPSILON = 1.0
 ON_P_VALUES = (
@@ -112,7 +112,7 @@ def coverage(
 
 def parts(rows: Rows, count: int, *, seed: int = 0) -> list[Rows]:
     """Return the rows of one synthetic table divided into so many copies of equal size."""
-    order = np.random.default_rng(seed).permutation(len(rows))
+    order = judging(seed).permutation(len(rows))
     return [rows.take(np.sort(part)) for part in np.array_split(order, count) if len(part)]
 
 

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from privacy.table_schema import TableSchema
 from training.utility.tables.learning import Score, trees
-from training.utility.tables.material import Rows, divided
+from training.utility.tables.material import Rows, divided, judging_seed
 
 _FEWEST_PERSONS = 40
 
@@ -27,7 +27,7 @@ def told_apart(
     codes = np.concatenate([made.codes, held.codes])
     is_real = np.repeat([0, 1], [len(made), len(held)])
     persons = np.concatenate([made.persons, held.persons + made.count])
-    halves = divided(persons, share=0.5, seed=seed)
+    halves = divided(persons, share=0.5, seed=judging_seed(seed))
     everything = tuple(range(len(schema.columns)))
     chances = np.empty(len(codes))
     for learnt, judged in (halves, halves[::-1]):

@@ -3,6 +3,7 @@
 A person counts once, however many rows: a row weighs one over the number of its person's rows.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,6 +14,7 @@ from privacy.errors import InvalidParameter
 from privacy.table_schema import Codes, TableSchema
 
 Floats = NDArray[np.float64]
+_JUDGING = 0x6A75646765
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,14 +76,14 @@ class Rows:
         """Return whole persons, drawn at random, with about `rows` rows or fewer; one at least."""
         if len(self) <= rows:
             return self
-        order = np.random.default_rng(seed).permutation(self.count)
+        order = judging(seed).permutation(self.count)
         sizes = np.bincount(self.persons, minlength=self.count)[order]
         chosen = order[: max(1, int(np.searchsorted(np.cumsum(sizes), rows, side="right")))]
         return self.take(np.isin(self.persons, chosen))
 
     def resampled(self, *, seed: int) -> "Rows":
         """Return as many persons drawn with replacement, each draw a person of its own."""
-        rng = np.random.default_rng(seed)
+        rng = judging(seed)
         drawn = rng.integers(0, self.count, self.count)
         order = np.argsort(self.persons, kind="stable")
         sizes = np.bincount(self.persons, minlength=self.count)
@@ -91,7 +93,7 @@ class Rows:
 
     def shuffled_apart(self, *, count: int, seed: int) -> "Rows":
         """Return `count` rows whose columns are drawn independently of each other."""
-        rng = np.random.default_rng(seed)
+        rng = judging(seed)
         weights = self.weights
         drawn = [
             self.codes[rng.choice(len(self), count, p=weights), column]
@@ -101,7 +103,7 @@ class Rows:
 
 
 def divided(
-    persons: NDArray[np.integer], *, share: float, seed: int
+    persons: NDArray[np.integer], *, share: float, seed: int | Sequence[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows of a random share of the persons, and the rows of all others.
 
@@ -117,3 +119,17 @@ def divided(
     first = np.random.default_rng(seed).permutation(known)[:chosen]
     is_first = np.isin(persons, first)
     return np.flatnonzero(is_first), np.flatnonzero(~is_first)
+
+
+def judging(seed: int) -> np.random.Generator:
+    """Return the stream that a judge draws from: no other one's, whatever the seed.
+
+    A generator that draws rows with the same seed orders them by the same random numbers: halves of
+    its rows, or some of them, would not be alike.
+    """
+    return np.random.default_rng(judging_seed(seed))
+
+
+def judging_seed(seed: int) -> tuple[int, int]:
+    """Return the seed of `judging`."""
+    return seed, _JUDGING
