@@ -293,7 +293,21 @@ def _read(path: Path, schema: DatasetSchema, key: bytes) -> _File:
         content = archive.read(table_name, limit_bytes=limits.table_bytes)
     table = read_table(content, name=table_name, schema=schema, limits=limits, person="optional")
     splits = np.array([(row.split or "").lower() for row in table.rows], dtype=np.str_)
-    return _File(Labelled.of(images, labels, persons), digests, splits)
+    persons, order = _by_first_image(persons)
+    return _File(Labelled.of(images, labels, persons), digests[order], splits)
+
+
+def _by_first_image(
+    persons: NDArray[np.integer],
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Number persons by their first image, and return the old numbers in the new order.
+
+    Intake numbers them by keyed digests, and this key is drawn anew: every run would take the same
+    file for another set, teach its real baseline again and count no earlier configuration.
+    """
+    old, first, inverse = np.unique(persons, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return np.argsort(order)[inverse], old[order]
 
 
 def _divided(whole: _File, path: Path) -> tuple[_File, _File]:

@@ -24,8 +24,8 @@ from benchmarks.utility_seed import NO_PRESET, Request, configuration_digest, pl
 from privacy.mechanisms import PrivacyTarget, UnitOfPrivacy
 from privacy.presets import PRESET_NAMES
 from training import generators
-from training.utility import Task
-from training.utility.scoring import Effort
+from training.utility import Task, augmentation
+from training.utility.scoring import PROTOCOLS, Effort, Protocol
 
 CHOICE = (
     "Epsilon covers each run by itself; it does not cover that the configuration, or the best of "
@@ -70,6 +70,19 @@ _SMALL = 20_000  # units; augmentation curves are a question of small sets
 @click.option(
     "--scores-only", is_flag=True, help="Skip all that synthetic scores are compared with."
 )
+@click.option(
+    "--classifiers", help="Only these of the protocol, with commas; its headline must be one."
+)
+@click.option(
+    "--teacher-only", is_flag=True, help="Where there is a teacher, skip the set drawn without it."
+)
+@click.option(
+    "--augmentation-seeds",
+    type=click.IntRange(1),
+    default=augmentation.SEEDS,
+    show_default=True,
+    help="Draws of real persons per point of the curve.",
+)
 @click.option("--epochs", type=click.IntRange(1), help="Shorten dpimagebench (a deviation).")
 @click.option("--most-steps", type=click.IntRange(1), help="Shorten light (a deviation).")
 @click.option("--configs-tried", type=click.IntRange(0), default=0, help="Tried elsewhere before.")
@@ -80,6 +93,7 @@ _SMALL = 20_000  # units; augmentation curves are a question of small sets
 def main(**options: Any) -> None:
     """Fit a generator, draw from it, and score what was drawn."""
     device = _device(options["device"])
+    classifiers = _classifiers(options["classifiers"], options["protocol"])
     check_writable(folder=options["folder"], file=options["json_path"])
     unit = UnitOfPrivacy(options["unit"] or _default_unit(options["data"]))
     is_published = options["protocol"] == "dpimagebench"
@@ -107,6 +121,7 @@ def main(**options: Any) -> None:
             unit=unit,
             samples=options["samples"] or _SAMPLES[options["protocol"]],
             minutes=options["minutes"],
+            teacher_only=options["teacher_only"],
         )
         schema = real.schema.model_copy(update={"unit": unit})
         plan(request, schema)
@@ -118,8 +133,9 @@ def main(**options: Any) -> None:
         comparisons=not options["scores_only"],
         augmentation=_chosen(options["augmentation"], is_small, options["scores_only"]),
         shortcut=_chosen(options["shortcut"], is_small, options["scores_only"]),
+        augmentation_seeds=options["augmentation_seeds"],
     )
-    effort = Effort(most_steps=options["most_steps"], epochs=options["epochs"])
+    effort = Effort(classifiers, most_steps=options["most_steps"], epochs=options["epochs"])
     measuring = Measuring(
         benchmark,
         real,
@@ -178,6 +194,24 @@ def _settings(pairs: tuple[str, ...]) -> dict[str, Any]:
         except json.JSONDecodeError:
             found[name] = text
     return found
+
+
+def _classifiers(asked: str | None, protocol: Protocol) -> tuple[str, ...] | None:
+    """Return the classifiers to teach, or None for all of the protocol.
+
+    Raises: Refused for an unknown one, or where the headline would be missing.
+    """
+    if asked is None:
+        return None
+    module, named = PROTOCOLS[protocol], {name.strip() for name in asked.split(",")}
+    known: tuple[str, ...] = module.CLASSIFIERS
+    needed = {module.HEADLINE} & set(known)
+    if not needed <= named <= set(known) or not named:
+        raise Refused(
+            f"--classifiers {asked} was refused: {protocol} has {', '.join(known)}, and its headline "
+            f"is {module.HEADLINE}. Name some of them, the headline included."
+        )
+    return tuple(name for name in known if name in named)
 
 
 def _default_unit(data: str) -> str:

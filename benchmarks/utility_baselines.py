@@ -3,6 +3,7 @@
 import hashlib
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,9 @@ class RealBaseline:
         recipe = json.dumps(
             [
                 PROTOCOLS[self._protocol].described(),
-                repr(self._effort),
+                repr(
+                    replace(self._effort, classifiers=None)
+                ),  # one is the same beside fewer others
                 self._task.kinds,
                 repr(self._fresh(name, seed)),
             ],

@@ -43,6 +43,7 @@ class Parts:
     comparisons: bool
     augmentation: str | None
     shortcut: str | None
+    augmentation_seeds: int
 
 
 class Measuring:
@@ -84,7 +85,8 @@ class Measuring:
         self._part("real_baseline", partial(self._baseline, seeds), left_out)
         self._part("dp_classifier_ceiling", self._ceiling, left_out)
         self._part("shortcut", self._shortcut, parts.shortcut)
-        self._part("augmentation_curve", self._augmentation, parts.augmentation)
+        draw_curve = partial(self._augmentation, parts.augmentation_seeds)
+        self._part("augmentation_curve", draw_curve, parts.augmentation)
         self.benchmark.extra["is_complete"] = True
         self._keep()
 
@@ -97,10 +99,12 @@ class Measuring:
         for name in _PARTS:
             extra[name], extra[f"{name}_reason"] = None, _NOT_YET
         details = {"name": self.protocol, **PROTOCOLS[self.protocol].described()}
-        is_short = self.effort != Effort()
+        is_short = self.effort != Effort(self.effort.classifiers)  # fewer of them shorten none
         details |= {"is_shortened": is_short} | (
             {"shortened": repr(self.effort)} if is_short else {}
         )
+        if self.effort.classifiers is not None:
+            details |= {"classifiers_taught": list(self.effort.classifiers)}
         extra["protocol_details"] = details
         self._keep()
 
@@ -226,7 +230,7 @@ class Measuring:
             }
         self.benchmark.extra["shortcut"] = found
 
-    def _augmentation(self) -> None:
+    def _augmentation(self, seeds: int) -> None:
         recipe = augmentation.RECIPE
         if self.effort.most_steps is not None:
             recipe = recipe.at_most(self.effort.most_steps)
@@ -236,6 +240,7 @@ class Measuring:
                 self._synthetic(),
                 self.real.test,
                 task=self.task,
+                seeds=seeds,
                 recipe=recipe,
                 device=self.device,
                 progress=advance,

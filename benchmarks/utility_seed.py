@@ -36,7 +36,8 @@ class Request:
     """What one run of the benchmark asks of a generator.
 
     `settings` are laid over those of the preset; `is_ordinal` says that the labels have an order,
-    which an owner would declare and a teacher can use.
+    which an owner would declare and a teacher can use. `teacher_only` leaves out the set that a
+    generator with a teacher would draw without it.
     """
 
     generator: str
@@ -47,6 +48,7 @@ class Request:
     unit: UnitOfPrivacy
     samples: int
     minutes: float | None
+    teacher_only: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +169,7 @@ def fit_and_sample(request: Request, real: ImageSet, *, seed: int, display: Disp
     left = None if request.minutes is None else 60 * request.minutes - fit_seconds
     sets: dict[bool, Labelled] = {}
     seconds: dict[bool, float] = {}
-    for relabelled, source in _variants(fitted).items():
+    for relabelled, source in _variants(fitted, teacher_only=request.teacher_only).items():
         count = _affordable(source, schema, wanted=request.samples, seconds=left)
         labels = (np.arange(count) % len(schema.labels)).astype(np.int64)
         started = time.perf_counter()
@@ -195,11 +197,13 @@ def units(real: ImageSet, unit: UnitOfPrivacy) -> NDArray[np.integer]:
     return np.asarray(numbers)
 
 
-def _variants(fitted: Fitted) -> dict[bool, Fitted]:
+def _variants(fitted: Fitted, *, teacher_only: bool) -> dict[bool, Fitted]:
     """Return the generator as fitted and, if it has a teacher, without it; the released one first."""
     released: Any = fitted  # not every generator has a teacher
     if getattr(released, "teacher", None) is None:
         return {False: fitted}
+    if teacher_only:
+        return {True: fitted}
     return {True: fitted, False: replace(released, teacher=None)}
 
 

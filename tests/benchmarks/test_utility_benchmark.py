@@ -59,6 +59,13 @@ def test_the_split_column_divides_persons(tmp_path):
     assert real.schema.declared_count == 100  # persons of the training side, rounded
 
 
+def test_a_file_is_the_same_set_each_time_it_is_read(tmp_path):
+    path = write_zip(tmp_path / "a.zip", 120, seed=6, splits=("train", "val"))
+    first, second = load(path), load(path)
+    assert first.digest == second.digest  # names what earlier runs left, and counts configurations
+    assert list(first.train.persons[:4]) == [0, 0, 2, 2]
+
+
 def test_a_person_of_both_files_is_not_tested_on(tmp_path):
     train = write_zip(tmp_path / "a.zip", 60, seed=1)
     test = write_zip(tmp_path / "b.zip", 80, seed=2)
@@ -190,6 +197,25 @@ def test_what_was_not_computed_is_null_with_a_reason(document):
     found, _ = document
     assert found["augmentation_curve"] is None
     assert found["augmentation_curve_reason"] == "switched off"
+
+
+def test_fewer_classifiers_and_no_set_without_the_teacher_when_asked(document, tmp_path):
+    _, folder = document
+    arguments = [
+        "--data", str(folder.parent / "a.zip"), "--label", "grade", "--generator", "statistics",
+        "--epsilon", "8", "--set", "teacher=relabel", "--set", "teacher_steps=3",
+        "--samples", "100", "--most-steps", "2", "--no-shortcut", "--augmentation",
+        "--augmentation-seeds", "1", "--classifiers", "cnn", "--teacher-only",
+        "--out", str(folder), "--json", str(tmp_path / "out.json"),
+    ]  # fmt: skip
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert [set(result["scores"]) for result in found["results"]] == [{"cnn", "mean"}]
+    assert found["protocol_details"]["classifiers_taught"] == ["cnn"]
+    assert found["real_baseline_details"]["networks_kept_from_an_earlier_run"] == [True]
+    known = [row for row in found["augmentation_curve"] if row["metric"] == "accuracy"]
+    assert {row["seeds"] for row in known} == {1}
 
 
 def test_labels_are_uniform_and_configurations_are_counted(document):

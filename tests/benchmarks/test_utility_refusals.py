@@ -44,6 +44,11 @@ def check(done, *words):
         assert word in done.output
 
 
+@pytest.mark.parametrize("asked", ["forest", "mlp", "cnn,", ""])
+def test_unknown_classifiers_or_none_that_is_the_headline_are_refused(tmp_path, asked):
+    check(invoke(tmp_path, "mnist", classifiers=asked), "--classifiers", "headline is cnn")
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sets")
