@@ -11,7 +11,7 @@ away. Layer by layer (`layer_gradients.py`), lines' gradients are then
 Bu et al. 2023, arXiv:2210.00038 (book-keeping): what is computed once is used twice.
 """
 
-from itertools import accumulate
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,8 @@ from training.recorded_pass import NotCapturable, RecordedPass
 _KEPT_BYTES = {"cpu": 1 << 29, "cuda": 1 << 32}
 # What writing and reading one gradient value costs, in multiplications.
 _COST_OF_MEMORY = {"cpu": 30.0, "cuda": 200.0}
+# Gradients of fewer values are joined before anything is computed of them.
+_NARROW = 1024
 
 
 class CapturedGradients:
@@ -59,7 +61,7 @@ class CapturedGradients:
         self._pass = RecordedPass(
             network, objective, self._kinds, precision=precision, compiled=compiled
         )
-        self._room = _Room()
+        self._earlier: Named = {}
         self._shapes = {k: p.shape for k, p in network.named_parameters() if p.requires_grad}
 
     @torch.no_grad()
@@ -73,7 +75,7 @@ class CapturedGradients:
 
     def _clipped_sum(self, uses: dict[str, LayerUse], lines: Lines, clip: Clip) -> Tensor:
         kept, counted = self._parts(uses, lines)
-        squares = kept.squares()
+        squares = kept.finish()
         for part in counted:
             squares += part.squares
         factors = clip.factors(squares.sqrt())
@@ -90,30 +92,32 @@ class CapturedGradients:
         )
 
     def _parts(self, uses: dict[str, LayerUse], lines: Lines) -> tuple["_Kept", list["_Counted"]]:
-        ghosts, widths = self._plan(uses, lines)
-        kept = self._room.matrix(widths, lines)
+        ghosts, stays = self._plan(uses, lines)
+        kept = _Kept(self._earlier, lines)
         counted: list[_Counted] = []
         for name, use in uses.items():
             kind, dotted = self._kinds[name], f"{name}." if name else ""
             wanted = kind.wanted
+            kept.make_room(f"{dotted}{parameter}" for parameter in wanted)
             if name in ghosts:
                 wanted = wanted - {"weight"}
                 squares = kind.ghost_squares(use)
                 counted.append(_Counted(f"{dotted}weight", kind, use, lines, squares))
             for parameter, gradient in kind.gradients(use, wanted).items():
-                if f"{dotted}{parameter}" in widths:
+                if f"{dotted}{parameter}" in stays:
                     kept.put(f"{dotted}{parameter}", gradient.flatten(1))
                 else:
                     squares = _rounded_up(gradient.flatten(1), kind=kind, use=use, lines=lines)
                     counted.append(_Counted(f"{dotted}{parameter}", kind, use, lines, squares))
         return kept, counted
 
-    def _plan(self, uses: dict[str, LayerUse], lines: Lines) -> tuple[set[str], dict[str, int]]:
-        """Return the layers whose weights get ghost norms, and the widths of what is kept."""
+    def _plan(self, uses: dict[str, LayerUse], lines: Lines) -> tuple[set[str], set[str]]:
+        """Return the layers whose weights get ghost norms, and the parameters that are kept."""
         device = lines.weights.device.type
         cost = _COST_OF_MEMORY.get(device, _COST_OF_MEMORY["cpu"])
         room = _KEPT_BYTES.get(device, _KEPT_BYTES["cpu"]) // (4 * lines.count)
-        ghosts, widths = set(), {}
+        ghosts: set[str] = set()
+        stays: set[str] = set()
         for name, use in uses.items():
             kind, dotted = self._kinds[name], f"{name}." if name else ""
             for parameter in sorted(kind.wanted):
@@ -125,8 +129,8 @@ class CapturedGradients:
                     if width > room:
                         continue
                 room -= width
-                widths[f"{dotted}{parameter}"] = width
-        return ghosts, widths
+                stays.add(f"{dotted}{parameter}")
+        return ghosts, stays
 
 
 def layer_kinds(network: nn.Module) -> dict[str, LayerKind]:
@@ -150,48 +154,57 @@ def layer_kinds(network: nn.Module) -> dict[str, LayerKind]:
     return kinds
 
 
-class _Room:
-    """Memory that micro-batches use one after another: getting it anew costs as much as filling it."""
-
-    def __init__(self) -> None:
-        self._values = torch.empty(0)
-
-    def matrix(self, widths: dict[str, int], lines: Lines) -> "_Kept":
-        """Return room for gradients of these widths."""
-        size = lines.count * sum(widths.values())
-        device, dtype = lines.weights.device, lines.weights.dtype
-        values = self._values
-        if len(values) < size or values.device != device or values.dtype != dtype:
-            self._values = torch.empty(0)  # the old room goes before the new one comes
-            self._values = torch.empty(size, device=device, dtype=dtype)
-        return _Kept(self._values[:size].view(lines.count, sum(widths.values())), widths, lines)
-
-
 class _Kept:
-    """Every person's gradients of some parameters side by side in one matrix (L, their values)."""
+    """Every person's gradients of some parameters (L, width), with their norms."""
 
-    def __init__(self, matrix: Tensor, widths: dict[str, int], lines: Lines) -> None:
-        self._matrix, self._widths, self._lines = matrix, widths, lines
-        ends = accumulate(widths.values())
-        self._columns = {
-            k: slice(end - widths[k], end) for k, end in zip(widths, ends, strict=True)
-        }
+    def __init__(self, earlier: Named, lines: Lines) -> None:
+        self._earlier, self._lines = earlier, lines
+        self._wide: Named = {}
+        self._narrow: Named = {}
+        self._beside: Tensor | None = None  # the narrow ones, side by side
+        self._squares = lines.weights.new_zeros(lines.count, dtype=torch.float64)
+
+    def make_room(self, parameters: Iterable[str]) -> None:
+        """Let go of what an earlier micro-batch left for these parameters, just before the new.
+
+        The new takes its place. Let go all at once, memory would go back to the system, and getting
+        it anew costs as much as filling it.
+        """
+        for parameter in parameters:
+            self._earlier.pop(parameter, None)
 
     def put(self, parameter: str, gradients: Tensor) -> None:
         """Take the gradients of all lines (L, width)."""
-        self._matrix[:, self._columns[parameter]] = summed_by_person(gradients, self._lines)
+        gradients = summed_by_person(gradients, self._lines)
+        if gradients.shape[1] < _NARROW:
+            self._narrow[parameter] = gradients
+            return
+        self._wide[parameter] = gradients
+        self._squares += row_norms(gradients).square()  # now: it is still in cache
 
-    def squares(self) -> Tensor:
+    def finish(self) -> Tensor:
         """Return each person's squared norm over all parameters, float64 (L,)."""
-        return row_norms(self._matrix).square()
+        if self._narrow:
+            self._beside = torch.cat(list(self._narrow.values()), dim=1)
+            self._squares += row_norms(self._beside).square()
+        self._earlier.update(self._wide)
+        return self._squares
 
     def weighted(self, factors: Tensor, is_dropped: Tensor | None) -> Named:
         """Return each parameter's sum of persons' gradients times `factors` (L,)."""
-        matrix = self._matrix
-        if is_dropped is not None:  # what is not finite stays so when multiplied with 0
-            matrix, factors = matrix[~is_dropped], factors[~is_dropped]
-        sums = torch.split(factors.to(matrix.dtype) @ matrix, list(self._widths.values()))
-        return dict(zip(self._widths, sums, strict=True))
+        sums = {k: _weighted(matrix, factors, is_dropped) for k, matrix in self._wide.items()}
+        if self._beside is not None:
+            widths = [matrix.shape[1] for matrix in self._narrow.values()]
+            parts = torch.split(_weighted(self._beside, factors, is_dropped), widths)
+            sums |= zip(self._narrow, parts, strict=True)
+        return sums
+
+
+def _weighted(matrix: Tensor, factors: Tensor, is_dropped: Tensor | None) -> Tensor:
+    """Return the sum of rows times their factors. Shapes: (L, W), (L,) -> (W,)."""
+    if is_dropped is not None:  # what is not finite stays so when multiplied with 0
+        matrix, factors = matrix[~is_dropped], factors[~is_dropped]
+    return factors.to(matrix.dtype) @ matrix
 
 
 class _Counted:

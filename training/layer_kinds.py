@@ -22,6 +22,9 @@ from training.layer_gradients import (
     norms_of_lines,
 )
 
+# Of fewer input channels, a processor reads lines as channels fastest where channels lie last.
+_FEW_CHANNELS = 16
+
 
 class LinearKind(LayerKind):
     """Linear layers over any number of leading positions."""
@@ -89,11 +92,15 @@ class ConvolutionKind(LayerKind):
     def _weight_gradients(self, use: LayerUse) -> Tensor:
         if use.inputs.device.type != "cpu" or self._is_one_tap():
             return self._by_patches(use)
-        inputs, outputs = (
-            _lines_as_channels(t, use.lines) for t in (use.inputs, use.output_gradients)
-        )
         rows, columns, *kernel = self.module.weight.shape
-        if 2 * rows > columns or not self._is_its_own_mirror():
+        is_last = columns < _FEW_CHANNELS and use.inputs.is_contiguous(
+            memory_format=torch.channels_last
+        )
+        inputs, outputs = (
+            _lines_as_channels(t, use.lines, is_last=is_last)
+            for t in (use.inputs, use.output_gradients)
+        )
+        if is_last or 2 * rows > columns or not self._is_its_own_mirror():
             gradient = self._backward(inputs, outputs, (rows * use.lines, columns, *kernel))
             return gradient.view(use.lines, rows, columns, *kernel)
         # Few outputs fill a processor's vectors badly: then inputs and outputs change places.
@@ -288,9 +295,12 @@ def _pads_evenly_with_zeros(module: nn.Conv2d) -> bool:
     return is_even and module.padding_mode == "zeros"
 
 
-def _lines_as_channels(values: Tensor, lines: int) -> Tensor:
-    """Shapes: (R, C, H, W) -> (K, L·C, H, W), dense in that order."""
-    moved = by_line(values, lines).transpose(0, 1).contiguous()
+def _lines_as_channels(values: Tensor, lines: int, *, is_last: bool) -> Tensor:
+    """Shapes: (R, C, H, W) -> (K, L·C, H, W), dense in that order or with channels last."""
+    moved = by_line(values, lines).transpose(0, 1)  # (K, L, C, H, W)
+    if is_last:
+        return moved.permute(0, 3, 4, 1, 2).flatten(3).permute(0, 3, 1, 2)
+    moved = moved.contiguous()
     return moved.view(moved.shape[0], -1, *moved.shape[3:])
 
 

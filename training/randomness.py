@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # a fit of a table needs no torch, which takes 200 MB
 _KEY_BYTES = 32
 _NONCE_BYTES = 16
 _SUMMANDS = 4
-_BLOCK = 1 << 20
+_BLOCK = 1 << 14  # of these, what is in between stays in a processor's cache
 
 # Sum and noise are rounded to multiples of a power of two about this much below the noise. What may
 # come out is then one lattice for everybody, whatever the records, and both additions are exact.
@@ -52,8 +52,15 @@ class PrivacyRandomness:
 
     def uniform(self, count: int) -> NDArray[np.float64]:
         """Draw `count` numbers uniform on the open interval (0, 1), 52 random bits each."""
-        words = np.frombuffer(self._stream.update(bytes(8 * count)), dtype=np.uint64)
-        return (np.right_shift(words, np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+        words = np.empty(count, dtype=np.uint64)
+        self._stream.update_into(bytes(words.nbytes), words.view(np.uint8).data)
+        # 52 bits behind the exponent of 1.0 are a number of [1, 2); one less a half of the last bit
+        # is taken from it, which is exact. In place: fresh memory would cost more than the numbers.
+        words >>= np.uint64(12)
+        words |= np.uint64(0x3FF0000000000000)
+        numbers = words.view(np.float64)
+        numbers -= 1.0 - 2.0**-53
+        return numbers
 
     def normal(self, count: int) -> NDArray[np.float64]:
         """Draw `count` standard normal numbers in float64."""
@@ -110,7 +117,8 @@ def _by_torch(
 
     radius = torch.from_numpy(first).log_().mul_(-2.0).sqrt_()
     angle = torch.from_numpy(second).mul_(2.0 * np.pi)
-    return (radius * torch.cos(angle)).numpy(), (radius * torch.sin(angle)).numpy()
+    cosines = torch.cos(angle).mul_(radius)
+    return cosines.numpy(), angle.sin_().mul_(radius).numpy()
 
 
 def _lattice(deviation: float) -> float:
