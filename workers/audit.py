@@ -79,6 +79,7 @@ def run(context: JobContext) -> dict[str, object]:
         evidence,
         stored=dataset,
         drawn=samples,
+        fitted=fitted,
         progress=lambda step, total: context.report("measuring utility", step, total),
     )
     if depth is Depth.FULL:  # minutes, which a quick look is not worth

@@ -5,7 +5,7 @@ report that owner and auditors see, and into nothing that leaves.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,10 @@ _MOST_SECONDS = 180.0
 _MOST_ROWS = 50_000
 _EFFORT = Effort(most_rows=_MOST_ROWS, most_rows_to_learn=10_000, bootstraps=30)
 
+_COPIES = 5
+_MOST_ROWS_OF_A_COPY = 10_000
+
+Redrawn = Callable[[int, int], Codes]  # rows, number of the copy -> codes
 Progress = Callable[[int, int], None]
 
 
@@ -35,12 +39,15 @@ def measure_utility(
     codes: Callable[[NDArray[np.integer]], Codes],
     synthetic: Codes,
     schema: TableSchema,
+    redrawn: Redrawn,
+    noise: Sequence[float] = (),
     progress: Progress | None = None,
     most_seconds: float = _MOST_SECONDS,
 ) -> dict[str, Any]:
     """Return the utility section as JSON-ready numbers, or `computed` false with a reason.
 
-    `codes` returns those of rows of the evidence, by their place.
+    `codes` returns those of rows of the evidence, by their place; `redrawn` a further synthetic table of
+    so many rows.
     """
     about: dict[str, Any] = {"schema_version": 1, "kind": "table", "stays_inside": STAYS_INSIDE}
     trained, held_out = (_rows(evidence, arms) for arms in (IN_TRAINING, HELD_OUT))
@@ -57,6 +64,7 @@ def measure_utility(
         if progress is not None:
             progress(done, total)
 
+    rows = min(schema.declared_count, _MOST_ROWS_OF_A_COPY)
     try:
         found = measure_table_utility(
             codes(trained),
@@ -66,6 +74,8 @@ def measure_utility(
             trained_persons=persons[trained],
             held_out_persons=persons[held_out],
             epsilon=evidence.target.epsilon if evidence.target else None,
+            copies=[redrawn(rows, number) for number in range(_COPIES)],
+            noise=noise,
             effort=_EFFORT,
             watch=watch,
         )

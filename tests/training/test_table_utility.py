@@ -8,7 +8,7 @@ import pytest
 from privacy.errors import InvalidParameter
 from privacy.table_schema import TableSchema
 from training.utility.tables import Effort, measure_table_utility
-from training.utility.tables.copies import combine, parts
+from training.utility.tables.copies import combine, estimates, parts
 from training.utility.tables.distances import chosen_combinations, compare, variation
 from training.utility.tables.distinguishing import told_apart
 from training.utility.tables.learning import predictions, telling
@@ -219,6 +219,21 @@ def test_copies_shrink_what_they_differ_by_and_noise_widens():
     assert many.variance == pytest.approx(0.01 + np.var([0.45, 0.55, 0.5, 0.5], ddof=1) / 4)
     assert noisy.high - noisy.low > many.high - many.low
     assert sum(len(part) for part in parts(rows(cohort(103, 0)), 5)) == 103
+
+
+def test_intervals_of_shares_hold_the_truth_about_as_often_as_they_say_and_noise_widens_them():
+    held_out = rows(cohort(4000, 99))
+    exact = rows(cohort(200_000, 5))
+    schema = SCHEMA.model_copy(update={"declared_count": 600})
+    held = 0
+    for start in range(20):
+        copies = [rows(cohort(600, 1000 + 5 * start + number)) for number in range(5)]
+        found = estimates(copies, held_out, schema=schema)
+        noised = estimates(copies, held_out, schema=schema, noise=(1e-3,) * 6)
+        assert all(b.high - b.low > a.high - a.low for a, b in zip(found, noised, strict=True))
+        one = next(e for e in found if e.column == "dead" and e.level == "yes")
+        held += one.low <= exact.codes[:, 2].mean() <= one.high
+    assert held >= 17
 
 
 def test_the_report_holds_everything_that_it_promises(report):

@@ -158,14 +158,23 @@ def evidence_of(stored: StoredTable, drawn: TableSamples, scratch) -> Evidence:
     )
 
 
-def test_utility_is_judged_on_persons_who_were_not_trained_on(stored, drawn, tmp_path):
-    found = tables.utility(
-        evidence_of(stored, drawn, tmp_path), stored=stored, drawn=drawn, progress=None
-    )
+def test_utility_is_judged_on_persons_who_were_not_trained_on(stored, drawn, fitted, tmp_path):
+    evidence = evidence_of(stored, drawn, tmp_path)
+    found = tables.utility(evidence, stored=stored, drawn=drawn, fitted=fitted, progress=None)
     assert found["computed"], found
     assert found["held_out_persons"] == 120
     assert found["constraints"][0]["held_out"] == 0
     assert SECRET not in json.dumps(found)
+    assert found["coverage"]["copies"] == 5
+    assert {one["column"] for one in found["estimates"]} >= {"grade"}
+    for one in found["estimates"]:
+        assert 0 <= one["low"] <= one["share"] <= one["high"] <= 1
+
+
+def test_the_noise_of_a_share_is_that_of_all_measurements_of_its_column(fitted):
+    variances = tables.noise_of_shares(fitted, SCHEMA)
+    deviation = next(m.deviation for m in fitted.measurements if m.columns == (0,))
+    assert variances[0] == pytest.approx((deviation / SCHEMA.declared_count) ** 2)
 
 
 def test_a_missing_number_is_nearer_to_a_low_one_than_to_a_high_one():

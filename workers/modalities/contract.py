@@ -149,7 +149,13 @@ class Modality(Protocol):
         """Draw a synthetic set, the same for the same seed."""
 
     def utility(
-        self, evidence: Evidence, *, stored: Any, drawn: Any, progress: Progress | None
+        self,
+        evidence: Evidence,
+        *,
+        stored: Any,
+        drawn: Any,
+        fitted: Any,
+        progress: Progress | None,
     ) -> dict[str, Any]:
         """Return the utility section of the owner's report, as JSON-ready numbers."""
 

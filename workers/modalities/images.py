@@ -175,10 +175,15 @@ def uniform_labels(count: int, kinds: int) -> NDArray[np.int16]:
 
 
 def utility(
-    evidence: Evidence, *, stored: StoredImages, drawn: ImageSamples, progress: Progress | None
+    evidence: Evidence,
+    *,
+    stored: StoredImages,
+    drawn: ImageSamples,
+    fitted: Any,
+    progress: Progress | None,
 ) -> dict[str, Any]:
     """Return a quick look: a classifier taught on synthetic images, judged on held-out persons."""
-    del drawn
+    del drawn, fitted
     schema = stored.schema
     return measure_utility(evidence, label=schema.label, labels=schema.labels, progress=progress)
 

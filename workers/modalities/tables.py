@@ -215,6 +215,7 @@ def utility(
     *,
     stored: StoredTable,
     drawn: TableSamples,
+    fitted: FittedTable,
     progress: Progress | None,
 ) -> dict[str, Any]:
     """Return what the table is good for, judged on held-out persons."""
@@ -226,8 +227,24 @@ def utility(
         codes=stored.codes,
         synthetic=stored.schema.codes_of(drawn.values),
         schema=stored.schema,
+        # Copies are free: post-processing of what was fitted.
+        redrawn=lambda rows, number: fitted.sample(rows, seed=drawn.manifest.seed + 1 + number),
+        noise=noise_of_shares(fitted, stored.schema),
         progress=progress,
     )
+
+
+def noise_of_shares(fitted: FittedTable, schema: TableSchema) -> tuple[float, ...]:
+    """Return the variance that privacy adds to a share of each column, 0 where it is not known.
+
+    Known where columns were measured by themselves: that of all measurements of a column together.
+    """
+    precision = np.zeros(len(schema.columns))
+    for measured in getattr(fitted, "measurements", ()):
+        if len(measured.columns) == 1:
+            precision[measured.columns[0]] += measured.deviation**-2
+    noise = np.divide(1.0, precision, out=np.zeros_like(precision), where=precision > 0)
+    return tuple((noise / schema.declared_count**2).tolist())
 
 
 def pairs(

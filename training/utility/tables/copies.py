@@ -2,9 +2,9 @@
 
 Copies are free: all are drawn from one fitted generator. The variance of a mean of m copies is that of
 the estimate at the declared count, plus what is left of the difference between copies (b / m, as in the
-rule for partially synthetic data, Reiter 2003), plus, where it is known, the variance of the privacy
-noise. A single fit cannot show the last part or the model's own error by comparing its copies, so
-the report counts how often such intervals hold the value of held-out persons.
+rule for partially synthetic data, Reiter 2003, Survey Methodology 29:181), plus, where it is known, the
+variance of the privacy noise. A single fit cannot show the last part or the model's own error by comparing
+its copies, so the report counts how often such intervals hold the value of held-out persons.
 """
 
 from collections.abc import Sequence
@@ -24,10 +24,12 @@ ON_P_VALUES = (
     "Confirm every finding on the real records."
 )
 TOO_NARROW = (
-    "Intervals hold sampling and the drawing of copies; they leave out the privacy noise and the error of "
-    "the model, and are too narrow by as much as their coverage of held-out persons falls short."
+    "Intervals hold sampling, the drawing of copies and, where it is known, the privacy noise of one column; they "
+    "leave out the error of the model, and are too narrow by as much as their coverage of held-out persons "
+    "falls short."
 )
 _CONFIDENCE = 0.95
+_MOST_LEVELS = 30
 
 
 class Combined(NamedTuple):
@@ -50,6 +52,19 @@ class Coverage(BaseModel):
     nominal: float = _CONFIDENCE
     note: str = TOO_NARROW
     warning: str | None
+
+
+class Estimate(BaseModel):
+    """The share of one level, estimated from the copies, beside that of held-out persons."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    column: str
+    level: str
+    copies: int
+    share: float
+    low: float
+    high: float
+    held_out: float
 
 
 def combine(
@@ -79,12 +94,15 @@ def coverage(
     *,
     schema: TableSchema,
     epsilon: float | None,
+    noise: Sequence[float] = (),
 ) -> Coverage:
     """Return how often the share of a level lies within reach of the same share of held-out persons.
 
     A synthetic (or real) interval and the held-out share agree if their difference is within the reach
-    of both errors. Levels that fewer than ten held-out persons have are left out.
+    of both errors. Levels that fewer than ten held-out persons have are left out. `noise`: the variance
+    that privacy adds to a share of each column, where it is known.
     """
+    known = noise or (0.0,) * len(schema.columns)
     agree = {"synthetic": 0, "real": 0}
     counted = 0
     for index, column in enumerate(schema.columns):
@@ -94,12 +112,11 @@ def coverage(
         for code in np.flatnonzero(wanted * held_out.count >= 10):
             error = float(wanted[code] * (1 - wanted[code]) / held_out.count)
             counted += 1
-            for name, estimates in (
-                ("synthetic", [float(share[code]) for share in drawn]),
-                ("real", [float(taught[code])]),
+            for name, estimates, added in (
+                ("synthetic", [float(share[code]) for share in drawn], known[index]),
+                ("real", [float(taught[code])], 0.0),
             ):
-                spread = [p * (1 - p) / schema.declared_count for p in estimates]
-                found = combine(estimates, spread, noise_variance=error)
+                found = _of_shares(estimates, schema=schema, noise_variance=error + added)
                 agree[name] += found.low <= wanted[code] <= found.high
     return Coverage(
         copies=len(copies),
@@ -108,6 +125,42 @@ def coverage(
         real=agree["real"] / counted if counted else None,
         warning=ON_P_VALUES if epsilon is not None and epsilon <= CAREFUL_EPSILON else None,
     )
+
+
+def estimates(
+    copies: Sequence[Rows], held_out: Rows, *, schema: TableSchema, noise: Sequence[float] = ()
+) -> tuple[Estimate, ...]:
+    """Return the share of each level of targets and quasi-identifiers, with its 95 % interval.
+
+    Shares are cut at 0 and 1. `noise` as in `coverage`; the first levels of a long list are taken.
+    """
+    known = noise or (0.0,) * len(schema.columns)
+    found = []
+    for index, column in enumerate(schema.columns):
+        if column.role not in {"target", "quasi_identifier"} or not copies:
+            continue
+        drawn = [_shares(copy, index, column.size) for copy in copies]
+        wanted = _shares(held_out, index, column.size)
+        for code, level in enumerate(column.names[:_MOST_LEVELS]):
+            shares = [float(share[code]) for share in drawn]
+            one = _of_shares(shares, schema=schema, noise_variance=known[index])
+            found.append(
+                Estimate(
+                    column=column.name,
+                    level=level,
+                    copies=len(copies),
+                    share=one.estimate,
+                    low=max(0.0, one.low),
+                    high=min(1.0, one.high),
+                    held_out=float(wanted[code]),
+                )
+            )
+    return tuple(found)
+
+
+def _of_shares(shares: Sequence[float], *, schema: TableSchema, noise_variance: float) -> Combined:
+    spread = [p * (1 - p) / schema.declared_count for p in shares]
+    return combine(shares, spread, noise_variance=noise_variance)
 
 
 def parts(rows: Rows, count: int, *, seed: int = 0) -> list[Rows]:

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from training.utility.tables.copies import Coverage
+from training.utility.tables.copies import Coverage, Estimate
 from training.utility.tables.distances import Distance
 from training.utility.tables.learning import Prediction, Score
 from training.utility.tables.survival import SurvivalLook
@@ -61,5 +61,6 @@ class TableUtility(BaseModel):
     subgroups: tuple[Subgroup, ...]
     subgroups_reason: str | None
     coverage: Coverage
+    estimates: tuple[Estimate, ...]
     warnings: tuple[str, ...]
     weighting: str = "Every person counts once; a person's rows share that weight."

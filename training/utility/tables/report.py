@@ -66,6 +66,7 @@ def measure_table_utility(  # noqa: PLR0913 - three tables, and what is known ab
     held_out_persons: NDArray[np.integer] | None = None,
     epsilon: float | None = None,
     copies: Sequence[NDArray[np.integer]] = (),
+    noise: Sequence[float] = (),
     effort: Effort = FULL_EFFORT,
     seed: int = 0,
     watch: Watch | None = None,
@@ -74,7 +75,8 @@ def measure_table_utility(  # noqa: PLR0913 - three tables, and what is known ab
 
     `trained`, `held_out` and `synthetic` are codes (rows, columns) by the schema; persons (rows,) say
     whose a row is, and nobody may be on both sides. `copies` are further synthetic tables
-    of the same generator; without any, the one table is divided. `watch` may raise, to stop.
+    of the same generator; without any, the one table is divided. `noise` (columns,) is the variance
+    that privacy adds to a share, where it is known. `watch` may raise, to stop.
     Raises: InvalidParameter for rows that do not fit the schema, or too few persons.
     """
     both = (
@@ -98,9 +100,8 @@ def measure_table_utility(  # noqa: PLR0913 - three tables, and what is known ab
     apart_real = told("telling apart", lambda: told_apart(first, second, schema=schema))
     groups = told("subgroups", lambda: _subgroups(given))
     tables = [Rows.of(copy, None, schema=schema) for copy in copies]
-    covered = copying.coverage(
-        tables or copying.parts(made, _PARTS), first, second, schema=schema, epsilon=epsilon
-    )
+    tables = tables or copying.parts(made, _PARTS)
+    covered = copying.coverage(tables, first, second, schema=schema, epsilon=epsilon, noise=noise)
     broken, any_broken = _violations(given)
     beats = _beats(to_held_out)
     return TableUtility(
@@ -123,6 +124,7 @@ def measure_table_utility(  # noqa: PLR0913 - three tables, and what is known ab
         subgroups=groups,
         subgroups_reason=None if groups else "the schema declares no quasi-identifier with groups",
         coverage=covered,
+        estimates=copying.estimates(tables, second, schema=schema, noise=noise),
         warnings=_warnings(beats, covered.warning),
     )
 
