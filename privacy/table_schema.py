@@ -27,9 +27,12 @@ MISSING = "missing"
 PRESENT = "present"
 OTHER = "OTHER"
 """The level of every category that was not declared, where the column takes others."""
+SYNTHETIC_PERSON = "synthetic_person"
+"""The column of a released table that says whose visit a synthetic row is."""
 MOST_LEVELS = 1000
 MOST_COLUMNS = 256
 MOST_CODES = 32_000
+MOST_ROWS = 100_000_000
 
 Word = Annotated[str, Field(min_length=1, max_length=64)]
 # No control characters: such text is stored, shown in pages and printed to terminals.
@@ -241,6 +244,8 @@ class TableSchema(Document):
         visits = self.visits
         if visits is None:
             return
+        if SYNTHETIC_PERSON in names:
+            raise ValueError(f"the column {SYNTHETIC_PERSON!r} is added to visits: rename yours")
         if self.unit is not UnitOfPrivacy.PERSON:
             raise ValueError("visits need unit = 'person': they are the rows of one person")
         if visits.order not in names:
@@ -265,6 +270,19 @@ class TableSchema(Document):
     def targets(self) -> tuple[int, ...]:
         """Return the indices of the columns that are declared as targets."""
         return tuple(n for n, column in enumerate(self.columns) if column.role == "target")
+
+    @property
+    def released(self) -> "TableSchema":
+        """Return the schema of a released table: where visits are declared, it says whose they are."""
+        if self.visits is None:
+            return self
+        person = Column(
+            name=SYNTHETIC_PERSON,
+            kind="integer",
+            edges=(0, MOST_ROWS),
+            description="rows of one synthetic person, in order; nobody real",
+        )
+        return self.model_copy(update={"columns": (*self.columns, person), "visits": None})
 
     def codes_of(self, values: Values) -> Codes:
         """Return the codes of stored rows. Shapes: (rows, columns) -> (rows, columns)."""

@@ -8,7 +8,7 @@ Three more names are optional: `PRESETS`, what "quick", "balanced" and "best" se
 Config fields that count steps of no mechanism, each with the stage of progress that those steps
 report, so that a dry run can cut them short. A `Fitted` may have `gradients` (`WithGradients`), which
 audits of somebody who holds the weights look at, and `warnings` (`WithWarnings`), which the result of
-the training shows.
+the training shows. One of tables may have `sample_persons` (`WithVisits`), for schemas with visits.
 
 A generator of tables names itself one by `MODALITY = "table"`. Its `fit` takes `TableRecords` and a
 `TableSchema`, and its `Fitted` is a `FittedTable`.
@@ -87,6 +87,16 @@ class WithWarnings(Protocol):
 
     def warnings(self) -> tuple[str, ...]:
         """Return sentences for the data owner; none if all is well."""
+
+
+@runtime_checkable
+class WithVisits(Protocol):
+    """A fitted generator of tables that draws persons with several rows in order."""
+
+    def sample_persons(
+        self, count: int, *, seed: int
+    ) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+        """Draw rows, person by person: codes (count, D) and whose they are (count,), from 0 on."""
 
 
 @runtime_checkable

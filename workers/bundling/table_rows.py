@@ -28,13 +28,15 @@ class SyntheticTable:
     """Rows (N, D) float64, as `privacy.table_schema` stores them; they may be memory-mapped.
 
     `test_share` of the rows, taken at even distances, form the split "test"; by default all of them
-    are "train". `marginals` are the noisy counts that go into the bundle beside them, if any.
+    are "train"; with `persons`, rising numbers of whose row each is, persons are taken whole.
+    `marginals` are the noisy counts that go into the bundle beside them, if any.
     """
 
     values: Values
     schema: TableSchema
     test_share: float = 0.0
     marginals: tuple[Marginal, ...] = ()
+    persons: NDArray[np.integer] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no format could hold.  Raises: InvalidParameter."""
@@ -52,7 +54,7 @@ class SyntheticTable:
     @cached_property
     def is_test(self) -> NDArray[np.bool_]:
         """Return which rows belong to the split "test", (N,)."""
-        numbers = np.arange(len(self))
+        numbers = np.arange(len(self)) if self.persons is None else np.asarray(self.persons)
         # The share is a decimal such as 0.2: counted in thousandths, nothing is lost in rounding.
         share = round(self.test_share * 1000)
         chosen: NDArray[np.bool_] = (numbers + 1) * share // 1000 > numbers * share // 1000

@@ -168,7 +168,7 @@ def record_sets(certificate: ReleaseCertificate) -> list[dict[str, Any]]:
 
 def _record_set(certificate: ReleaseCertificate, split: str, *, is_parquet: bool) -> dict[str, Any]:
     source = table_files.parquet_name(split) if is_parquet else table_files.csv_name(split)
-    columns = schema_of(certificate).columns
+    columns = schema_of(certificate).released.columns
     names = plain_names([column.name for column in columns], instead="column")
     fields = []
     for column, name in zip(columns, names, strict=True):

@@ -15,7 +15,7 @@ from privacy.report import AuditReport
 from privacy.table_schema import Codes, TableSchema, Values
 from privacy.table_values import comparable, values_of, words_of
 from training.audit_twin import RowCanaries, make_row_canaries
-from training.generators import FittedTable
+from training.generators import FittedTable, WithVisits
 from training.table_records import TableRecords
 from workers.bundling.table_preview import draw_preview
 from workers.bundling.table_rows import SyntheticTable
@@ -33,6 +33,7 @@ from workers.report import rows
 __all__ = ["canaries", "dataset", "draw", "facts", "pairs", "read_upload", "samples", "utility"]
 
 TABLE = "table.npy"
+SYNTHETIC_PERSONS = "synthetic_persons.npy"
 _ROWS_AT_ONCE = 65_536
 _ROWS_SHOWN = 20
 
@@ -121,6 +122,7 @@ class TableSamples(StoredSamples):
 
     values: Values
     schema: TableSchema
+    persons: NDArray[np.int32] | None = None
 
     @cached_property
     def records(self) -> NDArray[np.generic]:
@@ -141,8 +143,13 @@ class TableSamples(StoredSamples):
         return dict(zip(column.names, counts, strict=True))
 
     def synthetic_set(self, *, test_share: float) -> SyntheticTable:
-        """Return the rows in the splits that were declared."""
-        return SyntheticTable(self.values, self.schema, test_share=test_share)
+        """Return the rows in the splits that were declared; visits say whose they are."""
+        if self.persons is None:
+            return SyntheticTable(self.values, self.schema, test_share=test_share)
+        values = np.concatenate([self.values, self.persons[:, None]], axis=1)
+        return SyntheticTable(
+            values, self.schema.released, test_share=test_share, persons=self.persons
+        )
 
     def preview(self, synthetic: SyntheticTable) -> bytes:
         """Return how the columns are spread."""
@@ -181,7 +188,8 @@ def dataset(manifest: DatasetManifest, *, cohort_id: str, arrays: Arrays) -> Sto
 
 def samples(manifest: SamplesManifest, *, schema: TableSchema, arrays: Arrays) -> TableSamples:
     """Return a stored synthetic set."""
-    return TableSamples(manifest, values=arrays["table"], schema=schema)
+    persons = arrays.get("synthetic_persons")
+    return TableSamples(manifest, values=arrays["table"], schema=schema, persons=persons)
 
 
 def draw(
@@ -190,16 +198,45 @@ def draw(
     """Draw rows; the number of them is what was asked for, never how many were trained on.
 
     What is in a row, its target included, comes from the charged mechanisms. Where in its bin a
-    number lies is drawn here.
+    number lies is drawn here. Where visits are declared, rows come with synthetic persons.
     """
-    codes = fitted.sample(count, seed=seed, progress=progress)
-    values = values_of(codes, schema, np.random.default_rng([seed, count]))
+    blobs: dict[str, NDArray[Any]] = {}
+    rng = np.random.default_rng([seed, count])
+    if schema.visits is None:
+        values = values_of(fitted.sample(count, seed=seed, progress=progress), schema, rng)
+    else:
+        codes, persons = _persons(fitted, count, seed=seed, progress=progress)
+        values = in_order(values_of(codes, schema, rng), persons, schema)
+        blobs[SYNTHETIC_PERSONS] = persons
     return Drawn(
-        blobs={TABLE: values},
+        blobs={TABLE: values, **blobs},
         count=len(values),
         label_distribution="drawn",
         shown={"rows.json": _first_rows(values, schema)},
     )
+
+
+def _persons(
+    fitted: FittedTable, count: int, *, seed: int, progress: Progress
+) -> tuple[Codes, NDArray[np.int32]]:
+    """Return rows and whose they are; a generator that draws rows apart draws persons of one row."""
+    if isinstance(fitted, WithVisits):
+        codes, persons = fitted.sample_persons(count, seed=seed)
+        progress(count, count)
+        return codes, persons.astype(np.int32)
+    return fitted.sample(count, seed=seed, progress=progress), np.arange(count, dtype=np.int32)
+
+
+def in_order(values: Values, persons: NDArray[np.integer], schema: TableSchema) -> Values:
+    """Return rows in which no person goes back within a bin of the column that visits follow.
+
+    Codes of a person rise already; only where in a bin a number lies was drawn without regard to it.
+    """
+    if schema.visits is None:
+        return values
+    column = [one.name for one in schema.columns].index(schema.visits.order)
+    values[:, column] = values[np.lexsort((values[:, column], persons)), column]
+    return values
 
 
 def _first_rows(values: Values, schema: TableSchema) -> bytes:
