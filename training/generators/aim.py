@@ -49,7 +49,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     rounds_per_column: int = Field(
-        default=16, ge=1, le=64, description="Rounds that the budget starts to be cut into (count)."
+        default=6, ge=1, le=64, description="Rounds that the budget starts to be cut into (count)."
     )
     choosing_share: float = Field(
         default=0.1, gt=0, lt=1, description="Part of a round's budget for choosing (ratio)."
