@@ -24,7 +24,7 @@ _SHARE = 0.25
 """Part of the marginals' budget for rows that follow each other."""
 _BACKWARDS = -5e3
 """Logit of going back in order: never drawn, unless declared constraints leave nothing else."""
-_PRIOR = 3.0  # counts added to both sides of a ratio, in deviations of its noise
+_PRIOR = 1.0  # counts added to both sides of a ratio, in deviations of its noise
 
 
 @dataclass(frozen=True, eq=False)
