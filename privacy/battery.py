@@ -20,6 +20,7 @@ from privacy.diagnostics import judge_diagnostic, judge_groups
 from privacy.epsilon_findings import NAMES as EPSILON_NAMES
 from privacy.errors import EvidenceMissing
 from privacy.evidence import Arm, Evidence, Finding, Goal, Metric, SplitOrigin
+from privacy.gains import judge_attack
 from privacy.membership import Settings
 from privacy.meter import Meter, Progress, search_progress
 from privacy.neighbourhoods import Population, population_of, survey
@@ -27,7 +28,6 @@ from privacy.policy import (
     Depth,
     Policy,
     judge_epsilon,
-    judge_membership,
     judge_near_copies,
 )
 from privacy.report import Attack, AuditReport, Gate, SpecimenResult, Verdict
@@ -62,6 +62,7 @@ def run(
 ) -> AuditReport:
     """Audit one candidate and its specimens; see `privacy.audits.run_battery`."""
     check_shapes(evidence)
+    audits = {name: audit for name, audit in audits.items() if _applies(audit, evidence)}
     evidence = at_depth(evidence, order.depth)
     policy, meter = order.policy.at(order.depth), Meter(progress)
     running = {name: audits[name] for name in wanted(audits, evidence, policy, depth=order.depth)}
@@ -167,7 +168,7 @@ def _report(
         provenance=dict(order.provenance),
         split=evidence.split.value,
         attacks=listed,
-        criteria=criteria(listed, gates, unit=evidence.unit),
+        criteria=criteria(listed, gates, unit=evidence.unit, findings=tuple(findings.values())),
         not_tested=not_tested(evidence, listed),
         disclaimers=disclaimers(evidence, attempt=order.attempt, seed=order.seed),
     )
@@ -182,7 +183,7 @@ def _self_tested(running: Mapping[str, ModuleType], policy: Policy) -> Mapping[s
     return {
         name: module
         for name, module in running.items()
-        if (name in policy.audits.gating and module.THREAT_MODEL.goal is Goal.MEMBERSHIP)
+        if (name in policy.audits.gating and module.THREAT_MODEL.goal is not Goal.MEMORIZATION)
         or (name in policy.audits.diagnostics and getattr(module, "SEES_EVERYTHING", False))
     }
 
@@ -200,11 +201,16 @@ def _audit_gates(
         if name == "near_copies":
             gates += judge_near_copies(finding, examined.limits, policy=policy, tier=tier)
         elif name in policy.audits.gating:
-            gates += judge_membership(finding, policy=policy, tier=tier, ceiling=ceiling)
+            gates += judge_attack(finding, policy=policy, tier=tier, ceiling=ceiling)
             gates += judge_groups(finding, tier=tier)
         elif name in policy.audits.diagnostics:
             gates += judge_diagnostic(finding, policy=policy, tier=tier)
     return gates
+
+
+def _applies(audit: ModuleType, evidence: Evidence) -> bool:
+    """Return whether an audit is about this modality; most are about every one."""
+    return evidence.modality in getattr(audit, "MODALITIES", (evidence.modality,))
 
 
 def at_depth(evidence: Evidence, depth: Depth) -> Evidence:

@@ -23,6 +23,7 @@ Bools = NDArray[np.bool_]
 _TABLE_SPACES = ("columns", "worst_column", "all_but_one")
 _RATIO_SPACES = ("pixels", "tiles", "moved", "embedding", *_TABLE_SPACES)
 _QUANTILES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
+_CLEAREST = (10, 20, 40, 80, 160, 320)  # persons whom samples point at most clearly
 _CALIBRATED = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 DETECTORS = 3
 _NEUTRAL = 1 / 3
@@ -192,6 +193,8 @@ class Detector:
             if np.isfinite(own).all():
                 relative = distance / np.where(own > 0, own, np.inf)
                 columns += [relative <= cut for cut in _CALIBRATED]
+            if name in _TABLE_SPACES:
+                columns += _clearest(nearest_in_space.mutual[self._judged])
         return np.unique(np.stack(columns, axis=1), axis=1)
 
     def _arms(self, near: Mapping[str, Nearest]) -> float | None:
@@ -283,6 +286,12 @@ class Detector:
         others = compared + self.sample_count * (1 - share)
         shape = seen + outside + _NEUTRAL
         return float(stats.nbinom.sf(inside - 1, shape, others / (others + looks)))
+
+
+def _clearest(mutual: Floats) -> list[Bools]:
+    """Return who is among the persons whom some sample points at most clearly; ties are all in."""
+    pointed = np.sort(mutual[np.isfinite(mutual)])
+    return [mutual <= pointed[k - 1] for k in _CLEAREST if k <= len(pointed)]
 
 
 def copy_metrics(

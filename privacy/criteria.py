@@ -2,15 +2,20 @@
 
 Source: Article 29 Working Party, Opinion 05/2014 (WP216), section 2.2; recital 26 of the GDPR. The
 mapping is ours: a record that is copied singles out its person; attacks that tell who was trained on
-link a person's own record to the release, and infer that they were a patient. Nothing here makes
+link a person's own record to the release, and infer that they were a patient. Of tables, each criterion
+also has an attack of its own (`privacy.audits.disclosure`), told in rates. Nothing here makes
 a legal claim: whether data are anonymous also depends on means and context.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from privacy.evidence import Finding
+from privacy.gains import GAIN
 from privacy.mechanisms import UnitOfPrivacy
 from privacy.report import Attack, Criterion, Gate, GateStatus
 
+DIRECT = "disclosure"
+"""The audit that attacks each criterion by itself."""
 _BELOW = (GateStatus.PASS, GateStatus.PROVEN)
 _QUESTIONS = {
     "singling out": "Can one {unit}'s record be isolated in the release?",
@@ -18,9 +23,9 @@ _QUESTIONS = {
     "inference": "Can something be learnt about a {unit} because they are in the data?",
 }
 _GOALS = {
-    "singling out": ("memorization",),
-    "linkability": ("memorization", "membership"),
-    "inference": ("membership",),
+    "singling out": ("memorization", "disclosure"),
+    "linkability": ("memorization", "membership", "disclosure"),
+    "inference": ("membership", "disclosure"),
 }
 _OPEN = {
     "singling out": "Copies beyond the changes that were planted, and a human expert who looks.",
@@ -33,17 +38,29 @@ _OPEN = {
 
 
 def criteria(
-    attacks: Sequence[Attack], gates: Sequence[Gate], *, unit: UnitOfPrivacy
+    attacks: Sequence[Attack],
+    gates: Sequence[Gate],
+    *,
+    unit: UnitOfPrivacy,
+    findings: Sequence[Finding] = (),
 ) -> tuple[Criterion, ...]:
-    """Return what the gates of this report say about each of the three criteria."""
+    """Return what the gates and the measured gains of this report say about each of the criteria."""
     word = "image" if unit is UnitOfPrivacy.RECORD else "person"
-    return tuple(_criterion(name, attacks, gates, word) for name in _QUESTIONS)
+    direct = next((f for f in findings if f.audit == DIRECT), Finding(audit=DIRECT, metrics=()))
+    return tuple(_criterion(name, attacks, gates, word, direct) for name in _QUESTIONS)
 
 
-def _criterion(name: str, attacks: Sequence[Attack], gates: Sequence[Gate], word: str) -> Criterion:
+def _criterion(
+    name: str, attacks: Sequence[Attack], gates: Sequence[Gate], word: str, direct: Finding
+) -> Criterion:
     bearing = [attack for attack in attacks if attack.goal in _GOALS[name]]
     ran = tuple(attack.audit for attack in bearing if attack.ran)
-    mine = [gate for gate in gates if gate.audit in ran]
+    own = f"{DIRECT}_{name.replace(' ', '_')}"
+    mine = [
+        gate
+        for gate in gates
+        if gate.audit in ran and (gate.audit != DIRECT or gate.name.startswith(own))
+    ]
     failed = [gate.title for gate in mine if gate.status is GateStatus.FAIL]
     doubted = [gate.title for gate in mine if gate.status is GateStatus.INCONCLUSIVE]
     if failed:
@@ -62,10 +79,28 @@ def _criterion(name: str, attacks: Sequence[Attack], gates: Sequence[Gate], word
             "question": _QUESTIONS[name].format(unit=word),
             "audits": ran,
             "answer": answer,
-            "sentence": sentence,
+            "sentence": " ".join([sentence, *_rates(name, direct, word)]),
             "open_points": _OPEN[name].format(unit=word) + more,
         }
     )
+
+
+def _rates(name: str, direct: Finding, word: str) -> Iterator[str]:
+    """Yield how often the attack made for this criterion succeeded, in and out of training."""
+    for metric in direct.metrics:
+        attack = metric.name.removesuffix(GAIN)
+        if not metric.name.endswith(GAIN) or not attack.startswith(name.replace(" ", "_")):
+            continue
+        if metric.value is None or metric.ci_low is None or metric.ci_high is None:
+            yield f"Not measured directly: {metric.reason}."
+            continue
+        inside = direct.metric(f"{attack}_members").value or 0.0
+        outside = direct.metric(f"{attack}_non_members").value or 0.0
+        yield (
+            f"Tried ({attack.replace('_', ' ')}): it succeeded on {inside:.1%} of {word}s trained on and "
+            f"on {outside:.1%} of others, a difference of {100 * metric.value:+.1f} points "
+            f"({100 * metric.ci_low:+.1f} to {100 * metric.ci_high:+.1f})."
+        )
 
 
 def _quoted(titles: Sequence[str]) -> str:

@@ -31,6 +31,7 @@ class Goal(StrEnum):
 
     MEMBERSHIP = "membership"
     MEMORIZATION = "memorization"
+    DISCLOSURE = "disclosure"
 
 
 class Knowledge(StrEnum):
@@ -71,7 +72,8 @@ class Evidence:
     `gradient_features` (records, features) are numbers about the gradient at each record, the first
     one its size, NaN rows where none was computed; empty where the generator hands over none.
     `copy_network` was learnt on pictures of reference half a alone; a full battery looks for copies
-    with it, and where it is None says why: `no_copy_network`.
+    with it, and where it is None says why: `no_copy_network`. Of a table, `targets` and
+    `quasi_identifiers` are the columns declared so.
     """
 
     modality: Literal["image", "table"]
@@ -91,6 +93,8 @@ class Evidence:
     gradient_features: NDArray[np.floating] = field(default_factory=lambda: np.empty((0, 0)))
     copy_network: CopyNetwork | None = None
     no_copy_network: str = ""
+    targets: tuple[int, ...] = ()
+    quasi_identifiers: tuple[int, ...] = ()
 
 
 class Metric(BaseModel):

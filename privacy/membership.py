@@ -4,7 +4,7 @@ Attacks differ in what they score; what is measured on the scores does not, so i
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +105,12 @@ def pool_of(population: Population) -> Pool:
         strata=population.strata[persons],
         tossed=population.arms[persons] != Arm.REFERENCE_B,
     )
+
+
+def fold_two(pool: Pool, rng: np.random.Generator) -> Pool:
+    """Return the persons of fold 2, with folds of their own drawn anew, blind to coins."""
+    judged = pool.where(pool.folds == 2)
+    return replace(judged, folds=rng.integers(1, 3, len(judged.persons)))
 
 
 def distance_scores(survey: Survey, pool: Pool) -> dict[str, Floats]:

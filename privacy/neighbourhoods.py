@@ -101,12 +101,14 @@ def _label_sets(labels: Ints, persons: Ints, *, count: int) -> Ints:
 
 @dataclass(frozen=True)
 class Nearest:
-    """One space: nearest sample of each person; nearest and next nearest person of each sample.
+    """One space: nearest samples of each person; nearest and next nearest person of each sample.
 
-    Shapes: to_samples, nearest_sample (persons,); first, first_distance, second_distance (samples,).
+    Shapes: to_samples, to_next_sample, nearest_sample (persons,); first, first_distance,
+    second_distance (samples,). Where there is one sample only, the next one is infinitely far.
     """
 
     to_samples: Floats
+    to_next_sample: Floats
     nearest_sample: Ints
     first: Ints
     first_distance: Floats
@@ -118,6 +120,19 @@ class Nearest:
         safe = np.where(self.second_distance > 0, self.second_distance, np.inf)
         alike = self.second_distance <= 0  # two persons are both identical to it: tells nothing
         return np.asarray(np.where(alike, 1.0, self.first_distance / safe))
+
+    @property
+    def mutual(self) -> Floats:
+        """Return (persons,) how much nearer a person and a sample are than either's next neighbour.
+
+        The product of both ratios, of the best sample whose nearest person this is; infinite where
+        nobody's is. A changed copy is small in both, however densely people lie.
+        """
+        own, following = self.first_distance, self.to_next_sample[self.first]
+        apart = np.where(following > 0, following, np.inf)
+        best: Floats = np.full(len(self.to_samples), np.inf)
+        np.minimum.at(best, self.first, self.ratio * own / apart)
+        return best
 
 
 @dataclass(frozen=True)
@@ -196,10 +211,11 @@ def nearest(
     """Search `queries` among the present persons."""
     parts: list[tuple[Ints, Floats, Floats]] = []
     to_samples = np.full(gallery.count, np.inf)
+    to_next = np.full(gallery.count, np.inf)
     nearest_sample = np.full(gallery.count, -1)
     for rows, distances in gallery.search(queries):
-        closest = distances.argmin(axis=0)
-        values = distances[closest, np.arange(gallery.count)]
+        closest, values, following = _two_smallest(distances)
+        to_next = np.minimum(np.maximum(to_samples, values), np.minimum(to_next, following))
         better = values < to_samples
         to_samples[better] = values[better]
         nearest_sample[better] = rows.start + closest[better]
@@ -207,20 +223,35 @@ def nearest(
         if progress is not None:
             progress(rows.stop, len(queries))
     first, one, two = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Nearest(to_samples, nearest_sample, first, one, two)
+    return Nearest(to_samples, to_next, nearest_sample, first, one, two)
+
+
+def _two_smallest(distances: Floats) -> tuple[Ints, Floats, Floats]:
+    """Return row of the smallest value of each column, that value, and the next smallest one."""
+    columns = np.arange(distances.shape[1])
+    closest = distances.argmin(axis=0)
+    values = distances[closest, columns]
+    distances[closest, columns] = np.inf
+    following = distances.min(axis=0)
+    distances[closest, columns] = values
+    return closest, values, following
 
 
 def nearest_of_rows(distances: Floats, population: Population) -> Nearest:
     """Return what `nearest` would, from (queries, persons) distances that are already known."""
     first, one, two = two_nearest(distances, population.present)
-    return Nearest(distances.min(axis=0), distances.argmin(axis=0), first, one, two)
+    closest, values, following = _two_smallest(distances)
+    return Nearest(values, following, closest, first, one, two)
 
 
 def joined(left: Nearest, right: Nearest) -> Nearest:
     """Return the neighbourhood of two sets of queries taken together, the left one first."""
     closer = right.to_samples < left.to_samples
+    further = np.maximum(left.to_samples, right.to_samples)
+    following = np.minimum(left.to_next_sample, right.to_next_sample)
     return Nearest(
         np.where(closer, right.to_samples, left.to_samples),
+        np.minimum(further, following),
         np.where(closer, right.nearest_sample + len(left.first), left.nearest_sample),
         np.concatenate([left.first, right.first]),
         np.concatenate([left.first_distance, right.first_distance]),

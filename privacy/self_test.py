@@ -13,6 +13,7 @@ from privacy.detection_limits import LEAKS, detection_limit
 from privacy.diagnostics import judge_diagnostic
 from privacy.evidence import Evidence, Finding
 from privacy.exact_copies import match_verbatim, natural_twins, unique_records
+from privacy.gains import judge_attack
 from privacy.membership import Settings, distance_scores, measure, pool_of
 from privacy.neighbourhoods import Population, Survey
 from privacy.policy import Policy, Tier, judge_membership, judge_near_copies
@@ -240,19 +241,35 @@ class _Judge:
         finding = measure(
             "sample_membership", scores, pool, settings=self._terms.settings, rng=self._rng
         )
-        return judge_membership(
-            finding, policy=self._terms.policy, tier=self._terms.tier, ceiling={}
-        )
+        policy, tier = self._terms.policy, self._terms.tier
+        gates = list(judge_membership(finding, policy=policy, tier=tier, ceiling={}))
+        if specimen.samples is not None:  # the very audits of tables must spare an innocent
+            evidence = replace(
+                self._evidence, samples=specimen.samples, sample_labels=specimen.sample_labels
+            )
+            gates += self._run(self._of_tables, evidence, specimen)
+        return gates
+
+    @property
+    def _of_tables(self) -> Mapping[str, ModuleType]:
+        """Return the audits that are about one modality only, and so not judged by a stand-in."""
+        return {n: a for n, a in self._audits.items() if hasattr(a, "MODALITIES")}
 
     def _by_audits(self, specimen: Specimen) -> Sequence[Gate]:
         """Return the gates of the candidate's own audits, each run on the whole training set."""
         evidence = known_by_heart(self._evidence, specimen.survey.population, rng=self._rng)
+        return self._run(self._audits, evidence, specimen)
+
+    def _run(
+        self, audits: Mapping[str, ModuleType], evidence: Evidence, specimen: Specimen
+    ) -> Sequence[Gate]:
+        """Return the gates of `audits` on a specimen whose samples and scores `evidence` holds."""
         policy, tier = self._terms.policy, self._terms.tier
         settings = replace(self._terms.settings, permutations=_FEW_SHUFFLES)
         gates: list[Gate] = []
         population = specimen.survey.population
         held_out = int(population.held_out.sum())
-        for name, audit in self._audits.items():
+        for name, audit in audits.items():
             is_diagnostic = name in policy.audits.diagnostics
             if is_diagnostic and held_out < DIAGNOSTIC_UNITS:
                 continue  # with so few units it may miss even everything by chance
@@ -267,7 +284,7 @@ class _Judge:
                 judged = judge_diagnostic(finding, policy=policy, tier=tier)
                 gates += [gate for gate in judged if gate.status is not GateStatus.NOT_APPLICABLE]
             else:
-                gates += judge_membership(finding, policy=policy, tier=tier, ceiling={})
+                gates += judge_attack(finding, policy=policy, tier=tier, ceiling={})
         return gates
 
 

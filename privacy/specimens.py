@@ -6,7 +6,7 @@ persons they are made of are absent from the population, as if they had never be
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -100,6 +100,8 @@ class Specimen:
     copied_count: int | None = None
     by: tuple[str, ...] = ()
     audits: tuple[str, ...] = ()
+    samples: NDArray[np.generic] | None = None
+    sample_labels: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 class Bench:
@@ -172,9 +174,11 @@ class Bench:
             )
         records = self._survey.population.records
         base = records[self._materials.base]
-        yield self._specimen(
+        fresh = self._specimen(
             "fresh_real", "real records of units not trained on", self._base, self.matches(base)
         )
+        labels = self._survey.population.labels[self._materials.base]
+        yield replace(fresh, samples=base, sample_labels=labels)
         for name, title, samples in (
             ("collapsed", "a generator stuck on a few prototypes", self._prototypes()),
             (
@@ -226,6 +230,7 @@ class Bench:
         near = {
             name: Nearest(
                 to_samples=np.where(population.trained, 0.0, calibration.to_trained),
+                to_next_sample=np.ones(len(population.arms)),
                 nearest_sample=np.zeros(len(population.arms), dtype=np.int64),
                 first=persons,
                 first_distance=zero,

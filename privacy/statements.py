@@ -50,8 +50,11 @@ def not_tested(evidence: Evidence, attacks: Sequence[Attack]) -> tuple[str, ...]
         "Attacks that train many reference or shadow models, unless listed among the attacks above.",
         "Copies changed more than the planted ones: turned far, cut small, recoloured or stitched.",
         f"{'An image' if word == 'image' else 'A person'} recognised by a human expert, or linked with data held elsewhere.",
-        "Inference of attributes: what the label of a real record is, given the release.",
     ]
+    if not any(attack.audit == "disclosure" and attack.ran for attack in attacks):
+        out.append(
+            "Inference of attributes: what the label of a real record is, given the release."
+        )
     excluded = int(evidence.excluded.sum())
     if excluded:
         out.append(

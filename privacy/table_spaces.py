@@ -58,8 +58,9 @@ def together(scale: Scale, augment: Callable[..., Floats]) -> Views:
     """Return views of all columns: Euclid."""
 
     def views(rows: NDArray[np.generic]) -> Iterator[list[Floats]]:
+        columns = scale.scaled(rows, rounded=True)
         for as_query in (False, True):
-            yield [augment(scale.scaled(rows, rounded=False), as_query=as_query)]
+            yield [augment(columns, as_query=as_query)]
 
     return views
 

@@ -19,6 +19,7 @@ from privacy.evidence import Evidence
 from privacy.manifests import GeneratorManifest
 from privacy.policy import Depth
 from privacy.report import AuditReport
+from privacy.table_schema import TableSchema
 from service.domain.jobs import Job, JobKind
 from service.store.objects import Bucket
 from workers.augmentation_curve import with_curve
@@ -165,7 +166,16 @@ def gather_evidence(
         mechanisms=generator.mechanisms,
         record_scores=asked.record_scores,
         gradient_features=asked.gradient_features,
+        targets=_columns_of(dataset.schema, "target"),
+        quasi_identifiers=_columns_of(dataset.schema, "quasi_identifier"),
     )
+
+
+def _columns_of(declared: Declared, role: str) -> tuple[int, ...]:
+    """Return the columns of a table that were declared to have this role; none of images."""
+    if not isinstance(declared, TableSchema):
+        return ()
+    return tuple(index for index, column in enumerate(declared.columns) if column.role == role)
 
 
 def _store(

@@ -18,8 +18,6 @@ What a pass does not mean: with few persons the regression learns little. Direct
 and the gradients of earlier steps of training, are not looked at.
 """
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,7 +27,7 @@ from privacy.errors import EvidenceMissing
 from privacy.evidence import Evidence, Finding, Goal, Knowledge, ThreatModel
 from privacy.groups import unusual_tenth, with_groups
 from privacy.logistic import RIDGE, fit_logistic
-from privacy.membership import MIN_PER_CELL, Pool, Settings, measure, per_person, pool_of
+from privacy.membership import MIN_PER_CELL, Pool, Settings, fold_two, measure, per_person, pool_of
 from privacy.neighbourhoods import Population, Survey
 
 THREAT_MODEL = ThreatModel(
@@ -105,12 +103,6 @@ def person_features(evidence: Evidence, population: Population, pool: Pool) -> F
     whole = len(gradients.T)
     known = [m for i, m in enumerate(means) if i < whole or np.isfinite(m).all()]
     return np.stack(known, axis=1)
-
-
-def fold_two(pool: Pool, rng: np.random.Generator) -> Pool:
-    """Return the persons of fold 2, with folds of their own drawn anew, blind to coins."""
-    judged = pool.where(pool.folds == 2)
-    return replace(judged, folds=rng.integers(1, 3, len(judged.persons)))
 
 
 def learned_scores(features: Floats, pool: Pool, *, ridge: float) -> dict[str, Floats]:

@@ -65,6 +65,32 @@ def innocent(
     )
 
 
+def innocent_table(rng: np.random.Generator, *, persons: int, samples: int) -> Evidence:
+    """Return evidence of a table of 6 numbers and 2 categories, and a generator that knows nobody."""
+    mixing = rng.normal(size=(6, 6))
+
+    def rows(count: int) -> NDArray[np.float64]:
+        numbers = rng.normal(size=(count, 6)) @ mixing
+        return np.hstack([numbers, numbers[:, :2] > 0])
+
+    return Evidence(
+        modality="table",
+        unit=UnitOfPrivacy.RECORD,
+        records=rows(persons),
+        labels=np.zeros(persons, dtype=int),
+        persons=np.arange(persons),
+        arms=draw_arms(persons, rng),
+        folds=rng.integers(1, 3, persons),
+        excluded=np.zeros(persons, dtype=bool),
+        samples=rows(samples),
+        sample_labels=np.zeros(samples, dtype=int),
+        target=PrivacyTarget(epsilon=5.0, delta=1e-5),
+        mechanisms=(GaussianMechanism(stage="statistics", noise_multiplier=1.2),),
+        targets=(7,),
+        quasi_identifiers=(0, 6),
+    )
+
+
 def trained_rows(evidence: Evidence) -> NDArray[np.integer]:
     """Return the records of trained-on persons."""
     return np.flatnonzero(np.isin(evidence.arms[evidence.persons], (Arm.TRAIN, Arm.AUDIT_IN)))

@@ -5,16 +5,21 @@ import pytest
 
 from privacy.audits import (
     data_copying,
+    disclosure,
     gradient_membership,
+    learned_membership,
     loss_membership,
+    marginal_membership,
     run_battery,
     sample_membership,
 )
 from privacy.copies import Detector
+from privacy.evidence import Finding
+from privacy.gains import gain_metrics
 from privacy.membership import measure, pool_of
 from privacy.policy import load_policy
 from privacy.report import Verdict
-from tests.privacy.audit_material import innocent, quick
+from tests.privacy.audit_material import innocent, innocent_table, quick
 
 pytestmark = pytest.mark.slow
 
@@ -121,3 +126,52 @@ def test_samples_are_attacked_by_distances_and_by_directions_apart(evidence, mon
     report = report_on(evidence)
     assert report.verdict is Verdict.INVALID
     assert "everything" in [s.name for s in report.self_test if s.judged_wrongly]
+
+
+@pytest.fixture(scope="module")
+def of_a_table():
+    return innocent_table(np.random.default_rng(7), persons=900, samples=500)
+
+
+def no_gain(evidence, survey, *, settings, detector, rng, config=None):
+    pool = pool_of(survey.population)
+    nobody = {name: np.zeros(len(pool.coins), dtype=bool) for name in disclosure.CRITERIA}
+    metrics = gain_metrics(
+        nobody, pool.coins, error=settings.bound_error, reason=None, expected=disclosure.CRITERIA
+    )
+    return Finding(audit="disclosure", metrics=metrics)
+
+
+def always_gains(evidence, survey, *, settings, detector, rng, config=None):
+    coins = pool_of(survey.population).coins
+    metrics = gain_metrics(
+        {"linkability": coins == 1}, coins, error=settings.bound_error, reason=None, expected=()
+    )
+    return Finding(audit="disclosure", metrics=metrics)
+
+
+def test_the_audit_of_a_table_as_it_stands_passes_its_self_test(of_a_table):
+    report = report_on(of_a_table)
+    assert report.self_test_passed is not False
+    seen = {audit for specimen in report.self_test for audit in specimen.named_audits}
+    assert {"marginal_membership", "learned_membership", "disclosure"} <= seen
+    assert not [s for s in report.self_test if s.judged_wrongly]
+
+
+@pytest.mark.parametrize(
+    ("owner", "blind", "missed"),
+    [
+        (marginal_membership, dead("marginal_membership"), "everything"),
+        (learned_membership, dead("learned_membership"), "everything"),
+        (disclosure, no_gain, "everything"),
+        (disclosure, always_gains, "fresh_real"),
+    ],
+    ids=["marginals", "learned", "disclosure", "accuses everybody"],
+)
+def test_a_report_on_a_table_without_a_detector_is_invalid(
+    of_a_table, monkeypatch, owner, blind, missed
+):
+    monkeypatch.setattr(owner, "run", blind)
+    report = report_on(of_a_table)
+    assert report.verdict is Verdict.INVALID
+    assert missed in [s.name for s in report.self_test if s.judged_wrongly]
