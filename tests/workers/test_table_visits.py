@@ -11,7 +11,7 @@ from privacy import bundle
 from privacy.manifests import SamplesManifest
 from privacy.mechanisms import PrivacyTarget
 from privacy.planning import plan_mechanisms
-from privacy.table_schema import Column, TableSchema, Visits
+from privacy.table_schema import Column, Constraint, TableSchema, Visits
 from service.bundle_formats import compare
 from service.domain.declarations import ReleaseDeclaration
 from tests.workers.bundle_material import KEY, PUBLIC, certificate_of
@@ -62,6 +62,26 @@ def test_nobody_goes_back_in_time_within_a_bin_either():
     years = samples.values[:, 0]
     assert (years[1:][same] >= years[:-1][same]).all()
     assert samples.records.shape == (90, 2)  # audits look at declared columns alone
+
+
+def test_rows_that_a_constraint_sent_back_in_time_are_put_in_order_whole():
+    schema = TableSchema(
+        declared_count=200,
+        person="patient",
+        visits=Visits(order="year", most=4),
+        columns=(
+            Column(name="stage", kind="category", levels=("new", "seen")),
+            Column(name="year", kind="number", edges=(0, 1, 2)),
+        ),
+        constraints=(
+            Constraint(name="new", when={"stage": ("new",)}, then={"year": ("0 to under 1",)}),
+        ),
+    )
+    values = np.asarray([[1, 1.5], [0, 0.9], [1, 0.2], [1, 1.1], [0, 0.5]])
+    persons = np.asarray([0, 0, 0, 0, 1])
+    found = tables.in_order(values, persons, schema)
+    np.testing.assert_array_equal(found, [[0, 0.2], [1, 0.9], [1, 1.1], [1, 1.5], [0, 0.5]])
+    assert not schema.violations(schema.codes_of(found))["new"].any()
 
 
 def test_a_generator_that_draws_rows_apart_makes_persons_of_one_row():

@@ -228,14 +228,18 @@ def _persons(
 
 
 def in_order(values: Values, persons: NDArray[np.integer], schema: TableSchema) -> Values:
-    """Return rows in which no person goes back within a bin of the column that visits follow.
+    """Return the same persons' rows so that nobody goes back in the column that visits follow.
 
-    Codes of a person rise already; only where in a bin a number lies was drawn without regard to it.
+    Whole rows change places, since a constraint may tie that column to others; what was drawn for one
+    bin stays in its order, and only where in the bin the numbers lie is sorted.
     """
     if schema.visits is None:
         return values
     column = [one.name for one in schema.columns].index(schema.visits.order)
-    values[:, column] = values[np.lexsort((values[:, column], persons)), column]
+    bins = schema.columns[column].codes_of(values[:, column])
+    rows = np.lexsort((bins, persons))  # stable
+    values, bins = values[rows], bins[rows]
+    values[:, column] = values[np.lexsort((values[:, column], bins, persons)), column]
     return values
 
 
