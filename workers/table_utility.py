@@ -25,7 +25,8 @@ _EFFORT = Effort(most_rows=_MOST_ROWS, most_rows_to_learn=10_000, bootstraps=30)
 _COPIES = 5
 _MOST_ROWS_OF_A_COPY = 10_000
 
-Redrawn = Callable[[int, int], Codes]  # rows, number of the copy -> codes
+Persons = NDArray[np.integer] | None
+Redrawn = Callable[[int, int], tuple[Codes, Persons]]  # rows, number of the copy -> a copy
 Progress = Callable[[int, int], None]
 
 
@@ -33,13 +34,14 @@ class _OutOfTime(Exception):
     """The measurement would take longer than a report should wait for it."""
 
 
-def measure_utility(
+def measure_utility(  # noqa: PLR0913 - what is judged, and what is known about it
     evidence: Evidence,
     *,
     codes: Callable[[NDArray[np.integer]], Codes],
     synthetic: Codes,
     schema: TableSchema,
     redrawn: Redrawn,
+    synthetic_persons: Persons = None,
     noise: Sequence[float] = (),
     progress: Progress | None = None,
     most_seconds: float = _MOST_SECONDS,
@@ -47,7 +49,7 @@ def measure_utility(
     """Return the utility section as JSON-ready numbers, or `computed` false with a reason.
 
     `codes` returns those of rows of the evidence, by their place; `redrawn` a further synthetic table of
-    so many rows.
+    so many rows, with its persons if rows have some.
     """
     about: dict[str, Any] = {"schema_version": 1, "kind": "table", "stays_inside": STAYS_INSIDE}
     trained, held_out = (_rows(evidence, arms) for arms in (IN_TRAINING, HELD_OUT))
@@ -73,6 +75,7 @@ def measure_utility(
             schema=schema,
             trained_persons=persons[trained],
             held_out_persons=persons[held_out],
+            synthetic_persons=synthetic_persons,
             epsilon=evidence.target.epsilon if evidence.target else None,
             copies=[redrawn(rows, number) for number in range(_COPIES)],
             noise=noise,

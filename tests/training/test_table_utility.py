@@ -224,16 +224,32 @@ def test_copies_shrink_what_they_differ_by_and_noise_widens():
 def test_intervals_of_shares_hold_the_truth_about_as_often_as_they_say_and_noise_widens_them():
     held_out = rows(cohort(4000, 99))
     exact = rows(cohort(200_000, 5))
-    schema = SCHEMA.model_copy(update={"declared_count": 600})
     held = 0
     for start in range(20):
         copies = [rows(cohort(600, 1000 + 5 * start + number)) for number in range(5)]
-        found = estimates(copies, held_out, schema=schema)
-        noised = estimates(copies, held_out, schema=schema, noise=(1e-3,) * 6)
+        found = estimates(copies, held_out, schema=SCHEMA, persons=600)
+        noised = estimates(copies, held_out, schema=SCHEMA, persons=600, noise=(1e-3,) * 6)
         assert all(b.high - b.low > a.high - a.low for a, b in zip(found, noised, strict=True))
         one = next(e for e in found if e.column == "dead" and e.level == "yes")
         held += one.low <= exact.codes[:, 2].mean() <= one.high
     assert held >= 17
+
+
+def test_a_synthetic_person_counts_once_however_many_rows():
+    held_out = rows(cohort(100, 1))
+    once = cohort(100, 2)
+    often = np.repeat(once, 1 + 4 * once[:, 2], axis=0)
+    whose = np.repeat(np.arange(100), 1 + 4 * once[:, 2])
+    found, wanted = (
+        estimates([copy], held_out, schema=SCHEMA, persons=100)
+        for copy in (rows(often, whose), rows(once))
+    )
+    assert [e.share for e in found] == pytest.approx([e.share for e in wanted])
+    told = measure_table_utility(
+        cohort(100, 3), cohort(100, 4), often, schema=SCHEMA, synthetic_persons=whose,
+        copies=[(often, whose)] * 2, effort=Effort(bootstraps=2, learners=("linear",)),
+    )  # fmt: skip
+    assert [e.share for e in told.estimates] == pytest.approx([e.share for e in wanted])
 
 
 def test_the_report_holds_everything_that_it_promises(report):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from privacy.evidence import Arm, Evidence, Finding
+from privacy.inclusion import rates_for
 from privacy.manifests import DatasetManifest, SamplesManifest
 from privacy.mechanisms import GaussianMechanism, UnitOfPrivacy
+from privacy.planning import public_train_count
 from privacy.report import AuditReport
 from privacy.table_values import comparable
 from tests.workers.table_uploads import SECRET, clinic_rows, clinic_schema, write_csv
@@ -173,8 +175,10 @@ def test_utility_is_judged_on_persons_who_were_not_trained_on(stored, drawn, fit
 
 def test_the_noise_of_a_share_is_that_of_all_measurements_of_its_column(fitted):
     variances = tables.noise_of_shares(fitted, SCHEMA)
+    trained = public_train_count(SCHEMA.declared_count, rates=rates_for(SCHEMA.declared_count))
+    assert trained < SCHEMA.declared_count
     deviation = next(m.deviation for m in fitted.measurements if m.columns == (0,))
-    assert variances[0] == pytest.approx((deviation / SCHEMA.declared_count) ** 2)
+    assert variances[0] == pytest.approx((deviation / trained) ** 2)
 
 
 def test_a_missing_number_is_nearer_to_a_low_one_than_to_a_high_one():

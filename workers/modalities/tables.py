@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.evidence import Evidence
+from privacy.inclusion import rates_for
 from privacy.manifests import DatasetManifest, SamplesManifest
+from privacy.planning import public_train_count
 from privacy.report import AuditReport
 from privacy.table_schema import Codes, TableSchema, Values
 from privacy.table_values import comparable, values_of, words_of
@@ -268,24 +270,38 @@ def utility(
         codes=stored.codes,
         synthetic=stored.schema.codes_of(drawn.values),
         schema=stored.schema,
+        synthetic_persons=drawn.persons,
         # Copies are free: post-processing of what was fitted.
-        redrawn=lambda rows, number: fitted.sample(rows, seed=drawn.manifest.seed + 1 + number),
+        redrawn=lambda rows, number: _copy(
+            fitted, rows, schema=stored.schema, seed=drawn.manifest.seed + 1 + number
+        ),
         noise=noise_of_shares(fitted, stored.schema),
         progress=progress,
     )
 
 
+def _copy(
+    fitted: FittedTable, count: int, *, schema: TableSchema, seed: int
+) -> tuple[Codes, NDArray[np.integer] | None]:
+    if schema.visits is None:
+        return fitted.sample(count, seed=seed), None
+    return _persons(fitted, count, seed=seed, progress=lambda *_: None)
+
+
 def noise_of_shares(fitted: FittedTable, schema: TableSchema) -> tuple[float, ...]:
     """Return the variance that privacy adds to a share of each column, 0 where it is not known.
 
-    Known where columns were measured by themselves: that of all measurements of a column together.
+    Known where columns were measured by themselves: that of all measurements of a column together, of
+    which a share is one of the expected number of persons that were trained on.
     """
     precision = np.zeros(len(schema.columns))
     for measured in getattr(fitted, "measurements", ()):
         if len(measured.columns) == 1:
             precision[measured.columns[0]] += measured.deviation**-2
     noise = np.divide(1.0, precision, out=np.zeros_like(precision), where=precision > 0)
-    return tuple((noise / schema.declared_count**2).tolist())
+    declared = schema.declared_count
+    trained = public_train_count(declared, rates=rates_for(declared))
+    return tuple((noise / trained**2).tolist())
 
 
 def pairs(

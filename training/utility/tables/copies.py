@@ -1,7 +1,7 @@
 """Means and their intervals from several synthetic copies of one table.
 
 Copies are free: all are drawn from one fitted generator. The variance of a mean of m copies is that of
-the estimate at the declared count, plus what is left of the difference between copies (b / m, as in the
+the estimate from as many persons as were trained on, plus what is left of the difference between copies (b / m, as in the
 rule for partially synthetic data, Reiter 2003, Survey Methodology 29:181), plus, where it is known, the
 variance of the privacy noise. A single fit cannot show the last part or the model's own error by comparing
 its copies, so the report counts how often such intervals hold the value of held-out persons.
@@ -72,7 +72,7 @@ def combine(
 ) -> Combined:
     """Return mean and interval over copies.
 
-    `variances`: of each copy's estimate as if it were as many real persons as were declared.
+    `variances`: of each copy's estimate as if it were as many real persons as were trained on.
     """
     m = len(estimates)
     middle, within = float(np.mean(estimates)), float(np.mean(variances))
@@ -93,14 +93,15 @@ def coverage(
     held_out: Rows,
     *,
     schema: TableSchema,
+    persons: int,
     epsilon: float | None,
     noise: Sequence[float] = (),
 ) -> Coverage:
     """Return how often the share of a level lies within reach of the same share of held-out persons.
 
     A synthetic (or real) interval and the held-out share agree if their difference is within the reach
-    of both errors. Levels that fewer than ten held-out persons have are left out. `noise`: the variance
-    that privacy adds to a share of each column, where it is known.
+    of both errors. Levels that fewer than ten held-out persons have are left out. `persons`: how many
+    were trained on. `noise`: the variance that privacy adds to a share of each column, where it is known.
     """
     known = noise or (0.0,) * len(schema.columns)
     agree = {"synthetic": 0, "real": 0}
@@ -112,11 +113,11 @@ def coverage(
         for code in np.flatnonzero(wanted * held_out.count >= 10):
             error = float(wanted[code] * (1 - wanted[code]) / held_out.count)
             counted += 1
-            for name, estimates, added in (
-                ("synthetic", [float(share[code]) for share in drawn], known[index]),
-                ("real", [float(taught[code])], 0.0),
+            for name, estimates, count, added in (
+                ("synthetic", [float(share[code]) for share in drawn], persons, known[index]),
+                ("real", [float(taught[code])], trained.count, 0.0),
             ):
-                found = _of_shares(estimates, schema=schema, noise_variance=error + added)
+                found = _of_shares(estimates, persons=count, noise_variance=error + added)
                 agree[name] += found.low <= wanted[code] <= found.high
     return Coverage(
         copies=len(copies),
@@ -128,11 +129,16 @@ def coverage(
 
 
 def estimates(
-    copies: Sequence[Rows], held_out: Rows, *, schema: TableSchema, noise: Sequence[float] = ()
+    copies: Sequence[Rows],
+    held_out: Rows,
+    *,
+    schema: TableSchema,
+    persons: int,
+    noise: Sequence[float] = (),
 ) -> tuple[Estimate, ...]:
     """Return the share of each level of targets and quasi-identifiers, with its 95 % interval.
 
-    Shares are cut at 0 and 1. `noise` as in `coverage`; the first levels of a long list are taken.
+    Shares are cut at 0 and 1. `persons` and `noise` as in `coverage`; the first levels of a long list are taken.
     """
     known = noise or (0.0,) * len(schema.columns)
     found = []
@@ -143,7 +149,7 @@ def estimates(
         wanted = _shares(held_out, index, column.size)
         for code, level in enumerate(column.names[:_MOST_LEVELS]):
             shares = [float(share[code]) for share in drawn]
-            one = _of_shares(shares, schema=schema, noise_variance=known[index])
+            one = _of_shares(shares, persons=persons, noise_variance=known[index])
             found.append(
                 Estimate(
                     column=column.name,
@@ -158,8 +164,8 @@ def estimates(
     return tuple(found)
 
 
-def _of_shares(shares: Sequence[float], *, schema: TableSchema, noise_variance: float) -> Combined:
-    spread = [p * (1 - p) / schema.declared_count for p in shares]
+def _of_shares(shares: Sequence[float], *, persons: int, noise_variance: float) -> Combined:
+    spread = [p * (1 - p) / persons for p in shares]
     return combine(shares, spread, noise_variance=noise_variance)
 
 

@@ -19,6 +19,7 @@ from training.utility.tables.survival import look
 
 _T = TypeVar("_T")
 Watch = Callable[[str, int, int], None]  # what is measured, parts done, parts in all
+Copy = tuple[NDArray[np.integer], NDArray[np.integer] | None]  # codes, whose rows they are
 FEWEST_PERSONS = 20
 _FEWEST_OF_GROUP = 30
 _MOST_GROUPS = 40
@@ -64,8 +65,9 @@ def measure_table_utility(  # noqa: PLR0913 - three tables, and what is known ab
     schema: TableSchema,
     trained_persons: NDArray[np.integer] | None = None,
     held_out_persons: NDArray[np.integer] | None = None,
+    synthetic_persons: NDArray[np.integer] | None = None,
     epsilon: float | None = None,
-    copies: Sequence[NDArray[np.integer]] = (),
+    copies: Sequence[Copy] = (),
     noise: Sequence[float] = (),
     effort: Effort = FULL_EFFORT,
     seed: int = 0,
@@ -75,7 +77,7 @@ def measure_table_utility(  # noqa: PLR0913 - three tables, and what is known ab
 
     `trained`, `held_out` and `synthetic` are codes (rows, columns) by the schema; persons (rows,) say
     whose a row is, and nobody may be on both sides. `copies` are further synthetic tables
-    of the same generator; without any, the one table is divided. `noise` (columns,) is the variance
+    of the same generator, with their persons if they have some; without any, the one table is divided. `noise` (columns,) is the variance
     that privacy adds to a share, where it is known. `watch` may raise, to stop.
     Raises: InvalidParameter for rows that do not fit the schema, or too few persons.
     """
@@ -83,7 +85,7 @@ def measure_table_utility(  # noqa: PLR0913 - three tables, and what is known ab
         Rows.of(trained, trained_persons, schema=schema),
         Rows.of(held_out, held_out_persons, schema=schema),
     )
-    made = Rows.of(synthetic, None, schema=schema)
+    made = Rows.of(synthetic, synthetic_persons, schema=schema)
     _check_sides(trained_persons, held_out_persons)
     _check_sizes(*both, made)
     first, second = (rows.at_most(effort.most_rows, seed=seed) for rows in both)
@@ -99,9 +101,12 @@ def measure_table_utility(  # noqa: PLR0913 - three tables, and what is known ab
     apart = told("telling apart", lambda: told_apart(given.synthetic, second, schema=schema))
     apart_real = told("telling apart", lambda: told_apart(first, second, schema=schema))
     groups = told("subgroups", lambda: _subgroups(given))
-    tables = [Rows.of(copy, None, schema=schema) for copy in copies]
+    tables = [Rows.of(codes, whose, schema=schema) for codes, whose in copies]
     tables = tables or copying.parts(made, _PARTS)
-    covered = copying.coverage(tables, first, second, schema=schema, epsilon=epsilon, noise=noise)
+    persons = both[0].count
+    covered = copying.coverage(
+        tables, first, second, schema=schema, persons=persons, epsilon=epsilon, noise=noise
+    )
     broken, any_broken = _violations(given)
     beats = _beats(to_held_out)
     return TableUtility(
@@ -124,7 +129,7 @@ def measure_table_utility(  # noqa: PLR0913 - three tables, and what is known ab
         subgroups=groups,
         subgroups_reason=None if groups else "the schema declares no quasi-identifier with groups",
         coverage=covered,
-        estimates=copying.estimates(tables, second, schema=schema, noise=noise),
+        estimates=copying.estimates(tables, second, schema=schema, persons=persons, noise=noise),
         warnings=_warnings(beats, covered.warning),
     )
 
