@@ -21,6 +21,7 @@ from privacy.epsilon_findings import NAMES as EPSILON_NAMES
 from privacy.errors import EvidenceMissing
 from privacy.evidence import Arm, Evidence, Finding, Goal, Metric, SplitOrigin
 from privacy.gains import judge_attack
+from privacy.looked_at import looked_at
 from privacy.membership import Settings
 from privacy.meter import Meter, Progress, search_progress
 from privacy.neighbourhoods import Population, population_of, survey
@@ -68,6 +69,7 @@ def run(
     running = {name: audits[name] for name in wanted(audits, evidence, policy, depth=order.depth)}
     settings = membership_settings(running, evidence, policy, attempt=order.attempt)
     terms = Terms(policy, policy.tier(order.tier), settings)
+    given, evidence = evidence, looked_at(evidence, rng=rng)
     population = population_of(evidence)
     materials = choose_materials(population, rng=rng)
     keep = materials.keep if isinstance(materials, Materials) else np.empty(0, dtype=np.int64)
@@ -98,7 +100,7 @@ def run(
         show=meter.show,
     )
     report = _report(
-        evidence, population, order, terms, findings=findings, examined=examination, audits=audits
+        given, population, order, terms, findings=findings, examined=examination, audits=audits
     )
     meter.show("limit", "report", share=1.0)
     return report
@@ -164,12 +166,12 @@ def _report(
         privacy_curve=curve,
         mechanisms=evidence.mechanisms,
         units=_units(evidence),
-        records=_records(evidence, population),
+        records=_records(evidence),
         provenance=dict(order.provenance),
         split=evidence.split.value,
         attacks=listed,
         criteria=criteria(listed, gates, unit=evidence.unit, findings=tuple(findings.values())),
-        not_tested=not_tested(evidence, listed),
+        not_tested=not_tested(evidence, listed, looked_at=len(population.arms)),
         disclaimers=disclaimers(evidence, attempt=order.attempt, seed=order.seed),
     )
 
@@ -390,7 +392,7 @@ def _units(evidence: Evidence) -> dict[str, int]:
     return counts | {"excluded": int(evidence.excluded.sum()), "total": len(evidence.arms)}
 
 
-def _records(evidence: Evidence, population: Population) -> dict[str, int]:
-    arms = population.arms[population.persons]
+def _records(evidence: Evidence) -> dict[str, int]:
+    arms = evidence.arms[evidence.persons]
     counts = {arm.name.lower(): int((arms == arm).sum()) for arm in Arm}
     return counts | {"total": len(evidence.records), "synthetic": len(evidence.samples)}

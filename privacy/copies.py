@@ -132,7 +132,7 @@ class Detector:
         held_out = population.held_out[self._judged].astype(np.float32)
         self._held_count = int(held_out.sum())
         rows = np.tile(held_out, (config.permutations + 1, 1))
-        rows[1:] = rng.permuted(rows[1:], axis=1)
+        rng.permuted(rows[1:], axis=1, out=rows[1:])  # in place: the largest array of an audit
         self._shuffles = rows
         fitted = {
             name: fit_power_law(calibration[name].ratios)

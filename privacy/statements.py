@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from privacy.evidence import Evidence, SplitOrigin
 from privacy.mechanisms import UnitOfPrivacy
 from privacy.report import Attack
@@ -35,8 +37,8 @@ def in_units(text: str, unit: UnitOfPrivacy) -> str:
     return text.replace("person", "image")
 
 
-def not_tested(evidence: Evidence, attacks: Sequence[Attack]) -> tuple[str, ...]:
-    """Return what nobody tried on this candidate."""
+def not_tested(evidence: Evidence, attacks: Sequence[Attack], *, looked_at: int) -> tuple[str, ...]:
+    """Return what nobody tried on this candidate, of whose units `looked_at` took part."""
     word = unit_word(evidence.unit)
     out = [
         f"{attack.description} ({attack.audit.replace('_', ' ')}): {attack.reason}."
@@ -54,6 +56,13 @@ def not_tested(evidence: Evidence, attacks: Sequence[Attack]) -> tuple[str, ...]
     if not any(attack.audit == "disclosure" and attack.ran for attack in attacks):
         out.append(
             "Inference of attributes: what the label of a real record is, given the release."
+        )
+    units = len(np.unique(evidence.persons))
+    if looked_at < units:
+        out.append(
+            f"The {units - looked_at:,} of {units:,} {word}s that were not drawn: so large a table is "
+            f"audited on {looked_at:,} {word}s drawn by chance within each arm, the audit pool before all "
+            "others. Copies of the others go unseen; shares and limits of detection are of those drawn."
         )
     excluded = int(evidence.excluded.sum())
     if excluded:
