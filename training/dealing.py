@@ -31,6 +31,43 @@ class Draw(Protocol):
         """Return images, the same for the same seed. Shapes: (M,) -> (M, H, W)."""
 
 
+class _Fitted(Protocol):
+    @property
+    def config(self) -> TeacherOptions: ...
+
+    @property
+    def teacher(self) -> Teacher | None: ...
+
+    def drawn(
+        self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
+    ) -> NDArray[np.integer]: ...
+
+
+class DealtSamples:
+    """What generators with a teacher share: `drawn` draws for itself, `sample` deals what it drew."""
+
+    def sample(
+        self: _Fitted,
+        labels: NDArray[np.integer],
+        *,
+        seed: int,
+        progress: SampleProgress | None = None,
+    ) -> NDArray[np.integer]:
+        """Draw one image per label, the same for the same seed. Shapes: (M,) -> (M, H, W).
+
+        With a teacher, images are dealt to the labels that it sees in them; ordered grades along
+        the order in which it puts the images.
+        """
+        return dealt(
+            self.drawn,
+            labels,
+            teacher=self.teacher,
+            options=self.config,
+            seed=seed,
+            progress=progress,
+        )
+
+
 def dealt(
     draw: Draw,
     labels: NDArray[np.integer],

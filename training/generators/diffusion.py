@@ -41,7 +41,7 @@ from training import diffusion as equations
 from training import dp_sgd, warm_start
 from training.checkpoints import Arrays, Progress
 from training.class_gaussian import ClassGaussian
-from training.dealing import dealt
+from training.dealing import DealtSamples
 from training.devices import compute_device
 from training.diffusion_attacks import Questions
 from training.diffusion_options import FREE_STEPS, PRESETS, STAGES, SUITS_FROM, Config
@@ -74,7 +74,7 @@ _GRID_PER_LABEL = 6
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class Fitted(DealtSamples):
     """A Gaussian, the network that refines what is drawn from it, and what enlarges the result."""
 
     config: Config
@@ -97,23 +97,6 @@ class Fitted:
         object.__setattr__(self, "scale", scale)
         object.__setattr__(self, "start", start)
         object.__setattr__(self, "gaussian", gaussian)
-
-    def sample(
-        self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
-    ) -> NDArray[np.integer]:
-        """Draw one image per label, the same for the same seed. Shapes: (M,) -> (M, H, W).
-
-        With a teacher, images are dealt to the labels that it sees in them; ordered grades along
-        the order in which it puts the images.
-        """
-        return dealt(
-            self.drawn,
-            labels,
-            teacher=self.teacher,
-            options=self.config,
-            seed=seed,
-            progress=progress,
-        )
 
     def drawn(
         self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None

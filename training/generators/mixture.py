@@ -28,7 +28,7 @@ from privacy.mechanisms import GaussianStage, Mechanism, Stage
 from privacy.presets import Preset, Settings
 from training.cells import CellSettings, fit_cells
 from training.checkpoints import Arrays, Progress
-from training.dealing import dealt
+from training.dealing import DealtSamples
 from training.generators import SampleProgress
 from training.mixture import Mixture
 from training.randomness import reproducible
@@ -122,7 +122,7 @@ SUITS_FROM = 50_000.0
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class Fitted(DealtSamples):
     """A mixture of Gaussians per label that images can be drawn from."""
 
     config: Config
@@ -131,20 +131,7 @@ class Fitted:
     mechanisms: tuple[Mechanism, ...] = ()
     teacher: Teacher | None = None
 
-    def sample(
-        self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
-    ) -> NDArray[np.integer]:
-        """Draw one image per label, the same for the same seed. Shapes: (M,) -> (M, H, W)."""
-        return dealt(
-            self._draw,
-            labels,
-            teacher=self.teacher,
-            options=self.config,
-            seed=seed,
-            progress=progress,
-        )
-
-    def _draw(
+    def drawn(
         self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
     ) -> NDArray[np.integer]:
         """Draw from the mixture alone."""

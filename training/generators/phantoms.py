@@ -40,7 +40,7 @@ from privacy.manifests import DatasetSchema
 from privacy.mechanisms import GaussianStage, Mechanism, Stage
 from privacy.presets import Preset
 from training.checkpoints import Arrays, Progress
-from training.dealing import dealt
+from training.dealing import DealtSamples
 from training.generators import SampleProgress
 from training.phantom_evolution import (
     Candidates,
@@ -141,7 +141,7 @@ PRESETS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class Fitted(DealtSamples):
     """Surviving parameters with their weights, and the embedding they were compared in."""
 
     config: Config
@@ -152,20 +152,7 @@ class Fitted:
     mechanisms: tuple[Mechanism, ...] = ()
     teacher: Teacher | None = None
 
-    def sample(
-        self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
-    ) -> NDArray[np.integer]:
-        """Draw one image per label, the same for the same seed. Shapes: (M,) -> (M, H, W)."""
-        return dealt(
-            self._draw,
-            labels,
-            teacher=self.teacher,
-            options=self.config,
-            seed=seed,
-            progress=progress,
-        )
-
-    def _draw(
+    def drawn(
         self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
     ) -> NDArray[np.integer]:
         """Render varied survivors, without the teacher."""

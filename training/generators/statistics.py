@@ -27,7 +27,7 @@ from privacy.mechanisms import GaussianStage, Mechanism, Stage
 from privacy.presets import Preset, Settings
 from training.checkpoints import Arrays, Progress
 from training.class_gaussian import ClassGaussian
-from training.dealing import dealt
+from training.dealing import DealtSamples
 from training.generators import SampleProgress
 from training.moments import MomentSettings, fit_moments
 from training.randomness import reproducible
@@ -136,7 +136,7 @@ SUITS_FROM = 0.0
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class Fitted(DealtSamples):
     """A class-conditional Gaussian that images can be drawn from."""
 
     config: Config
@@ -146,20 +146,7 @@ class Fitted:
     teacher: Teacher | None = None
     tones: Tones | None = None
 
-    def sample(
-        self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
-    ) -> NDArray[np.integer]:
-        """Draw one image per label, the same for the same seed. Shapes: (M,) -> (M, H, W)."""
-        return dealt(
-            self._draw,
-            labels,
-            teacher=self.teacher,
-            options=self.config,
-            seed=seed,
-            progress=progress,
-        )
-
-    def _draw(
+    def drawn(
         self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
     ) -> NDArray[np.integer]:
         """Draw from the Gaussian alone."""

@@ -39,7 +39,7 @@ from training.checkpoints import Arrays, Progress
 from training.class_gaussian import ClassGaussian
 from training.correction import Corrector
 from training.critic_game import Distance, Fakes, warm_up
-from training.dealing import dealt
+from training.dealing import DealtSamples
 from training.devices import compute_device
 from training.generator_turns import GeneratorTurns, TurnSettings
 from training.generators import SampleProgress
@@ -63,7 +63,7 @@ _GRID_PER_LABEL = 6
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class Fitted(DealtSamples):
     """A Gaussian, the network that corrects what is drawn from it, and the critic it followed."""
 
     config: Config
@@ -82,21 +82,8 @@ class Fitted:
         )
         object.__setattr__(self, "corrector", corrector)
 
-    def sample(
-        self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
-    ) -> NDArray[np.integer]:
-        """Draw one image per label, the same for the same seed. Shapes: (M,) -> (M, H, W)."""
-        return dealt(
-            self._draw,
-            labels,
-            teacher=self.teacher,
-            options=self.config,
-            seed=seed,
-            progress=progress,
-        )
-
     @torch.no_grad()
-    def _draw(
+    def drawn(
         self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
     ) -> NDArray[np.integer]:
         """Draw without the teacher."""
