@@ -19,6 +19,7 @@ from privacy.statistics import clopper_pearson
 Bools = NDArray[np.bool_]
 
 GAIN = "_gain"
+_ACCUSES_ONLY = "inference"
 
 
 def gain_metrics(
@@ -70,7 +71,11 @@ def tolerated_gain(tier: Tier) -> float:
 
 
 def judge_gains(finding: Finding, *, tier: Tier) -> tuple[Gate, ...]:
-    """Return one gate per gain: fails above tolerance, passes below it, else undecided."""
+    """Return one gate per gain: fails above tolerance, passes below it, else undecided.
+
+    Inference may accuse and never clears: half of all guesses are right of anybody, so that a pool of
+    hundreds leaves intervals too wide to pass by more than luck.
+    """
     tolerance = round(tolerated_gain(tier), 3)
     found = [metric for metric in finding.metrics if metric.name.endswith(GAIN)]
     return tuple(_gain_gate(metric, finding.audit, tolerance) for metric in found)
@@ -80,6 +85,8 @@ def _gain_gate(metric: Metric, audit: str, tolerance: float) -> Gate:
     status, why = GateStatus.INCONCLUSIVE, "the upper confidence bound is above the tolerance"
     if metric.ci_low is not None and metric.ci_low > tolerance:
         status, why = GateStatus.FAIL, "even the lower confidence bound is above the tolerance"
+    elif metric.name.startswith(_ACCUSES_ONLY) and metric.value is not None:
+        status, why = GateStatus.NOTHING_SEEN, "may accuse and never clears"
     elif metric.ci_high is not None and metric.ci_high <= tolerance:
         status, why = GateStatus.PASS, "passes where the upper confidence bound is below it"
     words = metric.name.removesuffix(GAIN).replace("_", " ")

@@ -18,6 +18,8 @@ control persons. The attacks are our own and simpler: no code or algorithm of An
 Metrics: for each criterion NAME, NAME_gain with its interval (Clopper and Pearson's bounds joined by
 the rule of Zou and Donner 2008; the error is shared by all gains), NAME_members and NAME_non_members.
 
+Inference may accuse and never clears (`privacy.gains`); the other two gate.
+
 What a pass does not mean: other sets of columns, other knowledge and cleverer inference may gain more.
 """
 

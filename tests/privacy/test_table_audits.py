@@ -18,9 +18,9 @@ from tests.privacy.audit_material import innocent_table, trained_rows, with_samp
 TIER = load_policy().tier("registered")
 
 
-def judged(members, others):
+def judged(members, others, *, name="linkability"):
     coins = np.repeat([1, 0], [len(members), len(others)])
-    hits = {"linkability": np.concatenate([members, others]).astype(bool)}
+    hits = {name: np.concatenate([members, others]).astype(bool)}
     metrics = gain_metrics(hits, coins, error=0.05, reason=None, expected=())
     return judge_gains(Finding(audit="disclosure", metrics=metrics), tier=TIER)[0]
 
@@ -32,6 +32,14 @@ def judged(members, others):
 def test_a_gain_is_judged_by_its_bounds(rate, status):
     members = np.arange(400) < 400 * rate
     assert judged(members, np.arange(400) < 40).status is status
+
+
+@pytest.mark.parametrize(
+    ("rate", "status"), [(0.5, GateStatus.NOTHING_SEEN), (0.9, GateStatus.FAIL)]
+)
+def test_inference_may_accuse_and_never_clears(rate, status):
+    members = np.arange(400) < 400 * rate
+    assert judged(members, np.arange(400) < 200, name="inference").status is status
 
 
 def test_the_tolerated_gain_is_that_of_the_curve_with_the_auc_of_the_tier():
