@@ -41,6 +41,8 @@ from service.walkthrough.verification import Verification, verify_and_tamper
 
 OUT = Path("build/demo")
 PHANTOM_PERSONS = 2500
+PHANTOM_PATIENTS = 6000
+"""More audits judge a table, and rows cost little: a larger pool leaves chance less of a say."""
 PHANTOM_LABEL = "kl_grade"
 DEFAULT_GENERATOR = "diffusion"
 TABLE_GENERATOR = "aim"
@@ -69,7 +71,7 @@ class Options:
     generator: str = ""
     schema: str = ""
     keep: bool = False
-    persons: int = PHANTOM_PERSONS
+    persons: int | None = None
     samples: int | None = None
     out: Path = OUT
 
@@ -106,7 +108,9 @@ class _Outcome:
     help=f"See `kaima train generators`; empty: {DEFAULT_GENERATOR}, or {TABLE_GENERATOR}.",
 )
 @click.option(
-    "--persons", type=click.IntRange(50), default=PHANTOM_PERSONS, help="Phantoms to make."
+    "--persons",
+    type=click.IntRange(50),
+    help=f"Phantoms to make; default {PHANTOM_PERSONS}, of tables {PHANTOM_PATIENTS}.",
 )
 @click.option("--samples", type=click.IntRange(1, 200_000), help="Default: by tier.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=OUT)
@@ -208,7 +212,8 @@ def _make_phantoms(
     module: str, options: Options, display: Display, *, out: Path, more: Sequence[str] = ()
 ) -> None:
     """Run the program that makes phantoms; it draws its own progress bar."""
-    command = [sys.executable, "-m", module, "--persons", str(options.persons), "--out", str(out)]
+    persons = options.persons or (PHANTOM_PATIENTS if options.schema else PHANTOM_PERSONS)
+    command = [sys.executable, "-m", module, "--persons", str(persons), "--out", str(out)]
     started = time.monotonic()
     subprocess.run([*command, *more], check=True)  # noqa: S603 - our own module
     display.seconds["generate"] = time.monotonic() - started
