@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from privacy.epsilon_findings import epsilon_finding, not_bounded
 from privacy.evidence import Arm, Finding, Metric
 from privacy.families import Family, family_of
+from privacy.logistic import fit_logistic
 from privacy.neighbourhoods import Population, Survey
 from privacy.power import detectable_auc, detectable_rate
 from privacy.statistics import (
@@ -111,6 +112,20 @@ def fold_two(pool: Pool, rng: np.random.Generator) -> Pool:
     """Return the persons of fold 2, with folds of their own drawn anew, blind to coins."""
     judged = pool.where(pool.folds == 2)
     return replace(judged, folds=rng.integers(1, 3, len(judged.persons)))
+
+
+def learned_from_coins(features: Floats, pool: Pool, *, ridge: float) -> Floats:
+    """Return scores of fold 2 by a regression on the coins of fold 1. Shapes: (pool, F) -> (judged,).
+
+    All NaN where fold 1 is too small to learn from, or where a feature of fold 2 is not finite.
+    """
+    usable, second = np.asarray(np.isfinite(features).all(axis=1)), pool.folds == 2
+    rows = (pool.folds == 1) & usable
+    fewest = min(int((pool.coins[rows] == coin).sum()) for coin in (0, 1))
+    if fewest < MIN_PER_CELL or not usable[second].all():
+        return np.full(int(second.sum()), np.nan)
+    regression = fit_logistic(features[rows], pool.coins[rows], ridge=ridge)
+    return regression.logits(features[second])
 
 
 def distance_scores(survey: Survey, pool: Pool) -> dict[str, Floats]:

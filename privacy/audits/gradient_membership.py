@@ -26,8 +26,16 @@ from privacy.copies import Detector
 from privacy.errors import EvidenceMissing
 from privacy.evidence import Evidence, Finding, Goal, Knowledge, ThreatModel
 from privacy.groups import unusual_tenth, with_groups
-from privacy.logistic import RIDGE, fit_logistic
-from privacy.membership import MIN_PER_CELL, Pool, Settings, fold_two, measure, per_person, pool_of
+from privacy.logistic import RIDGE
+from privacy.membership import (
+    Pool,
+    Settings,
+    fold_two,
+    learned_from_coins,
+    measure,
+    per_person,
+    pool_of,
+)
 from privacy.neighbourhoods import Population, Survey
 
 THREAT_MODEL = ThreatModel(
@@ -107,17 +115,9 @@ def person_features(evidence: Evidence, population: Population, pool: Pool) -> F
 
 def learned_scores(features: Floats, pool: Pool, *, ridge: float) -> dict[str, Floats]:
     """Return attack -> scores of fold 2; NaN where fold 1 is too small to learn from."""
-    first, second = pool.folds == 1, pool.folds == 2
-    nothing = np.full(int(second.sum()), np.nan)
-    usable = np.asarray(np.isfinite(features).all(axis=1))
-    if not usable[second].all() or min(_learnt_from(pool).values()) < MIN_PER_CELL:
-        return {"learned": nothing, "norm": nothing}
-    rows = first & usable
-    regression = fit_logistic(features[rows], pool.coins[rows], ridge=ridge)
-    return {
-        "learned": regression.logits(features[second]),
-        "norm": -features[second][:, 0],
-    }
+    learned = learned_from_coins(features, pool, ridge=ridge)
+    norm = -features[pool.folds == 2][:, 0]
+    return {"learned": learned, "norm": np.where(np.isnan(learned), np.nan, norm)}
 
 
 def _learnt_from(pool: Pool) -> dict[str, int]:

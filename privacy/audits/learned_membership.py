@@ -25,13 +25,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from privacy.copies import Detector
 from privacy.evidence import Evidence, Finding, Goal, Knowledge, ThreatModel
-from privacy.logistic import RIDGE, fit_logistic
+from privacy.logistic import RIDGE
 from privacy.membership import (
-    MIN_PER_CELL,
     SMALLEST,
     Pool,
     Settings,
     fold_two,
+    learned_from_coins,
     measure,
     pool_of,
 )
@@ -75,7 +75,7 @@ def run(
     judged = fold_two(pool, rng)
     second = pool.folds == 2
     scores = {
-        "learned": learned_scores(features, pool, ridge=config.ridge),
+        "learned": learned_from_coins(features, pool, ridge=config.ridge),
         "pairs": pairs[second],
     }
     finding = measure(AUDIT, scores, judged, settings=settings, rng=rng)
@@ -107,12 +107,3 @@ def _finite(features: Floats) -> Floats:
     known = np.isfinite(features)
     lowest = np.where(known, features, np.inf).min(axis=0, initial=np.inf)
     return np.asarray(np.where(known, features, np.where(np.isfinite(lowest), lowest, 0.0)))
-
-
-def learned_scores(features: Floats, pool: Pool, *, ridge: float) -> Floats:
-    """Return scores of fold 2; NaN where fold 1 is too small to learn from."""
-    first, second = pool.folds == 1, pool.folds == 2
-    if min(int((pool.coins[first] == coin).sum()) for coin in (0, 1)) < MIN_PER_CELL:
-        return np.full(int(second.sum()), np.nan)
-    regression = fit_logistic(features[first], pool.coins[first], ridge=ridge)
-    return regression.logits(features[second])
