@@ -259,7 +259,11 @@ class TableSchema(Document):
 
     def column(self, name: str) -> Column:
         """Return a column by its name."""
-        return next(column for column in self.columns if column.name == name)
+        return self.columns[self.index(name)]
+
+    def index(self, name: str) -> int:
+        """Return the place of a column, by its name."""
+        return next(n for n, column in enumerate(self.columns) if column.name == name)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -269,7 +273,15 @@ class TableSchema(Document):
     @property
     def targets(self) -> tuple[int, ...]:
         """Return the indices of the columns that are declared as targets."""
-        return tuple(n for n, column in enumerate(self.columns) if column.role == "target")
+        return self._of_role("target")
+
+    @property
+    def quasi_identifiers(self) -> tuple[int, ...]:
+        """Return the indices of the columns that are declared as quasi-identifiers."""
+        return self._of_role("quasi_identifier")
+
+    def _of_role(self, role: str) -> tuple[int, ...]:
+        return tuple(n for n, column in enumerate(self.columns) if column.role == role)
 
     @property
     def released(self) -> "TableSchema":
@@ -300,9 +312,8 @@ class TableSchema(Document):
 
     def _holds(self, condition: dict[str, tuple[str, ...]], codes: Codes) -> NDArray[np.bool_]:
         holds = np.ones(len(codes), dtype=bool)
-        names = [column.name for column in self.columns]
         for name, words in condition.items():
-            index = names.index(name)
+            index = self.index(name)
             holds &= np.isin(codes[:, index], self.columns[index].codes_named(words))
         return holds
 

@@ -150,6 +150,7 @@ def gather_evidence(
         person_digests=dataset.person_digests,
     )
     asked = score_pool(context, dataset, split, fitted=fitted)
+    declared = dataset.schema
     return Evidence(
         modality=dataset.schema.modality,
         unit=dataset.schema.unit,
@@ -166,16 +167,9 @@ def gather_evidence(
         mechanisms=generator.mechanisms,
         record_scores=asked.record_scores,
         gradient_features=asked.gradient_features,
-        targets=_columns_of(dataset.schema, "target"),
-        quasi_identifiers=_columns_of(dataset.schema, "quasi_identifier"),
+        targets=declared.targets if isinstance(declared, TableSchema) else (),
+        quasi_identifiers=declared.quasi_identifiers if isinstance(declared, TableSchema) else (),
     )
-
-
-def _columns_of(declared: Declared, role: str) -> tuple[int, ...]:
-    """Return the columns of a table that were declared to have this role; none of images."""
-    if not isinstance(declared, TableSchema):
-        return ()
-    return tuple(index for index, column in enumerate(declared.columns) if column.role == role)
 
 
 def _store(

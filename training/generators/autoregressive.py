@@ -322,8 +322,7 @@ class _Correction:
         self._records, self._columns = records, columns
         self._before: NDArray[np.int64] | None = None
         if schema.visits is not None:
-            order = [column.name for column in schema.columns].index(schema.visits.order)
-            self._before = rows_before(records, order)
+            self._before = rows_before(records, schema.index(schema.visits.order))
 
     def examples(self, records: NDArray[np.int64]) -> dp_sgd.Examples:
         """Return rows in the order of drawing, the logits that the network adds to, and rows before."""

@@ -67,8 +67,7 @@ def _mask(constraint: Constraint, columns: Clique, schema: TableSchema) -> NDArr
 
 
 def _columns(constraint: Constraint, schema: TableSchema) -> Clique:
-    names = [column.name for column in schema.columns]
-    return tuple(sorted({names.index(name) for name in (*constraint.when, *constraint.then)}))
+    return tuple(sorted({schema.index(name) for name in (*constraint.when, *constraint.then)}))
 
 
 def _cells(columns: Clique, sizes: Sequence[int]) -> int:

@@ -86,7 +86,7 @@ def follow(
 
     Raises: ReleaseLost if that was charged before and its result is gone.
     """
-    order = [column.name for column in schema.columns].index(visits.order)
+    order = schema.index(visits.order)
     found = kept.section(_SECTION)
     if not found:
         if purse.left < purse.quanta:

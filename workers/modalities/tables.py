@@ -237,7 +237,7 @@ def in_order(values: Values, persons: NDArray[np.integer], schema: TableSchema) 
     """
     if schema.visits is None:
         return values
-    column = [one.name for one in schema.columns].index(schema.visits.order)
+    column = schema.index(schema.visits.order)
     bins = schema.columns[column].codes_of(values[:, column])
     rows = np.lexsort((bins, persons))  # stable
     values, bins = values[rows], bins[rows]

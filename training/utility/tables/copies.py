@@ -142,9 +142,8 @@ def estimates(
     """
     known = noise or (0.0,) * len(schema.columns)
     found = []
-    for index, column in enumerate(schema.columns):
-        if column.role not in {"target", "quasi_identifier"} or not copies:
-            continue
+    for index in sorted((*schema.targets, *schema.quasi_identifiers)) if copies else ():
+        column = schema.columns[index]
         drawn = [_shares(copy, index, column.size) for copy in copies]
         wanted = _shares(held_out, index, column.size)
         for code, level in enumerate(column.names[:_MOST_LEVELS]):

@@ -234,9 +234,8 @@ def _violations(given: _Tables) -> tuple[tuple[Constraint, ...], float]:
 def _subgroups(given: _Tables) -> tuple[Subgroup, ...]:
     """Compare within each level of each quasi-identifier."""
     found: list[Subgroup] = []
-    for index, column in enumerate(given.schema.columns):
-        if column.role != "quasi_identifier":
-            continue
+    for index in given.schema.quasi_identifiers:
+        column = given.schema.columns[index]
         for code, level in enumerate(column.names[:_MOST_GROUPS]):
             inside = [
                 rows.take(rows.codes[:, index] == code)

@@ -68,8 +68,7 @@ def outcomes(rows: Rows, schema: TableSchema) -> tuple[NDArray[np.int64], NDArra
     declared = schema.survival
     if declared is None:
         raise ValueError("The schema declares no time and event.")
-    names = [column.name for column in schema.columns]
-    time, event = names.index(declared.time), names.index(declared.event)
+    time, event = schema.index(declared.time), schema.index(declared.event)
     is_known = np.ones(len(rows), dtype=bool)
     for index in (time, event):
         if schema.columns[index].missing:
@@ -135,9 +134,8 @@ def _curve_of(rows: Rows, schema: TableSchema) -> Floats:
 def _judged(taught_on: Rows, held_out: Rows, schema: TableSchema) -> Score:
     """Return the C-index on held-out persons of Cox's model taught on other rows."""
     declared = schema.survival
-    names = [column.name for column in schema.columns]
-    out = telling(schema, names.index(declared.event if declared else names[0]))
-    features = tuple(index for index in range(len(names)) if index not in out)
+    out = telling(schema, schema.index(declared.event) if declared else 0)
+    features = tuple(index for index in range(len(schema.columns)) if index not in out)
     times, events, known = outcomes(taught_on, schema)
     true_times, true_events, judged = outcomes(held_out.at_most(_MOST_JUDGED, seed=0), schema)
     if not features or min(events.sum(), true_events.sum()) < _FEWEST_EVENTS:
