@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from privacy.copy_network import CopyNetwork
 from privacy.mechanisms import Mechanism, PrivacyTarget, UnitOfPrivacy
+from privacy.modality import Modality
 
 
 class Arm(IntEnum):
@@ -76,7 +77,7 @@ class Evidence:
     `quasi_identifiers` are the columns declared so.
     """
 
-    modality: Literal["image", "table"]
+    modality: Modality
     unit: UnitOfPrivacy
     records: NDArray[np.generic]
     labels: NDArray[np.integer]

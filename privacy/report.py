@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from privacy.documents import Document
 from privacy.evidence import Finding
 from privacy.mechanisms import Mechanism, NeighbouringRelation, UnitOfPrivacy
+from privacy.modality import Modality
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -135,7 +136,7 @@ class AuditReport(Document):
 
     kind: Literal["audit"] = "audit"
     schema_version: int = 1
-    modality: Literal["image", "table"]
+    modality: Modality
     unit: UnitOfPrivacy
     neighbouring_relation: NeighbouringRelation = NeighbouringRelation.ADD_OR_REMOVE_ONE
     tier: str

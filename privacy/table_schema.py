@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from privacy.documents import Document
 from privacy.errors import InvalidParameter
 from privacy.mechanisms import UnitOfPrivacy
+from privacy.modality import Modality
 
 Codes = NDArray[np.int16]
 Values = NDArray[np.float64]
@@ -29,9 +30,12 @@ OTHER = "OTHER"
 """The level of every category that was not declared, where the column takes others."""
 SYNTHETIC_PERSON = "synthetic_person"
 """The column of a released table that says whose visit a synthetic row is."""
+_BESIDE_IMAGES = frozenset({"image", "file_name"})
 MOST_LEVELS = 1000
 MOST_COLUMNS = 256
 MOST_CODES = 32_000
+MOST_CELLS = 64
+"""What the columns that images are drawn for may have together: each cell is learnt by itself."""
 MOST_ROWS = 100_000_000
 
 Word = Annotated[str, Field(min_length=1, max_length=64)]
@@ -222,15 +226,16 @@ class TableSchema(Document):
         if self.survival is not None:
             self._check_survival(self.survival, names)
         self._check_visits(names)
+        self._check_images(names)
         for constraint in self.constraints:
             for name, words in (*constraint.when.items(), *constraint.then.items()):
                 self.column(name).codes_named(words)
         return self
 
     @property
-    def modality(self) -> Literal["table"]:
+    def modality(self) -> Modality:
         """Return what kind of records is declared; not part of the document."""
-        return "table"
+        return "table" if self.images is None else "joint"
 
     def _check_survival(self, survival: Survival, names: list[str]) -> None:
         for name in (survival.time, survival.event):
@@ -255,6 +260,38 @@ class TableSchema(Document):
             raise ValueError(
                 f"visits cannot follow {order.name!r}: take a column of numbers or an ordinal one "
                 "without missing cells"
+            )
+
+    def _check_images(self, names: list[str]) -> None:
+        """Refuse images that no row can be drawn with, or that cannot be learnt cell by cell."""
+        part = self.images
+        if part is None:
+            return
+        if self.unit is not UnitOfPrivacy.PERSON:
+            raise ValueError(
+                "images with their table need unit = 'person': name the column with the person's id"
+            )
+        if self.visits is not None:
+            raise ValueError(
+                "images and visits cannot be declared together: leave out [visits], so that each "
+                "row is drawn by itself with its image, or leave out [images]"
+            )
+        if part.column in {*names, self.person}:
+            raise ValueError(
+                f"the image column {part.column!r} names files, which are not released: it can be "
+                "neither one of the columns nor the person column"
+            )
+        taken = next((name for name in names if name.casefold() in _BESIDE_IMAGES), None)
+        if taken is not None:
+            raise ValueError(f"the column {taken!r} is added to images in a release: rename yours")
+        if len(set(part.condition_on)) != len(part.condition_on):
+            raise ValueError(f"images.condition_on names a column twice: {part.condition_on}")
+        cells = math.prod(self.column(name).size for name in part.condition_on)
+        if cells > MOST_CELLS:
+            raise ValueError(
+                f"the columns of images.condition_on have {cells} cells together, and at most "
+                f"{MOST_CELLS} can be learnt: name fewer columns, or columns with fewer levels or "
+                "bins"
             )
 
     def column(self, name: str) -> Column:

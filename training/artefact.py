@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from privacy.errors import DigestMismatch
 from privacy.manifests import GeneratorManifest
 from training import checkpoints, generators
-from training.generators import Fitted, FittedTable
+from training.generators import Fitted, FittedJoint, FittedTable
 
 FORMAT = "safetensors"
 
 
-def save(fitted: Fitted | FittedTable, path: Path) -> str:
+def save(fitted: Fitted | FittedTable | FittedJoint, path: Path) -> str:
     """Write the weights of a fitted generator and return the SHA-256 of the file, as hex."""
     content = checkpoints.to_bytes(fitted.state())
     path.write_bytes(content)
@@ -29,7 +29,7 @@ def save(fitted: Fitted | FittedTable, path: Path) -> str:
 
 
 def load(manifest: GeneratorManifest, path: Path) -> Any:
-    """Read the fitted generator that a manifest describes: `Fitted`, or `FittedTable`.
+    """Read the fitted generator that a manifest describes: `Fitted`, `FittedTable` or `FittedJoint`.
 
     Raises: DigestMismatch if the file is not the one named by the manifest.
     """
@@ -52,7 +52,7 @@ def restore(name: str, state: dict[str, NDArray[np.generic]], manifest: Generato
     """Rebuild a fitted generator from its arrays, config and schema."""
     module = generators.load(name)
     config = module.Config.model_validate(manifest.config)
-    from_state: Callable[..., Fitted | FittedTable] = module.from_state
+    from_state: Callable[..., Fitted | FittedTable | FittedJoint] = module.from_state
     fitted = from_state(state, config=config, schema=manifest.declared)
     return fitted.with_mechanisms(manifest.mechanisms)
 

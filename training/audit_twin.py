@@ -11,23 +11,24 @@ them can only have learnt them by heart. They are never records of persons: a pe
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from privacy.errors import InvalidParameter
+from privacy.image_parts import image_labels, image_schema
 from privacy.manifests import DatasetSchema
 from privacy.table_schema import TableSchema
-from training.generators import Fitted, FittedTable, GeneratorModule, gradient_features
+from training.generators import Fitted, FittedJoint, FittedTable, GeneratorModule, gradient_features
+from training.joint_records import JointRecords, Records
 from training.records import TrainingRecords, decode
 from training.run import Run
 from training.table_records import TableRecords
 from training.tables.possible_rows import possible_rows
 
 Scores = dict[str, NDArray[np.float64]]
-Records = TypeVar("Records", TrainingRecords, TableRecords, TrainingRecords | TableRecords)
 
 _CELLS = (2, 4, 8)
 
@@ -92,6 +93,27 @@ class RowCanaries:
         return dict(twin.score(self.codes, seed=seed))
 
 
+@dataclass(frozen=True, eq=False)
+class JointCanaries:
+    """Made-up rows, each with an unusual picture."""
+
+    rows: RowCanaries
+    pictures: ImageCanaries
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def among(self, records: JointRecords, taken: NDArray[np.integer]) -> JointRecords:
+        """Return the records with the taken rows and their pictures."""
+        return JointRecords(
+            self.rows.among(records.table, taken), self.pictures.among(records.images, taken)
+        )
+
+    def scores(self, twin: FittedJoint, *, seed: int) -> Scores:
+        """Return the generator's scores."""
+        return dict(twin.score(self.rows.codes, self.pictures.images, seed=seed))
+
+
 def make_canaries(count: int, *, schema: DatasetSchema, rng: np.random.Generator) -> ImageCanaries:
     """Draw canaries: a third blocks, a third chequers, a third noise, all of the declared size."""
     rows, columns = np.mgrid[0 : schema.height, 0 : schema.width]
@@ -121,6 +143,15 @@ def make_row_canaries(count: int, *, schema: TableSchema, rng: np.random.Generat
     return RowCanaries(possible_rows(count, schema=schema, rng=rng))
 
 
+def make_joint_canaries(
+    count: int, *, schema: TableSchema, rng: np.random.Generator
+) -> JointCanaries:
+    """Draw such rows, each with an unusual picture, which stands in the cell of its row."""
+    rows = make_row_canaries(count, schema=schema, rng=rng)
+    pictures = make_canaries(count, schema=image_schema(schema), rng=rng)
+    return JointCanaries(rows, replace(pictures, labels=image_labels(schema, rows.codes)))
+
+
 def with_canaries(records: Records, canaries: Canaries, coins: NDArray[np.integer]) -> Records:
     """Return the records and, as persons of their own, the canaries whose coin is 1."""
     if len(coins) != len(canaries):
@@ -139,7 +170,7 @@ def _with_new_persons(persons: NDArray[np.integer], count: int) -> NDArray[np.in
 
 def score_twin(
     module: GeneratorModule,
-    records: TrainingRecords | TableRecords,
+    records: Records,
     config: Any,
     *,
     schema: DatasetSchema | TableSchema,
@@ -153,6 +184,6 @@ def score_twin(
     Raises: whatever `fit` raises.
     """
     together = with_canaries(records, canaries, coins)
-    fit: Callable[..., Fitted | FittedTable] = module.fit
+    fit: Callable[..., Any] = module.fit
     twin = fit(together, config, schema=schema, run=run, seed=seed)
     return canaries.scores(twin, seed=seed)

@@ -10,7 +10,7 @@ Costs one training per model: meant for workers with a GPU, and switched off unl
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,12 @@ from privacy.manifests import DatasetSchema
 from privacy.mechanisms import Mechanism
 from privacy.table_schema import TableSchema
 from training.generators import GeneratorModule
+from training.joint_records import JointRecords, Records
 from training.records import TrainingRecords
 from training.run import LocalRun
 from training.table_records import TableRecords
 
+Part = TypeVar("Part", TrainingRecords, TableRecords, TrainingRecords | TableRecords)
 Scores = dict[str, NDArray[np.float64]]
 Progress = Callable[[int, int], None]
 
@@ -44,7 +46,7 @@ class Target:
 
 def reference_scores(
     target: Target,
-    held_out: TrainingRecords | TableRecords,
+    held_out: Records,
     *,
     models: int,
     asked: Sequence[NDArray[Any]],
@@ -80,10 +82,14 @@ def reference_scores(
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]} if rows else {}
 
 
-def _chosen(
-    records: TrainingRecords | TableRecords, rows: NDArray[np.integer]
-) -> TrainingRecords | TableRecords:
+def _chosen(records: Records, rows: NDArray[np.integer]) -> Records:
     """Return some records, their persons counted anew."""
+    if isinstance(records, JointRecords):
+        return JointRecords(_only(records.table, rows), _only(records.images, rows))
+    return _only(records, rows)
+
+
+def _only(records: Part, rows: NDArray[np.integer]) -> Part:
     _, renumbered = np.unique(records.persons[rows], return_inverse=True)
     parts = {field.name: getattr(records, field.name)[rows] for field in fields(records)}
     return type(records)(**{**parts, "persons": renumbered.astype(np.int32)})

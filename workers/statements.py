@@ -1,13 +1,15 @@
 """The sentences that every certificate carries, in the words of the declared unit of privacy."""
 
-from typing import Literal
-
 from privacy.mechanisms import UnitOfPrivacy
+from privacy.modality import Modality
 
-Modality = Literal["image", "table"]
-
-_ONE = {"image": "image", "table": "row"}
-_RECORDS = {
+_ONE: dict[Modality, str] = {"image": "image", "table": "row", "joint": "row with its image"}
+_MANY: dict[Modality, str] = {
+    "image": "images",
+    "table": "rows",
+    "joint": "rows and images",
+}
+_RECORDS: dict[Modality, tuple[str, str, str]] = {
     "image": (
         "Labels of synthetic images are spread evenly over the declared set and cost nothing.",
         "The count, image size, bit depth and label set are declared public by the data owner.",
@@ -17,6 +19,14 @@ _RECORDS = {
         "Synthetic rows, and marginals where they are part of the release, follow from that alone.",
         "The count, columns, bounds, levels and constraints are declared public by the data owner.",
         "These rows are synthetic and must not be used for decisions about patients.",
+    ),
+    "joint": (
+        "Synthetic rows, and the images that are drawn for them, follow from that alone.",
+        (
+            "The count, columns, bounds, levels, constraints, image size and bit depth are declared "
+            "public by the data owner."
+        ),
+        "These rows and images are synthetic and must not be used for diagnosis or decisions.",
     ),
 }
 """What epsilon costs nothing for, what is declared, and what the records are not."""
@@ -29,11 +39,11 @@ def unit_word(unit: UnitOfPrivacy, *, modality: Modality = "image") -> str:
 
 def statements(unit: UnitOfPrivacy, *, modality: Modality = "image") -> tuple[str, ...]:
     """Return what somebody who reads the numbers must know beside them."""
-    word, one = unit_word(unit, modality=modality), _ONE[modality]
+    word, one, many = unit_word(unit, modality=modality), _ONE[modality], _MANY[modality]
     protected = (
-        f"any one person, with all of their {one}s"
+        f"any one person, with all of their {many}"
         if unit is UnitOfPrivacy.PERSON
-        else f"any one {one}; a person with several {one}s is protected less"
+        else f"any one {one}; a person with several {many} is protected less"
     )
     for_free, declared, synthetic = _RECORDS[modality]
     return (

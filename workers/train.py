@@ -16,9 +16,8 @@ from service.domain.jobs import Job
 from service.store.objects import Bucket
 from training import artefact, generators
 from training.checkpoints import ReleaseLost
-from training.generators import Fitted, FittedTable, WithWarnings
-from training.records import TrainingRecords
-from training.table_records import TableRecords
+from training.generators import Fitted, FittedJoint, FittedTable, WithWarnings
+from training.joint_records import Records
 from workers.context import JobContext
 from workers.dataset_files import fetch_dataset
 from workers.ledger_run import LedgerRun
@@ -43,7 +42,7 @@ def run(context: JobContext) -> dict[str, object]:
     if job.payload.get("canaries"):
         return run_twin(context, records, module=module, ledger_run=ledger_run, dataset=dataset)
     try:
-        fit: Callable[..., Fitted | FittedTable] = module.fit
+        fit: Callable[..., Fitted | FittedTable | FittedJoint] = module.fit
         fitted = fit(records, config, schema=dataset.schema, run=ledger_run, seed=seed_of(job))
     except ReleaseLost as error:
         raise Conflict(str(error)) from error
@@ -53,9 +52,7 @@ def run(context: JobContext) -> dict[str, object]:
     return _store(context, dataset, fitted, ledger_run.charged_mechanisms())
 
 
-def training_arm(
-    context: JobContext, training: Job, dataset: StoredDataset
-) -> TrainingRecords | TableRecords:
+def training_arm(context: JobContext, training: Job, dataset: StoredDataset) -> Records:
     """Copy the records of persons who are trained on, and nobody else's, to a file of their own."""
     split = draw_split(
         context.application,
@@ -73,7 +70,7 @@ def training_arm(
 def _store(
     context: JobContext,
     dataset: StoredDataset,
-    fitted: Fitted | FittedTable,
+    fitted: Fitted | FittedTable | FittedJoint,
     mechanisms: tuple[Mechanism, ...],
 ) -> dict[str, object]:
     payload = context.job.payload

@@ -13,8 +13,7 @@ from service.domain.errors import Conflict
 from training.audit_twin import score_twin
 from training.checkpoints import ReleaseLost
 from training.generators import GeneratorModule
-from training.records import TrainingRecords
-from training.table_records import TableRecords
+from training.joint_records import Records
 from workers.context import JobContext
 from workers.ledger_run import LedgerRun
 from workers.modalities import modality_of
@@ -24,7 +23,7 @@ from workers.provenance import seed_of
 
 def run_twin(
     context: JobContext,
-    records: TrainingRecords | TableRecords,
+    records: Records,
     *,
     module: GeneratorModule,
     ledger_run: LedgerRun,

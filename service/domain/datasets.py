@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 from privacy.manifests import DatasetSchema, read_declared
+from privacy.modality import Modality
 from privacy.table_schema import TableSchema
 from service.domain.errors import IllegalTransition, InputRefused
 
@@ -69,7 +70,7 @@ class Dataset:
         return read_declared(self.declared)
 
     @property
-    def modality(self) -> Literal["image", "table"]:
+    def modality(self) -> Modality:
         """Return what kind of records it holds."""
         return self.schema.modality
 

@@ -11,14 +11,15 @@ audits of somebody who holds the weights look at, and `warnings` (`WithWarnings`
 the training shows. One of tables may have `sample_persons` (`WithVisits`), for schemas with visits.
 
 A generator of tables names itself one by `MODALITY = "table"`. Its `fit` takes `TableRecords` and a
-`TableSchema`, and its `Fitted` is a `FittedTable`.
+`TableSchema`, and its `Fitted` is a `FittedTable`. One of rows with an image each does so by
+`MODALITY = "joint"`: its `fit` takes `JointRecords`, and its `Fitted` is a `FittedJoint`.
 """
 
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, Protocol, Self, cast, runtime_checkable
+from typing import Any, Protocol, Self, cast, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +27,13 @@ from numpy.typing import NDArray
 from privacy.errors import InvalidParameter
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import Mechanism, Stage
+from privacy.modality import Modality
 from privacy.presets import Preset
 from training.records import TrainingRecords
 from training.run import Run
 
 SampleProgress = Callable[[int, int], None]  # images or rows drawn, and wanted
-MODALITIES = ("image", "table")
+MODALITIES: tuple[str, ...] = get_args(Modality)
 _REQUIRED = ("Config", "STAGES", "fit", "Fitted", "from_state")
 
 
@@ -72,6 +74,30 @@ class FittedTable(Protocol):
         """Draw rows as codes, the same for the same seed. Shapes: result (count, D)."""
 
     def score(self, codes: NDArray[np.integer], *, seed: int) -> dict[str, NDArray[np.float64]]:
+        """Return scores per row for white-box audits; higher = more likely a member."""
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """Return all that a rebuilt generator needs, as named arrays."""
+
+    def with_mechanisms(self, mechanisms: tuple[Mechanism, ...]) -> Self:
+        """Return the same generator with the mechanisms that its manifest records."""
+
+
+class FittedJoint(Protocol):
+    """A generator of rows with an image each that has been fitted. All it does is free under DP."""
+
+    @property
+    def mechanisms(self) -> tuple[Mechanism, ...]:
+        """The ordered mechanisms that ran."""
+
+    def sample(
+        self, count: int, *, seed: int, progress: SampleProgress | None = None
+    ) -> tuple[NDArray[np.int16], NDArray[np.integer]]:
+        """Draw rows as codes (count, D) and the image of each (count, H, W), the same for the seed."""
+
+    def score(
+        self, codes: NDArray[np.integer], images: NDArray[np.integer], *, seed: int
+    ) -> dict[str, NDArray[np.float64]]:
         """Return scores per row for white-box audits; higher = more likely a member."""
 
     def state(self) -> dict[str, NDArray[np.generic]]:

@@ -1,11 +1,11 @@
-"""Images and tables: what differs between them, a module each."""
+"""Images, tables and tables with images: what differs between them, a module each."""
 
 import importlib
 from typing import cast
 
 from workers.modalities.contract import Declared, Modality
 
-_MODULES = {"image": "images", "table": "tables"}
+_MODULES = {"image": "images", "table": "tables", "joint": "joint"}
 
 
 def modality_of(declared: Declared) -> Modality:

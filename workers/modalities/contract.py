@@ -1,7 +1,7 @@
-"""What differs between images and tables in a worker; a module for each provides it.
+"""What differs between kinds of records in a worker; a module for each provides it.
 
-Jobs, leases, plans, arms, charges and documents are the same for both. `workers.modalities.images` and
-`workers.modalities.tables` are modules of this form.
+Jobs, leases, plans, arms, charges and documents are the same for all. `workers.modalities.images`,
+`workers.modalities.tables` and `workers.modalities.joint` are modules of this form.
 """
 
 from abc import ABC, abstractmethod
@@ -18,8 +18,7 @@ from privacy.manifests import DatasetManifest, DatasetSchema, SamplesManifest
 from privacy.report import AuditReport
 from privacy.table_schema import TableSchema
 from training.audit_twin import Canaries
-from training.records import TrainingRecords
-from training.table_records import TableRecords
+from training.joint_records import Records
 from workers.intake.result import IntakeResult
 
 Declared = DatasetSchema | TableSchema
@@ -60,7 +59,7 @@ class StoredDataset(ABC):
     @abstractmethod
     def training_records(
         self, rows: NDArray[np.integer], *, persons: NDArray[np.int32], to: Path
-    ) -> TrainingRecords | TableRecords:
+    ) -> Records:
         """Copy the chosen records for a generator, `persons` being their own; pixels go to `to`."""
 
     @abstractmethod

@@ -1,0 +1,86 @@
+"""The images of a table whose rows have one each, seen as a data set of images.
+
+An image is drawn for the *cell* of its row: what the row holds in the columns that the schema
+names. To whatever only knows images, a cell is a label like any other.
+"""
+
+from itertools import product
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.errors import InvalidParameter
+from privacy.manifests import DatasetSchema
+from privacy.table_schema import Codes, Column, ImagePart, TableSchema
+
+_LONGEST_LABEL = 64
+_CUT = "…"
+
+
+def image_schema(schema: TableSchema) -> DatasetSchema:
+    """Return what is declared of the images: their size, and a label for every cell, in order.
+
+    Cells are in row-major order of the codes: that of the last column changes fastest.
+    Raises: InvalidParameter for a table without images.
+    """
+    part = _part(schema)
+    columns = _columns(schema)
+    cells = product(*(column.names for column in columns))
+    return DatasetSchema(
+        unit=schema.unit,
+        declared_count=schema.declared_count,
+        height=part.height,
+        width=part.width,
+        bit_depth=part.bit_depth,
+        label=_label(columns),
+        labels=tuple(_words(columns, cell, number) for number, cell in enumerate(cells)),
+    )
+
+
+def image_labels(schema: TableSchema, codes: Codes) -> NDArray[np.int16]:
+    """Return the cell of each row, as index of `image_schema(schema).labels`.
+
+    Shapes: codes (n, columns) -> (n,).  Raises: InvalidParameter for a table without images.
+    """
+    names = [column.name for column in schema.columns]
+    cells = np.zeros(len(codes), dtype=np.int16)
+    for column in _columns(schema):
+        cells = (cells * column.size + codes[:, names.index(column.name)]).astype(np.int16)
+    return cells
+
+
+def cells_of(schema: TableSchema) -> int:
+    """Return how many cells the columns of the images have together.
+
+    Raises: InvalidParameter for a table without images.
+    """
+    return prod(column.size for column in _columns(schema))
+
+
+def _part(schema: TableSchema) -> ImagePart:
+    if schema.images is None:
+        raise InvalidParameter(
+            "The images of a table were asked for, and its schema declares none. Declare [images]."
+        )
+    return schema.images
+
+
+def _columns(schema: TableSchema) -> tuple[Column, ...]:
+    return tuple(schema.column(name) for name in _part(schema).condition_on)
+
+
+def _label(columns: tuple[Column, ...]) -> str:
+    """Return a name for what tells cells apart, the columns' own if they fit."""
+    name = " and ".join(column.name for column in columns)
+    # Some names mean something else in a set of images; "cell" means nothing else anywhere.
+    is_plain = len(name) <= _LONGEST_LABEL and len(columns) > 1
+    return name if is_plain else f"cell of {columns[0].name}"[:_LONGEST_LABEL].rstrip()
+
+
+def _words(columns: tuple[Column, ...], cell: tuple[str, ...], number: int) -> str:
+    """Return a cell in words: each column with its level; cut after its number if that is long."""
+    words = ", ".join(f"{column.name} {level}" for column, level in zip(columns, cell, strict=True))
+    if len(words) <= _LONGEST_LABEL:
+        return words
+    return f"cell {number}: {', '.join(cell)}"[: _LONGEST_LABEL - 1].rstrip() + _CUT
