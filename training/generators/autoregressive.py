@@ -52,7 +52,7 @@ from training.tables.column_model import ColumnModel, ordered_sizes
 from training.tables.column_network import losses, seeded_network, state_of
 from training.tables.conditionals import conditionals
 from training.tables.constraints import breaks, masks
-from training.tables.drawing import draw_allowed
+from training.tables.drawing import Places, draw_allowed
 from training.tables.estimation import Measurement
 from training.tables.junction_trees import Clique
 from training.tables.measurements import Vector
@@ -194,14 +194,12 @@ class Fitted:
 
     def _drawn(self, count: int, *, seed: int) -> Codes:
         rng = reproducible(seed)
-        left_over = self.marginals.left_over
 
-        def drawn(wanted: int) -> Codes:
-            return self.columns.draw(wanted, rng=rng)
+        def drawn(places: Places) -> Codes:
+            return self.columns.draw(len(places), rng=rng)
 
-        if left_over:
-            return draw_allowed(drawn, breaks(self.schema, left_over), count=count)
-        return drawn(count)
+        broken = breaks(self.schema, self.marginals.left_over)
+        return draw_allowed(drawn, broken, count=count)
 
     def score(self, codes: NDArray[np.integer], *, seed: int) -> dict[str, Vector]:
         """Return scores; higher = more likely a member. Shapes: (N, D) -> (N,) each.

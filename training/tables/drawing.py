@@ -18,6 +18,9 @@ from training.tables.beliefs import Table
 from training.tables.junction_trees import Clique, JunctionTree
 from training.tables.measurements import Vector
 
+Places = NDArray[np.int64]
+Broken = Callable[[Codes], NDArray[np.bool_]]
+
 # Positions are multiples of this, so that group number + position is exact in float64.
 _POSITIONS = 2.0**-32
 _MOST_ATTEMPTS = 100
@@ -48,19 +51,17 @@ def draw(
     return rows
 
 
-def draw_allowed(
-    drawn: Callable[[int], Codes], is_broken: Callable[[Codes], NDArray[np.bool_]], *, count: int
-) -> Codes:
-    """Draw rows until `count` of them break nothing.
+def draw_allowed(drawn: Callable[[Places], Codes], is_broken: Broken, *, count: int) -> Codes:
+    """Draw rows until `count` of them break nothing; `drawn` is told the places of the rows (N,).
 
     Raises: InvalidParameter if nearly all rows break something.
     """
-    rows = drawn(count)
+    rows = drawn(np.arange(count))
     for _ in range(_MOST_ATTEMPTS):
         broken = np.flatnonzero(is_broken(rows))
         if len(broken) == 0:
             return rows
-        rows[broken] = drawn(len(broken))
+        rows[broken] = drawn(broken)
     raise InvalidParameter(
         f"Drawing rows was refused: after {_MOST_ATTEMPTS} attempts {len(broken)} of {count} still "
         "break a constraint. Look for constraints that contradict each other, or name fewer columns."

@@ -19,7 +19,7 @@ from training.randomness import reproducible
 from training.table_records import Codes
 from training.tables.beliefs import Propagation, Table, summed
 from training.tables.constraints import breaks, masks
-from training.tables.drawing import draw, draw_allowed
+from training.tables.drawing import Places, draw, draw_allowed
 from training.tables.estimation import Estimate, Measurement
 from training.tables.junction_trees import Clique, junction_tree
 from training.tables.measurements import Vector
@@ -59,15 +59,11 @@ class Fitted:
         """Draw rows, the same for the same seed; none breaks a constraint. Result (count, D)."""
         rng = reproducible(seed)
 
-        def drawn(wanted: int) -> Codes:
+        def drawn(places: Places) -> Codes:
             tree = self.model.propagation.tree
-            return draw(tree, self.model.beliefs, self.schema.sizes, count=wanted, rng=rng)
+            return draw(tree, self.model.beliefs, self.schema.sizes, count=len(places), rng=rng)
 
-        rows = (
-            draw_allowed(drawn, breaks(self.schema, self.left_over), count=count)
-            if self.left_over
-            else drawn(count)
-        )
+        rows = draw_allowed(drawn, breaks(self.schema, self.left_over), count=count)
         if progress is not None:
             progress(count, count)
         return rows

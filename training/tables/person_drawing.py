@@ -3,7 +3,6 @@
 The first rows of all persons are drawn together, then all second ones, each given the row before it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +12,9 @@ from privacy.errors import InvalidParameter
 from training.table_records import Codes
 from training.tables.calibration import calibrated
 from training.tables.column_model import ColumnModel
+from training.tables.drawing import Broken, Places, draw_allowed
 from training.tables.visits import Following
 
-Broken = Callable[[Codes], NDArray[np.bool_]]
-_MOST_ATTEMPTS = 100
 _CALIBRATIONS = 2
 
 
@@ -64,19 +62,12 @@ def calibrated_persons(model: ColumnModel, *, count: int, rng: np.random.Generat
 def _rows(
     model: ColumnModel, before: Codes, rng: np.random.Generator, is_broken: Broken | None
 ) -> Codes:
-    rows = model.draw(len(before), rng=rng, before=before)
+    def drawn(places: Places) -> Codes:
+        return model.draw(len(places), rng=rng, before=before[places])
+
     if is_broken is None:
-        return rows
-    for _ in range(_MOST_ATTEMPTS):
-        broken = np.flatnonzero(is_broken(rows))
-        if not len(broken):
-            return rows
-        rows[broken] = model.draw(len(broken), rng=rng, before=before[broken])
-    raise InvalidParameter(
-        f"Drawing rows was refused: after {_MOST_ATTEMPTS} attempts {len(broken)} of {len(rows)} "
-        "still break a constraint. Look for constraints that contradict each other, or name fewer "
-        "columns."
-    )
+        return drawn(np.arange(len(before)))
+    return draw_allowed(drawn, is_broken, count=len(before))
 
 
 def _rows_of_persons(

@@ -29,7 +29,7 @@ def possible_rows(count: int, *, schema: TableSchema, rng: np.random.Generator) 
     allowed, left_over = masks(schema, most_bytes=_MOST_BYTES)
     refuse_the_impossible(schema, allowed, left_over)
     return draw_allowed(
-        lambda wanted: _evenly(wanted, schema, allowed, rng),
+        lambda places: _evenly(len(places), schema, allowed, rng),
         breaks(schema, left_over),
         count=count,
     )
