@@ -21,8 +21,6 @@ measured pair stands out of its noise, it warns. Independent columns are then as
 Miklau 2019, arXiv:1901.09136 (estimation).
 """
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from privacy.mechanisms import Stage, ZcdpStage
 from privacy.presets import Preset
 from privacy.table_schema import TableSchema
@@ -30,7 +28,7 @@ from training.checkpoints import Arrays, Progress
 from training.ranks import Ranks
 from training.run import Run
 from training.table_records import TableRecords
-from training.tables.adaptive_rounds import AdaptiveRounds, most_bytes
+from training.tables.adaptive_rounds import AdaptiveRounds, RoundsConfig, most_bytes
 from training.tables.constraints import masks
 from training.tables.fitted import Fitted, rebuilt
 from training.tables.possible_rows import refuse_the_impossible
@@ -43,32 +41,8 @@ MODALITY = "table"
 QUANTA = 2000
 
 
-class Config(BaseModel):
+class Config(RoundsConfig):
     """What a data owner may set; defaults were chosen on public tables."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    rounds_per_column: int = Field(
-        default=6, ge=1, le=64, description="Rounds that the budget starts to be cut into (count)."
-    )
-    choosing_share: float = Field(
-        default=0.1, gt=0, lt=1, description="Part of a round's budget for choosing (ratio)."
-    )
-    target_weight: float = Field(
-        default=4.0,
-        ge=1,
-        le=20,
-        description="How much a pair with a declared target counts (ratio).",
-    )
-    model_megabytes: float = Field(
-        default=0.5, gt=0, le=64, description="Memory of the model's tables at the end (MB)."
-    )
-    iterations: int = Field(
-        default=200, ge=1, le=10_000, description="Passes of each round's fit (count)."
-    )
-    final_iterations: int = Field(
-        default=1000, ge=1, le=100_000, description="Passes of the last fit (count)."
-    )
 
 
 STAGES: tuple[Stage, ...] = (ZcdpStage(stage="rounds", steps=QUANTA),)
@@ -106,7 +80,9 @@ def fit(
     refuse_the_hopeless(schema, purse.mechanism)
     allowed, left_over = masks(schema, most_bytes=most_bytes(config))
     refuse_the_impossible(schema, allowed, left_over)
-    work = AdaptiveRounds(records, config, schema=schema, purse=purse, kept=Progress(run))
+    work = AdaptiveRounds(
+        records, config, schema=schema, allowed=allowed, purse=purse, kept=Progress(run)
+    )
     model = work.run()
     return Fitted(
         config=config,

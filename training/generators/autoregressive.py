@@ -33,7 +33,7 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from privacy.mechanisms import DpSgdStage, Mechanism, Stage, ZcdpStage
@@ -46,7 +46,7 @@ from training.ranks import Ranks
 from training.run import Run
 from training.table_records import Codes, TableRecords
 from training.tables import fitted as graphical
-from training.tables.adaptive_rounds import AdaptiveRounds, most_bytes
+from training.tables.adaptive_rounds import AdaptiveRounds, RoundsConfig, most_bytes
 from training.tables.calibration import calibrated
 from training.tables.column_model import ColumnModel, ordered_sizes
 from training.tables.column_network import losses, seeded_network, state_of
@@ -70,10 +70,8 @@ _MOST_ROWS_PER_PERSON = 16
 _ROWS_AT_ONCE = 512
 
 
-class Config(BaseModel):
+class Config(RoundsConfig):
     """What a data owner may set; defaults were chosen on public tables."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     marginals_noise_ratio: float = Field(
         default=1.15,
@@ -94,24 +92,6 @@ class Config(BaseModel):
         ge=1,
         le=64,
         description="Rounds that the marginals start to be cut into (count).",
-    )
-    choosing_share: float = Field(
-        default=0.1, gt=0, lt=1, description="Part of a round's budget for choosing (ratio)."
-    )
-    target_weight: float = Field(
-        default=4.0,
-        ge=1,
-        le=20,
-        description="How much a pair with a declared target counts (ratio).",
-    )
-    model_megabytes: float = Field(
-        default=0.5, gt=0, le=64, description="Memory of the marginals' model at the end (MB)."
-    )
-    iterations: int = Field(
-        default=200, ge=1, le=10_000, description="Passes of each round's fit (count)."
-    )
-    final_iterations: int = Field(
-        default=1000, ge=1, le=100_000, description="Passes of the last fit (count)."
     )
 
 
@@ -279,7 +259,7 @@ def fit(
     following = None
     if schema.visits is not None:
         following = follow(records, schema=schema, visits=schema.visits, purse=purse, kept=kept)
-    rounds = AdaptiveRounds(records, config, schema=schema, purse=purse, kept=kept)
+    rounds = AdaptiveRounds(records, config, schema=schema, allowed=allowed, purse=purse, kept=kept)
     marginals = graphical.Fitted(
         config=config,
         schema=schema,

@@ -8,15 +8,15 @@ round changes the model by no more than its noise, later rounds get half of that
 
 from collections.abc import Sequence
 from math import pi, sqrt
-from typing import Protocol
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from privacy.table_schema import TableSchema
 from training.checkpoints import Progress, ReleaseLost
 from training.randomness import PrivacyRandomness
 from training.table_records import TableRecords
-from training.tables.constraints import masks
+from training.tables.constraints import Masks
 from training.tables.estimation import Estimate, Measurement, estimate
 from training.tables.fitted import MEGABYTE
 from training.tables.junction_trees import Clique, model_bytes
@@ -35,37 +35,37 @@ from training.tables.rounds import (
 _LEAST_CUTS = 4
 
 
-class RoundOptions(Protocol):
-    """What the rounds take from a generator's Config."""
+class RoundsConfig(BaseModel):
+    """What a data owner may set of the rounds; defaults were chosen on public tables."""
 
-    @property
-    def rounds_per_column(self) -> int:
-        """Return how many rounds for each column the budget starts to be cut into."""
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    @property
-    def choosing_share(self) -> float:
-        """Return the part of a round's budget that is for choosing."""
+    rounds_per_column: int = Field(
+        default=6, ge=1, le=64, description="Rounds that the budget starts to be cut into (count)."
+    )
+    choosing_share: float = Field(
+        default=0.1, gt=0, lt=1, description="Part of a round's budget for choosing (ratio)."
+    )
+    target_weight: float = Field(
+        default=4.0,
+        ge=1,
+        le=20,
+        description="How much a pair with a declared target counts (ratio).",
+    )
+    model_megabytes: float = Field(
+        default=0.5, gt=0, le=64, description="Memory of the model's tables at the end (MB)."
+    )
+    iterations: int = Field(
+        default=200, ge=1, le=10_000, description="Passes of each round's fit (count)."
+    )
+    final_iterations: int = Field(
+        default=1000, ge=1, le=100_000, description="Passes of the last fit (count)."
+    )
 
-    @property
-    def target_weight(self) -> float:
-        """Return how much a pair with a declared target counts."""
 
-    @property
-    def model_megabytes(self) -> float:
-        """Return the memory of the model's tables at the end (MB)."""
-
-    @property
-    def iterations(self) -> int:
-        """Return the passes of each round's fit."""
-
-    @property
-    def final_iterations(self) -> int:
-        """Return the passes of the last fit."""
-
-
-def most_bytes(options: RoundOptions) -> int:
+def most_bytes(config: RoundsConfig) -> int:
     """Return the memory that the model's tables may take."""
-    return int(options.model_megabytes * MEGABYTE)
+    return int(config.model_megabytes * MEGABYTE)
 
 
 class AdaptiveRounds:
@@ -74,19 +74,23 @@ class AdaptiveRounds:
     def __init__(
         self,
         records: TableRecords,
-        config: RoundOptions,
+        config: RoundsConfig,
         *,
         schema: TableSchema,
+        allowed: Masks,
         purse: Purse,
         kept: Progress,
     ) -> None:
-        """Count what may be measured, and take up what an earlier start measured."""
+        """Count what may be measured, and take up what an earlier start measured.
+
+        `allowed` are the cells that declared constraints leave (`constraints.masks`).
+        """
         self._config, self._purse, self._kept = config, purse, kept
         self._sizes = schema.sizes
         singles = tuple((column,) for column in range(len(self._sizes)))
         self._candidates = singles + measurable_pairs(self._sizes)
         self._answers = Answers.of(records, self._candidates, self._sizes)
-        self._allowed = masks(schema, most_bytes=most_bytes(config))[0]
+        self._allowed = allowed
         targets = set(schema.targets)
         self._weights = np.asarray(
             [
