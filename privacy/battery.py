@@ -11,20 +11,19 @@ from typing import Literal
 
 import numpy as np
 
-from privacy import accounting
 from privacy.ceilings import ceilings, privacy_curve
+from privacy.claims import believable, claim_test, claimed_epsilon, delta_of, epsilon_of
 from privacy.copies import Config as CopyConfig
 from privacy.copies import Detector
 from privacy.criteria import criteria
 from privacy.diagnostics import judge_diagnostic, judge_groups
-from privacy.epsilon_findings import NAMES as EPSILON_NAMES
 from privacy.errors import EvidenceMissing
-from privacy.evidence import Arm, Evidence, Finding, Goal, Metric, SplitOrigin
+from privacy.evidence import Arm, Evidence, Finding, Goal
 from privacy.gains import judge_attack
 from privacy.looked_at import looked_at
 from privacy.membership import Settings
 from privacy.meter import Meter, Progress, search_progress
-from privacy.neighbourhoods import Population, population_of, survey
+from privacy.neighbourhoods import Population, Survey, population_of, survey
 from privacy.policy import (
     Depth,
     Policy,
@@ -36,8 +35,6 @@ from privacy.self_test import Examination, Terms, examine
 from privacy.specimens import Materials, choose_materials
 from privacy.statements import conditions, disclaimers, in_units, not_tested
 from privacy.verdicts import decide, judge_self_test, verdict_of
-
-_DEFAULT_DELTA = 1e-5
 
 
 @dataclass(frozen=True)
@@ -53,6 +50,20 @@ class Order:
     seed: int | None = None
 
 
+@dataclass(frozen=True)
+class Battery:
+    """One battery that has run: its report, and what was measured on the way to it.
+
+    `materials` is a sentence where there are too few records for specimens.
+    """
+
+    report: AuditReport
+    survey: Survey
+    materials: Materials | str
+    detector: Detector
+    settings: Settings
+
+
 def run(
     audits: Mapping[str, ModuleType],
     evidence: Evidence,
@@ -60,7 +71,7 @@ def run(
     order: Order,
     rng: np.random.Generator,
     progress: Progress | None,
-) -> AuditReport:
+) -> Battery:
     """Audit one candidate and its specimens; see `privacy.audits.run_battery`."""
     check_shapes(evidence)
     audits = {name: audit for name, audit in audits.items() if _applies(audit, evidence)}
@@ -103,7 +114,7 @@ def run(
         given, population, order, terms, findings=findings, examined=examination, audits=audits
     )
     meter.show("limit", "report", share=1.0)
-    return report
+    return Battery(report, seen, materials, detector, settings)
 
 
 def _report(
@@ -336,54 +347,12 @@ def membership_settings(
     return Settings(
         bound_error=policy.bound_error(attempt),
         epsilon_error=policy.errors.epsilon / max(1, count),
-        delta=evidence.target.delta if evidence.target else _DEFAULT_DELTA,
+        delta=delta_of(evidence),
         fpr=policy.grid.fpr,
         guesses=policy.grid.guesses,
         permutations=policy.grid.permutations,
         claim=privacy_curve(evidence.target, evidence.mechanisms),
     )
-
-
-_NO_COINS = (
-    "nobody tossed a fair coin for each unit before training, and a bound from one run needs that"
-)
-
-
-def believable(finding: Finding, evidence: Evidence) -> Finding:
-    """Return the finding without epsilon bounds where no coin decided who was trained on."""
-    if evidence.split is SplitOrigin.COINS:
-        return finding
-    metrics = (
-        Metric(name=m.name, value=None, reason=_NO_COINS) if m.name in EPSILON_NAMES else m
-        for m in finding.metrics
-    )
-    return finding.model_copy(update={"metrics": tuple(metrics)})
-
-
-def claimed_epsilon(evidence: Evidence) -> float | None:
-    """Return epsilon at the target's delta, derived from mechanisms where they are given."""
-    if evidence.mechanisms:
-        delta = evidence.target.delta if evidence.target else _DEFAULT_DELTA
-        return accounting.epsilon(evidence.mechanisms, delta)
-    return evidence.target.epsilon if evidence.target else None
-
-
-def epsilon_of(findings: Mapping[str, Finding]) -> tuple[float | None, float | None, str | None]:
-    """Return the best lower bound, the most certifiable one, and why there is none."""
-    every = [metric for finding in findings.values() for metric in finding.metrics]
-    bounds = [metric for metric in every if metric.name == "epsilon_lower_bound"]
-    most = [m.value for m in every if m.name == "epsilon_max_certifiable" and m.value is not None]
-    values = [metric.value for metric in bounds if metric.value is not None]
-    if not values:
-        return None, None, bounds[0].reason if bounds else "no membership audit ran"
-    return max(values), max(most) if most else None, None
-
-
-def claim_test(findings: Mapping[str, Finding], settings: Settings) -> tuple[float, float] | None:
-    """Return the smallest chance of the right guesses under the claim, and the level of one audit."""
-    found = [finding.metric("claim_p_value").value for finding in findings.values()]
-    values = [value for value in found if value is not None]
-    return (min(values), settings.epsilon_error) if values else None
 
 
 def _units(evidence: Evidence) -> dict[str, int]:

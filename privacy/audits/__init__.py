@@ -59,7 +59,7 @@ def run_battery(  # noqa: PLR0913 - everything that may be asked for
     """
     order = battery.Order(policy, tier, attempt, provenance or {}, problems, depth, seed)
     modules = {name: load(name) for name in available()}
-    return battery.run(modules, evidence, order=order, rng=rng, progress=progress)
+    return battery.run(modules, evidence, order=order, rng=rng, progress=progress).report
 
 
 def audit(  # noqa: PLR0913 - everything that may be said of a release

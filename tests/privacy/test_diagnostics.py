@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from privacy.audits import available, load
-from privacy.battery import attacks, believable, epsilon_of, wanted
+from privacy.battery import attacks, wanted
+from privacy.claims import believable, epsilon_of
 from privacy.criteria import criteria
 from privacy.diagnostics import judge_diagnostic, judge_groups
 from privacy.evidence import Finding, Goal, Knowledge, Metric, SplitOrigin, ThreatModel
