@@ -19,6 +19,7 @@ from workers.intake.limits import Limits
 from workers.intake.refusal import refused
 
 UPLOAD = "the upload"
+SAFE_PATHS = "relative paths with forward slashes inside the archive"
 _LOCAL_HEADER = b"PK\x03\x04"
 _NESTED_SUFFIX = re.compile(
     r"\.(zip|npz|jar|tar|tgz|tbz2?|txz|gz|bz2|xz|lzma|zst|7z|rar|cab|iso|dmg|lz4?|z)$",
@@ -129,25 +130,30 @@ def open_archive(path: Path, limits: Limits) -> Iterator[Archive]:
 
 def check_name(name: str, limits: Limits, *, file: str) -> None:
     """Refuse a path that is absolute, climbs, or could mean different files to different programs."""
-    what = None
-    if name.startswith(("/", "\\")) or re.match(r"^[A-Za-z]:", name):
-        what = "the path is absolute"
-    elif ".." in re.split(r"[/\\]", name):
-        what = "the path leaves the archive with '..'"
-    elif "\\" in name:
-        what = "the path holds a backslash"
-    elif not name or any(unicodedata.category(character) == "Cc" for character in name):
-        what = "the name is empty or holds control characters"
-    elif len(name) > limits.name_characters:
-        what = f"the name is longer than {limits.name_characters} characters"
+    what = unsafe_path(name, limits)
     if what is not None:
         raise refused(
             what,
             file=file,
             value=name,
-            limit="relative paths with forward slashes inside the archive",
+            limit=SAFE_PATHS,
             remedy="Rename the file and make the zip again.",
         )
+
+
+def unsafe_path(name: str, limits: Limits) -> str | None:
+    """Say what is wrong with a path, without showing it; None where nothing is."""
+    if name.startswith(("/", "\\")) or re.match(r"^[A-Za-z]:", name):
+        return "the path is absolute"
+    if ".." in re.split(r"[/\\]", name):
+        return "the path leaves the archive with '..'"
+    if "\\" in name:
+        return "the path holds a backslash"
+    if not name or any(unicodedata.category(character) == "Cc" for character in name):
+        return "the name is empty or holds control characters"
+    if len(name) > limits.name_characters:
+        return f"the name is longer than {limits.name_characters} characters"
+    return None
 
 
 def _check_is_zip(path: Path) -> None:

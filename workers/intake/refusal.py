@@ -16,6 +16,13 @@ def refused(what: str, *, file: str, value: object, limit: object, remedy: str) 
     return InputRefused(sentence, file=name, value=seen, limit=str(limit), remedy=remedy)
 
 
+def renamed(refusal: InputRefused, *, file: str) -> InputRefused:
+    """Return a refusal of this module that calls the refused file by another name."""
+    old, name = str(refusal.extensions["file"]), shown(file)
+    sentence = name + refusal.sentence.removeprefix(old)
+    return InputRefused(sentence, **(refusal.extensions | {"file": name}))
+
+
 def shown(text: str) -> str:
     """Return `text` safe for a terminal and a page: printable, at most 120 characters."""
     printable = "".join(

@@ -14,7 +14,7 @@ from workers.intake.refusal import refused
 from workers.intake.result import SourceFormat
 
 Batch = Mapping[str, pa.Array]
-"""Name of a declared column, or of the person's -> its cells; all of one length."""
+"""Name of a declared column, the person's or the images' -> its cells; all of one length."""
 
 
 class Source(Protocol):
@@ -51,7 +51,7 @@ class Chosen:
 def choose_columns(
     titles: Sequence[str], *, file: str, schema: TableSchema, limits: Limits
 ) -> Chosen:
-    """Find the declared columns and the person's among the titles of a file.
+    """Find the declared columns, the person's and the images' among the titles of a file.
 
     Raises: InputRefused for a title that stands twice, and for columns that are not there.
     """
@@ -67,6 +67,8 @@ def choose_columns(
     wanted = [column.name for column in schema.columns]
     if schema.unit is UnitOfPrivacy.PERSON:
         wanted.insert(0, schema.person)
+    if schema.images is not None:
+        wanted.append(schema.images.column)
     for name in wanted:
         if names.count(name) > 1:
             raise refused(

@@ -63,16 +63,8 @@ def read_table_upload(
     Raises: InputRefused naming column, count, limit and remedy; then nothing is left in `out`.
     """
     limits = limits or Limits()
-    if schema.images is not None:
-        raise refused(
-            "it is declared with images, which tables do not take yet",
-            file=UPLOAD,
-            value="[images] in the schema",
-            limit="a table alone",
-            remedy="Upload the images as a dataset of their own that joins the same budget.",
-        )
     with _opened(path, schema, limits) as source, blobs.staged(out) as folder:
-        reading = _Reading(source, schema, tenant_key, folder, limits, progress or _drop)
+        reading = Reading(source, schema, tenant_key, folder, limits, progress or unheard)
         reading.read_rows()
         return reading.finish()
 
@@ -98,8 +90,8 @@ def _opened(path: Path, schema: TableSchema, limits: Limits) -> Iterator[Source]
 
 
 @dataclass
-class _Reading:
-    """One table while it is read."""
+class Reading:
+    """One table while it is read: its rows into table.npy, its persons, what was wrong with cells."""
 
     source: Source
     schema: TableSchema
@@ -243,5 +235,5 @@ def _check_size(size: int, limit: int) -> None:
         )
 
 
-def _drop(_stage: str, _step: int, _total: int) -> None:
+def unheard(_stage: str, _step: int, _total: int) -> None:
     """Show progress to nobody."""
