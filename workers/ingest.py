@@ -56,6 +56,7 @@ def run(context: JobContext) -> dict[str, object]:
             manifest=manifest,
             person_digests=digests,
             content_digests=read.content_digests,
+            row_digests=read.row_digests,
             column_digests=read.column_digests,
             report=owner_report(read, modality.facts(read, out, schema=dataset.schema)),
         )

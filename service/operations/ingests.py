@@ -26,8 +26,10 @@ from service.store.unit_of_work import UnitOfWork
 CHUNK_PERSONS = 500
 JOIN = "join_dataset_id"  # remedy of an upload whose members are in another cohort
 FEW = 10  # below it, counts of who is known elsewhere are not told: a count is an exact query
+_SAME_IMAGES = "{} image(s) in it are also in the cohort of another dataset, pixel for pixel"
 _ALIKE = {
-    "image": "{} image(s) in it are also in the cohort of another dataset, pixel for pixel",
+    "image": _SAME_IMAGES,
+    "joint": _SAME_IMAGES,  # its rows are compared by themselves, as those of a table
     "table": "{} row(s) in it are also in the cohort of another dataset, cell for cell",
     "columns": "whole stretches of a column of numbers in it are also in the cohort of another "
     "dataset, value for value, whatever the columns are called",
@@ -63,13 +65,15 @@ def finish_ingest(
     manifest: DatasetManifest,
     person_digests: NDArray[np.uint8],
     content_digests: NDArray[np.uint8],
+    row_digests: NDArray[np.uint8] | None = None,
     column_digests: NDArray[np.uint8] | None = None,
     report: dict[str, Any] | None = None,
 ) -> DatasetVersion:
     """Make a version READY and its persons members of the dataset's cohort.
 
     Shapes: person_digests (persons, 32), content_digests (records, 32) of images or rows alone,
-    column_digests (any, 32) of stretches of a table's columns.
+    row_digests (records, 32) of the rows that images come with, column_digests (any, 32) of stretches
+    of a table's columns.
     Repeating it after an interruption changes nothing.
     Raises: InputRefused if a person or a record belongs to another cohort, or a person was
     withdrawn: nothing is written then, and the worker refuses the version; LeaseLost; JournalBehind.
@@ -89,6 +93,7 @@ def finish_ingest(
         dataset,
         person_digests,
         content_digests=content_digests,
+        row_digests=row_digests,
         column_digests=column_digests,
     )
     record_persons(uow, version, person_digests)
@@ -149,6 +154,7 @@ def join_cohort(
     person_digests: NDArray[np.uint8],
     *,
     content_digests: NDArray[np.uint8],
+    row_digests: NDArray[np.uint8] | None = None,
     column_digests: NDArray[np.uint8] | None = None,
 ) -> Joined:
     """Add persons, records and columns to the dataset's cohort; return how many were known in it.
@@ -160,8 +166,9 @@ def join_cohort(
     is_first = uow.session.execute(anybody.limit(1)).first() is None
     persons = _join_persons(uow, dataset, person_digests)
     contents = _join_contents(uow, dataset, content_digests, what=dataset.modality)
-    if column_digests is not None and len(column_digests):
-        contents += _join_contents(uow, dataset, column_digests, what="columns")
+    for digests, what in ((row_digests, "table"), (column_digests, "columns")):
+        if digests is not None and len(digests):
+            contents += _join_contents(uow, dataset, digests, what=what)
     if persons or contents:
         membership.record(uow, dataset, persons=persons, contents=contents)
     return Joined(len(persons), len(person_digests) - len(persons), is_first)

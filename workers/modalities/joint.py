@@ -11,11 +11,17 @@ from numpy.typing import NDArray
 from privacy.image_parts import image_labels, image_schema
 from privacy.manifests import DatasetManifest, SamplesManifest
 from privacy.table_schema import Codes, TableSchema, Values
+from privacy.table_values import values_of
+from training.audit_twin import JointCanaries, make_joint_canaries
 from training.generators import FittedJoint
 from training.joint_records import JointRecords
-from workers.modalities.contract import Arrays, StoredDataset, StoredSamples
+from workers.intake.joint import read_joint_upload as read_upload
+from workers.ledger_run import grid_png
+from workers.modalities.contract import Arrays, Drawn, Progress, StoredDataset, StoredSamples
 from workers.modalities.images import ImageSamples, StoredImages, copy_records
-from workers.modalities.tables import StoredTable, TableSamples
+from workers.modalities.tables import TABLE, StoredTable, TableSamples, facts, first_rows
+
+__all__ = ["canaries", "dataset", "draw", "facts", "read_upload", "samples"]
 
 IMAGES = "images.npy"
 
@@ -157,3 +163,29 @@ def dataset(manifest: DatasetManifest, *, cohort_id: str, arrays: Arrays) -> Sto
 def samples(manifest: SamplesManifest, *, schema: TableSchema, arrays: Arrays) -> JointSamples:
     """Return a stored synthetic set."""
     return JointSamples(manifest, values=arrays["table"], images=arrays["images"], schema=schema)
+
+
+def draw(
+    fitted: FittedJoint, count: int, *, schema: TableSchema, seed: int, progress: Progress
+) -> Drawn:
+    """Draw rows with an image each; what is in either comes from the charged mechanisms.
+
+    The number of rows is what was asked for. Where in its bin a number lies is drawn here.
+    """
+    codes, images = fitted.sample(count, seed=seed, progress=progress)
+    values = values_of(codes, schema, np.random.default_rng([seed, count]))
+    cells = image_labels(schema, codes)
+    shown = {"rows.json": first_rows(values, schema)}
+    if count:
+        shown["grid.png"] = grid_png(images, cells)
+    return Drawn(
+        blobs={TABLE: values, IMAGES: images},
+        count=len(values),
+        label_distribution="drawn",
+        shown=shown,
+    )
+
+
+def canaries(count: int, *, schema: TableSchema, rng: np.random.Generator) -> JointCanaries:
+    """Return rows of nobody, each with an unusual picture."""
+    return make_joint_canaries(count, schema=schema, rng=rng)
