@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from privacy.errors import InvalidParameter
 from privacy.manifests import DatasetSchema
-from privacy.table_schema import Codes, Column, ImagePart, TableSchema
+from privacy.table_schema import Column, ImagePart, TableSchema
 
 _LONGEST_LABEL = 64
 _CUT = "…"
@@ -38,7 +38,7 @@ def image_schema(schema: TableSchema) -> DatasetSchema:
     )
 
 
-def image_labels(schema: TableSchema, codes: Codes) -> NDArray[np.int16]:
+def image_labels(schema: TableSchema, codes: NDArray[np.integer]) -> NDArray[np.int16]:
     """Return the cell of each row, as index of `image_schema(schema).labels`.
 
     Shapes: codes (n, columns) -> (n,).  Raises: InvalidParameter for a table without images.

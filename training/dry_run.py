@@ -1,8 +1,7 @@
 """Dry runs: how long a fit will take, and how much memory, measured on random records.
 
-A generator is fitted, twice and cut short, on noise of the declared shape, which is pixels or codes of
-declared columns; no record is read and
-nothing is spent. Steps are the mechanisms' own and those of the Config fields that a generator names
+A generator is fitted, twice and cut short, on noise of the declared shape, which is pixels, codes of
+declared columns, or both; no record is read and nothing is spent. Steps are the mechanisms' own and those of the Config fields that a generator names
 in `FREE_STEPS`: a few are run, timed by the progress that the generator reports, and multiplied.
 Everything else is taken as it is, or in proportion to the images where there were too many to try.
 """
@@ -18,12 +17,16 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from privacy.image_parts import image_schema
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import DpSgdStage, Mechanism, PoissonSubsampledGaussianMechanism
+from privacy.modality import Modality
 from privacy.table_schema import TableSchema
 from training import artefact
 from training.generators import Fitted, GeneratorModule, free_steps
+from training.joint_records import JointRecords
 from training.records import TrainingRecords, pixel_type
 from training.run import LocalRun
 from training.table_records import TableRecords
@@ -83,8 +86,9 @@ def estimate(
     Each unit has one record. Raises: InvalidParameter if the config or the mechanisms do not fit.
     """
     started = time.monotonic()
-    kind = _TableTrial if isinstance(schema, TableSchema) else _Trial
-    trial = kind(generator, dict(config), schema=schema, planned=tuple(mechanisms), units=units)
+    trial = _TRIALS[schema.modality](
+        generator, dict(config), schema=schema, planned=tuple(mechanisms), units=units
+    )
     _reset_device_memory()
     warm = trial.run(min(units, WARM_UNITS), steps=WARM_STEPS, report=report)
     peak_before, units_before = _peak_bytes(), warm.units
@@ -228,10 +232,8 @@ class _Trial:
         return samples * self.record_size * each
 
     def _random_records(self, units: int) -> Any:
-        kind = pixel_type(self._schema)
-        shape = (units, self._schema.height, self._schema.width)
         return TrainingRecords(
-            images=self._rng.integers(0, np.iinfo(kind).max, shape, dtype=kind, endpoint=True),
+            images=_random_pictures(units, self._schema, self._rng),
             labels=self._rng.integers(0, len(self._schema.labels), units).astype(np.int16),
             persons=np.arange(units, dtype=np.int32),
         )
@@ -291,11 +293,51 @@ class _TableTrial(_Trial):
         each = np.dtype(np.float64).itemsize + np.dtype(np.int16).itemsize
         return samples * self.record_size * each
 
-    def _random_records(self, units: int) -> TableRecords:
-        codes = np.empty((units, self.record_size), dtype=np.int16)
+    def _random_records(self, units: int) -> Any:
+        codes = np.empty((units, len(self._schema.columns)), dtype=np.int16)
         for index, size in enumerate(self._schema.sizes):
             codes[:, index] = self._rng.integers(0, size, units)
         return TableRecords(codes=codes, persons=np.arange(units, dtype=np.int32))
+
+
+class _JointTrial(_TableTrial):
+    """The same for rows with an image each."""
+
+    @property
+    def record_size(self) -> int:
+        """Return the pixels of one image and the cells of its row."""
+        pictures = image_schema(self._schema)
+        return pictures.height * pictures.width + len(self._schema.columns)
+
+    def drawn_bytes(self, samples: int) -> int:
+        """Return the bytes of all synthetic rows and images at once."""
+        # Images are drawn a few thousand at a time, so their floating-point numbers do not add up.
+        columns = len(self._schema.columns)
+        pixels = self.record_size - columns
+        each = np.dtype(pixel_type(image_schema(self._schema))).itemsize
+        cell = np.dtype(np.float64).itemsize + np.dtype(np.int16).itemsize
+        return samples * (pixels * each + columns * cell)
+
+    def _random_records(self, units: int) -> JointRecords:
+        table = super()._random_records(units)
+        pictures = _random_pictures(units, image_schema(self._schema), self._rng)
+        return JointRecords.of(table.codes, pictures, table.persons, schema=self._schema)
+
+
+_TRIALS: dict[Modality, type[_Trial]] = {
+    "image": _Trial,
+    "table": _TableTrial,
+    "joint": _JointTrial,
+}
+
+
+def _random_pictures(
+    units: int, schema: DatasetSchema, rng: np.random.Generator
+) -> NDArray[np.integer]:
+    """Return pictures of noise (units, height, width)."""
+    kind = pixel_type(schema)
+    shape = (units, schema.height, schema.width)
+    return rng.integers(0, np.iinfo(kind).max, shape, dtype=kind, endpoint=True)
 
 
 def _pace(moments: Sequence[tuple[float, int]]) -> float | None:

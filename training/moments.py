@@ -155,6 +155,11 @@ class _Reader:
         return away / np.maximum(lengths, 1e-12)[:, None], lengths / np.sqrt(self._pixels)
 
 
+def count_noise(noise_multiplier: float) -> float:
+    """Return the deviation of the noise in each number of persons that `ClassGaussian` has."""
+    return noise_multiplier / _COUNT_WEIGHT
+
+
 def _reference_sums(
     reader: _Reader,
     frequencies: NDArray[np.int64],

@@ -17,7 +17,7 @@ from service.store.unit_of_work import UnitOfWork
 _STAGES: TypeAdapter[tuple[Stage, ...]] = TypeAdapter(tuple[Stage, ...])
 _PRESETS: TypeAdapter[dict[str, Preset]] = TypeAdapter(dict[str, Preset])
 _GPU_QUEUE = "gpu"
-_RECORDS = {"image": "images", "table": "rows of a table"}
+_RECORDS = {"image": "images", "table": "rows of a table", "joint": "rows with an image each"}
 
 
 def list_generators(uow: UnitOfWork, modality: str | None = None) -> dict[str, Any]:

@@ -104,11 +104,12 @@ class Interrupted(LocalRun):
 
 
 def test_the_modalities_divide_the_generators_and_another_one_is_refused():
-    images, tables = (set(generators.available(kind)) for kind in ("image", "table"))
-    assert images | tables == set(generators.available())
-    assert not images & tables
-    assert {"aim", "mst", "independent_columns"} <= tables
-    with pytest.raises(InvalidParameter, match="choose one of image, table"):
+    kinds = [set(generators.available(kind)) for kind in ("image", "table", "joint")]
+    assert set.union(*kinds) == set(generators.available())
+    assert sum(map(len, kinds)) == len(generators.available())
+    assert kinds[2] == {"rows_then_images"}
+    assert {"aim", "mst", "independent_columns"} <= kinds[1]
+    with pytest.raises(InvalidParameter, match="choose one of image, table, joint"):
         generators.available("sound")
 
 

@@ -9,6 +9,7 @@ from privacy.table_schema import TableSchema
 from training.tables.rounds import measurable_pairs
 
 _HOPELESS = 1.0
+_REMEDY = "Use independent_columns, declare coarser bins, or ask for a larger epsilon."
 
 
 def noise_of_a_tree(schema: TableSchema, mechanism: ZcdpMechanism) -> float:
@@ -26,16 +27,18 @@ def noise_of_a_tree(schema: TableSchema, mechanism: ZcdpMechanism) -> float:
     return 0.5 * sqrt(2 / pi) * sigma * cells / schema.declared_count
 
 
-def refuse_the_hopeless(schema: TableSchema, mechanism: ZcdpMechanism) -> None:
+def refuse_the_hopeless(
+    schema: TableSchema, mechanism: ZcdpMechanism, *, remedy: str = _REMEDY
+) -> None:
     """Refuse, before anything is charged, a budget with which no relation can be measured.
 
-    Raises: InvalidParameter naming the distance, its limit and what to do.
+    Raises: InvalidParameter naming the distance, its limit and what to do, which is `remedy`.
     """
     found = noise_of_a_tree(schema, mechanism)
     if found > _HOPELESS:
         raise InvalidParameter(
             f"Fitting relations between columns was refused: with about {schema.declared_count:,} "
             f"units at this budget, noise moves a typical pair of columns by {found:.2g} in total "
-            f"variation; the limit is {_HOPELESS:g}, where nothing of the pair is left. Use "
-            "independent_columns, declare coarser bins, or ask for a larger epsilon."
+            f"variation; the limit is {_HOPELESS:g}, where nothing of the pair is left. "
+            f"{remedy}"
         )

@@ -214,7 +214,7 @@ def draw(
         blobs={TABLE: values, **blobs},
         count=len(values),
         label_distribution="drawn",
-        shown={"rows.json": _first_rows(values, schema)},
+        shown={"rows.json": first_rows(values, schema)},
     )
 
 
@@ -245,7 +245,8 @@ def in_order(values: Values, persons: NDArray[np.integer], schema: TableSchema) 
     return values
 
 
-def _first_rows(values: Values, schema: TableSchema) -> bytes:
+def first_rows(values: Values, schema: TableSchema) -> bytes:
+    """Return the first rows as words, as JSON for a page."""
     document = {
         "columns": [column.name for column in schema.columns],
         "rows": [words_of(row, schema) for row in values[:_ROWS_SHOWN]],
