@@ -24,6 +24,29 @@ def test_distances_and_survival_are_drawn():
     assert "&lt;script&gt;$days" in survival
 
 
+VISITS = {
+    "order": "$month",
+    "references": {"other_persons": "real persons", "rows_dealt_out": "rows dealt out: the floor"},
+    "rows_per_person": {name: [0.5, 0.5] for name in ("synthetic", "held_out")},
+    "gaps": {name: [0.1, 0.9] for name in ("synthetic", "held_out")},
+    "columns": [
+        {
+            "column": "<b>sex",
+            "distance": {"synthetic": None, "other_persons": 0.1, "rows_dealt_out": 0.4},
+            "autocorrelation": None,
+        }
+    ],
+}
+
+
+def test_visits_are_drawn_also_where_a_source_has_no_steps():
+    drawn = figures(UTILITY | {"survival": None, "trajectories": VISITS})
+    assert len(drawn) == 3
+    assert "$month" in drawn[1]
+    assert "real persons" in drawn[2]
+    assert "<b>sex" not in drawn[2]
+
+
 def test_a_table_without_survival_has_one_figure_and_pictures_have_none():
     assert len(figures(UTILITY | {"survival": None})) == 1
     assert figures(UTILITY | {"kind": "image"}) == ()

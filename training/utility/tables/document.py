@@ -6,6 +6,7 @@ from training.utility.tables.copies import Coverage, Estimate
 from training.utility.tables.distances import Distance
 from training.utility.tables.learning import Prediction, Score
 from training.utility.tables.survival import SurvivalLook
+from training.utility.tables.trajectories import TrajectoryLook
 
 REFERENCES = {
     "other_persons": "real persons of the other side",
@@ -54,6 +55,8 @@ class TableUtility(BaseModel):
     predictions_reason: str | None
     survival: SurvivalLook | None
     survival_reason: str | None
+    trajectories: TrajectoryLook | None
+    trajectories_reason: str | None
     told_apart: Score
     told_apart_real: Score  # trained-on from held-out persons: what a perfect generator reaches
     constraints: tuple[Constraint, ...]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from privacy.errors import InvalidParameter
 from privacy.table_schema import TableSchema
 from training.utility.tables import copies as copying
+from training.utility.tables import trajectories as following
 from training.utility.tables.distances import MOST_COMBINATIONS, WAYS, Distance, compare
 from training.utility.tables.distinguishing import told_apart
 from training.utility.tables.document import Constraint, Subgroup, TableUtility
@@ -24,7 +25,7 @@ FEWEST_PERSONS = 20
 _FEWEST_OF_GROUP = 30
 _MOST_GROUPS = 40
 _PARTS = 5
-_STEPS = 7
+_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,12 @@ def measure_table_utility(  # noqa: PLR0913 - three tables, and what is known ab
     if schema.survival is not None:
         sources = {"synthetic": _taught(given.synthetic, given), "real": _taught(first, given)}
         survival = told("survival", lambda: look(sources, second, schema=schema))
+    visits = None
+    if schema.visits is not None:
+        visits = told(
+            "trajectories",
+            lambda: following.look(given.synthetic, first, second, schema=schema, seed=seed),
+        )
     apart = told("telling apart", lambda: told_apart(given.synthetic, second, schema=schema))
     apart_real = told("telling apart", lambda: told_apart(first, second, schema=schema))
     groups = told("subgroups", lambda: _subgroups(given))
@@ -122,6 +129,8 @@ def measure_table_utility(  # noqa: PLR0913 - three tables, and what is known ab
         predictions_reason=None if predicted else "the schema declares no target",
         survival=survival,
         survival_reason=None if survival else "the schema declares no time and event",
+        trajectories=visits,
+        trajectories_reason=None if visits else "the schema declares no visits",
         told_apart=apart,
         told_apart_real=apart_real,
         constraints=broken,
@@ -130,7 +139,7 @@ def measure_table_utility(  # noqa: PLR0913 - three tables, and what is known ab
         subgroups_reason=None if groups else "the schema declares no quasi-identifier with groups",
         coverage=covered,
         estimates=copying.estimates(tables, second, schema=schema, persons=persons, noise=noise),
-        warnings=_warnings(beats, covered.warning),
+        warnings=_warnings(beats, covered.warning, visits),
     )
 
 
@@ -279,11 +288,24 @@ def _share(rows: Rows, column: int, code: int) -> float:
     return float((rows.codes[:, column] == code) @ rows.weights)
 
 
-def _warnings(beats: bool | None, on_p_values: str | None) -> tuple[str, ...]:  # noqa: FBT001
+def _warnings(
+    beats: bool | None,  # noqa: FBT001
+    on_p_values: str | None,
+    visits: following.TrajectoryLook | None,
+) -> tuple[str, ...]:
     found = []
     if beats is False:
         found.append(
             "The table is no nearer to real persons, for pairs of columns, than columns drawn "
             "independently of each other: relations between columns in it mean nothing."
+        )
+    if visits is not None and visits.beats_rows_dealt_out is False:
+        found.append(
+            "Visits follow each other no more like those of real persons than rows dealt out to persons "
+            "at random: trajectories in this table mean nothing."
+        )
+    if visits is not None and visits.beats_rows_dealt_out is None:
+        found.append(
+            "Too few persons have two rows or more, synthetic or held out, to compare trajectories."
         )
     return (*found, *([on_p_values] if on_p_values else []))
