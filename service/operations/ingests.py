@@ -57,7 +57,7 @@ class Joined:
     is_first: bool  # the cohort had nobody
 
 
-def finish_ingest(
+def finish_ingest(  # noqa: PLR0913 - what an ingest found
     uow: UnitOfWork,
     job_id: str,
     *,
