@@ -94,7 +94,7 @@ def report(synthetic, persons):
 
 def test_a_report_warns_where_visits_follow_each_other_as_nobody_does():
     codes, persons = cohort(300, 7)
-    codes[:, 2] = codes[:, 0] % 2  # everybody's sex changes at every visit
+    codes[:, 1:] = codes[:, [0]] % 2 * [3, 1]  # sex and grade change at every visit
     found = report(codes, persons)
     assert found.trajectories.beats_rows_dealt_out is False
     assert any("trajectories in this table mean nothing" in one for one in found.warnings)
