@@ -21,13 +21,16 @@ a class mean's distance from the mean image, about 0.3 of the clipping bound.
 from collections.abc import Mapping, Sequence
 from math import sqrt
 
+from privacy.image_parts import cells_of
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import (
     DpSgdStage,
+    GaussianMechanism,
     Mechanism,
     PoissonSubsampledGaussianMechanism,
     Stage,
     UnitOfPrivacy,
+    ZcdpMechanism,
 )
 from privacy.presets import SMALL_UNIT_EPSILON
 from privacy.table_regimes import about_columns
@@ -68,7 +71,12 @@ def warnings(
     without one are judged.
     """
     if isinstance(schema, TableSchema):
-        return tuple(about_columns(schema, units=units, epsilon=epsilon))
+        for_rows = epsilon * sqrt(_share_of_rows(mechanisms))
+        about_rows = about_columns(schema, units=units, epsilon=for_rows)
+        if schema.images is None:
+            return tuple(about_rows)
+        about_cells = _about_cells(schema, units=units, epsilon=epsilon)
+        return (*about_rows, *([about_cells] if about_cells else []))
     found = [_about_labels(schema, units=units, epsilon=epsilon)]
     learning = _own_training(mechanisms, stages)
     if learning:
@@ -128,6 +136,30 @@ def _about_labels(schema: DatasetSchema, *, units: int, epsilon: float) -> str |
         f"{LEAST_PER_LABEL:,.0f} what a label looks like is mostly noise, more so for a rare one. "
         f"Merge labels, add {_words(schema)}, or ask for a larger epsilon."
     )
+
+
+def _about_cells(schema: TableSchema, *, units: int, epsilon: float) -> str | None:
+    cells = cells_of(schema)
+    per_cell = units * epsilon / cells
+    if per_cell >= LEAST_PER_LABEL:
+        return None
+    return (
+        f"Too little for the images: about {units // cells:,} persons for each of {cells} cells of "
+        f"images.condition_on times epsilon {epsilon:g} is {per_cell:,.0f}, and below about "
+        f"{LEAST_PER_LABEL:,.0f} what the images of a cell look like is mostly noise, more so for a "
+        "rare one. Name fewer columns there, or columns with fewer levels or bins."
+    )
+
+
+def _share_of_rows(mechanisms: Sequence[Mechanism]) -> float:
+    """Return the part of the budget that zCDP rounds have beside one-shot releases; about."""
+    rho = [
+        (isinstance(m, ZcdpMechanism), m.steps / m.noise_multiplier**2)
+        for m in mechanisms
+        if isinstance(m, ZcdpMechanism | GaussianMechanism)
+    ]
+    of_rows = sum(own for is_zcdp, own in rho if is_zcdp)
+    return of_rows / sum(own for _, own in rho) if of_rows else 1.0
 
 
 def _about_learning(

@@ -39,7 +39,7 @@ def about_columns(schema: TableSchema, *, units: int, epsilon: float) -> Iterato
     """Yield what a data owner should know before paying: too fine columns, too few persons."""
     words = "persons" if schema.unit is UnitOfPrivacy.PERSON else "rows"
     count = len(schema.columns)
-    amount = f"{units:,} {words} × epsilon {epsilon:g} over {count} columns"
+    amount = f"{units:,} {words} × epsilon {epsilon:.3g} over {count} columns"
 
     def noise(size: int) -> float:
         return column_noise(size, columns=count, units=units, epsilon=epsilon)
@@ -56,11 +56,14 @@ def about_columns(schema: TableSchema, *, units: int, epsilon: float) -> Iterato
         )
     middling = sorted(schema.sizes)[count // 2]
     if count > 1 and noise(middling**2) > NOISY_PAIR:
-        yield (
-            f"Little to learn of how columns hang together: {amount}. Compare the result with "
-            "independent_columns, which learns each column by itself; where it is as good, nothing "
-            "more was learnt."
+        remedy = (
+            "Compare the result with independent_columns, which learns each column by itself; where "
+            "it is as good, nothing more was learnt."
+            if schema.images is None
+            else "Rows may be no better than independent columns: lower row_noise_ratio, declare "
+            "coarser bins or fewer columns, or ask for a larger epsilon."
         )
+        yield f"Little to learn of how columns hang together: {amount}. {remedy}"
 
 
 def _listed(columns: list[Column]) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from privacy.image_parts import cells_of
 from privacy.mechanisms import mechanisms_to_json
 from privacy.table_schema import TableSchema
 from service.domain import permissions
@@ -112,9 +113,12 @@ def _key(uow: UnitOfWork, planned: Planned) -> str:
 
 
 def _shape(schema: DeclaredSchema) -> list[int]:
-    """Return what of a declaration time depends on: pixels and labels, or codes of each column."""
+    """Return what of a declaration time depends on: pixels and labels, or codes of each column; for both, all."""
     if isinstance(schema, TableSchema):
-        return list(schema.sizes)
+        images = schema.images
+        if images is None:
+            return list(schema.sizes)
+        return [*schema.sizes, images.height, images.width, images.bit_depth, cells_of(schema)]
     return [schema.height, schema.width, schema.bit_depth, len(schema.labels)]
 
 
