@@ -2,7 +2,7 @@
 #
 #   make demo [DATA= LABEL= LABELS= UNIT=person|record EPSILON= DELTA=
 #              TIER=public|registered|enclave GENERATOR= KEEP=1]
-#   make demo SCHEMA=example|SCHEMA=schema.toml DATA=table.csv|.parquet
+#   make demo SCHEMA=example|example-images|SCHEMA=schema.toml DATA=table.csv|.parquet|joint.zip
 #   make test   make test-slow   make lint   make serve
 
 PYTHON ?= python3

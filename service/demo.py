@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,58 +22,35 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from privacy.mechanisms import UnitOfPrivacy
-from privacy.table_schema import TableSchema
 from service.client import JobFailed, ProblemError
 from service.stack import Stack
 from service.walkthrough.actors import Actors, make_actors
-from service.walkthrough.declaration import (
-    Declaration,
-    UploadRefused,
-    declare,
-    declare_table,
-)
+from service.walkthrough.declaration import UploadRefused
 from service.walkthrough.display import Display
 from service.walkthrough.example import fill_example, signing_in
+from service.walkthrough.preparation import (
+    DEFAULT_GENERATOR,
+    DEFAULTS,
+    EXAMPLES,
+    JOINT_GENERATOR,
+    OUT,
+    PHANTOM_LABEL,
+    PHANTOM_PATIENTS,
+    PHANTOM_PERSONS,
+    TABLE_GENERATOR,
+    Options,
+    prepare_upload,
+)
 from service.walkthrough.stack import StackFailed, first_operator_key, running_stack
 from service.walkthrough.steps import NotReleasable, Request, Walkthrough
 from service.walkthrough.summary import PATHS, summarise, write_summary
 from service.walkthrough.verification import Verification, verify_and_tamper
 
-OUT = Path("build/demo")
-PHANTOM_PERSONS = 2500
-PHANTOM_PATIENTS = 6000
-"""More audits judge a table, and rows cost little: a larger pool leaves chance less of a say."""
-PHANTOM_LABEL = "kl_grade"
-DEFAULT_GENERATOR = "diffusion"
-TABLE_GENERATOR = "aim"
-EXAMPLE_SCHEMA = "example"
-"""In place of the path of a schema: a table of phantom patients is made, and declared."""
-
 SAMPLES = {"public": 8000, "registered": 5000, "enclave": 5000}
 """Enough that the share of copied samples can be bounded below each tier's tolerance."""
 
-PHANTOM_LABELS = ("0", "1", "2", "3", "4")
 _REFUSALS = {400, 409, 413, 415, 422}
 EXIT_OK, EXIT_FAILED, EXIT_REFUSED, EXIT_NOT_RELEASABLE = 0, 1, 2, 3
-
-
-@dataclass(frozen=True)
-class Options:
-    """What `make demo` and `kaima demo` may be given."""
-
-    data: Path | None = None
-    label: str = PHANTOM_LABEL
-    labels: tuple[str, ...] = ()
-    unit: UnitOfPrivacy = UnitOfPrivacy.PERSON
-    epsilon: float = 5.0
-    delta: float = 1e-5
-    tier: str = "registered"
-    generator: str = ""
-    schema: str = ""
-    keep: bool = False
-    persons: int | None = None
-    samples: int | None = None
-    out: Path = OUT
 
 
 @dataclass
@@ -87,12 +64,16 @@ class _Outcome:
 
 @click.command(name="kaima demo", context_settings={"show_default": True})
 @click.option(
-    "--data", type=click.Path(path_type=Path), help="Your own .zip or .npz; with --schema a table."
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Your own .zip or .npz; with --schema a table, or a .zip of images with their table.",
 )
 @click.option(
     "--schema",
     default="",
-    help="TOML that declares the table (.csv, .parquet) in --data; 'example': phantom patients.",
+    help="TOML that declares the table in --data, with images or without; "
+    + "; ".join(f"'{name}': {example.what}" for name, example in EXAMPLES.items())
+    + ".",
 )
 @click.option("--label", default=PHANTOM_LABEL, help="Column of the label.")
 @click.option("--labels", default="", help="Comma-separated label set; empty: the one in the file.")
@@ -105,7 +86,8 @@ class _Outcome:
 @click.option(
     "--generator",
     default="",
-    help=f"See `kaima train generators`; empty: {DEFAULT_GENERATOR}, or {TABLE_GENERATOR}.",
+    help=f"See `kaima train generators`; empty: {DEFAULT_GENERATOR}; of tables {TABLE_GENERATOR}, "
+    f"with images {JOINT_GENERATOR}.",
 )
 @click.option(
     "--persons",
@@ -144,21 +126,21 @@ def run(options: Options) -> int:
         bundle.unlink()
     _note_install_seconds(display)
     try:
-        upload, declaration = _prepare_upload(options, display)
+        upload, declaration = prepare_upload(options, display)
     except (UploadRefused, ValidationError) as error:
         display.say(f"[red]Refused:[/red] {error}")
         return EXIT_REFUSED
-    is_table = declaration.schema.modality == "table"
+    generator, name = DEFAULTS[declaration.schema.modality]
     request = Request(
         upload=upload,
         declaration=declaration,
         epsilon=options.epsilon,
         delta=options.delta,
         tier=options.tier,
-        generator=options.generator or (TABLE_GENERATOR if is_table else DEFAULT_GENERATOR),
+        generator=options.generator or generator,
         config={},
         samples=options.samples or SAMPLES[options.tier],
-        name="Patients" if is_table else "Radiographs",
+        name=name,
     )
     try:
         return _with_stack(options, request, display)
@@ -168,73 +150,6 @@ def run(options: Options) -> int:
     except KeyboardInterrupt:
         display.say("Stopped.")
         return EXIT_FAILED
-
-
-def _prepare_upload(options: Options, display: Display) -> tuple[Path, Declaration]:
-    if options.schema:
-        return _prepare_table(options, display)
-    upload, labels = options.data, options.labels
-    if upload is None:
-        upload = options.out / "phantoms.zip"
-        _make_phantoms("training.phantoms", options, display, out=upload)
-        labels = labels or PHANTOM_LABELS
-    declaration = declare(upload, label=options.label, labels=labels, unit=options.unit)
-    _say_declared(declaration, display)
-    if declaration.labels_were_found:
-        display.say("  This label set was found in the file; its owner declares it public.")
-    if declaration.ignored_columns:
-        display.say(f"  Columns not used: {', '.join(declaration.ignored_columns)}.")
-    return upload, declaration
-
-
-def _prepare_table(options: Options, display: Display) -> tuple[Path, Declaration]:
-    """Return the owner's table and what the schema declares, or those of phantom patients."""
-    upload, schema = options.data, Path(options.schema)
-    if options.schema == EXAMPLE_SCHEMA:
-        if upload is not None:
-            raise UploadRefused(
-                f"The schema {EXAMPLE_SCHEMA!r} was refused for {upload.name}: it declares the "
-                "phantom patients that are made without data. Name a schema of your own."
-            )
-        upload, schema = options.out / "patients.csv", options.out / "patients.toml"
-        more = ["--schema", str(schema)]
-        _make_phantoms("training.phantom_patients", options, display, out=upload, more=more)
-    elif upload is None:
-        raise UploadRefused(
-            f"The schema {schema.name} was refused without a table: name it with DATA= (or --data)."
-        )
-    declaration = declare_table(upload, schema)
-    _say_declared(declaration, display)
-    return upload, declaration
-
-
-def _make_phantoms(
-    module: str, options: Options, display: Display, *, out: Path, more: Sequence[str] = ()
-) -> None:
-    """Run the program that makes phantoms; it draws its own progress bar."""
-    persons = options.persons or (PHANTOM_PATIENTS if options.schema else PHANTOM_PERSONS)
-    command = [sys.executable, "-m", module, "--persons", str(persons), "--out", str(out)]
-    started = time.monotonic()
-    subprocess.run([*command, *more], check=True)  # noqa: S603 - our own module
-    display.seconds["generate"] = time.monotonic() - started
-
-
-def _say_declared(declaration: Declaration, display: Display) -> None:
-    schema = declaration.schema
-    if isinstance(schema, TableSchema):
-        word = "persons" if schema.unit is UnitOfPrivacy.PERSON else "rows"
-        display.say(
-            f"Declared public: about {schema.declared_count} {word}, {len(schema.columns)} columns "
-            f"with {sum(schema.sizes)} bins and levels, {len(schema.constraints)} constraints. "
-            "All of it is the schema's; nothing was read from the table."
-        )
-        return
-    word = "persons" if schema.unit is UnitOfPrivacy.PERSON else "images"
-    display.say(
-        f"Declared public: about {schema.declared_count} {word}, {schema.height}×{schema.width} "
-        f"pixels of {schema.bit_depth} bits; {schema.label} is one of {', '.join(schema.labels)}. "
-        "The count is the file's own, rounded to two digits; its owner declares it public."
-    )
 
 
 def _with_stack(options: Options, request: Request, display: Display) -> int:
@@ -315,7 +230,7 @@ def _write_documents(walk: Walkthrough, display: Display, *, public: bool) -> No
         path = walk.out / "report.json"
         path.touch(mode=0o600)
         path.write_text(json.dumps(walk.record.report, indent=2), encoding="utf-8")
-    if walk.record.bundle is None or walk.request.holds_table:
+    if walk.record.bundle is None or walk.request.holds_rows:
         return
     sheet = walk.out / "contact_sheet.png"
     command = [sys.executable, "-m", "workers.contact_sheet", "--real", str(walk.request.upload)]

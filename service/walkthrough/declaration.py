@@ -24,6 +24,7 @@ from service.domain.datasets import DeclaredSchema
 PERSON_COLUMN = "patient_id"
 FILE_COLUMN = "file"
 TABLE_SUFFIXES = (".csv", ".parquet")
+JOINT_SUFFIXES = (".zip",)
 _LONGEST_CSV_BYTES = 512 * 1024 * 1024
 _HEADER_BYTES = 1 << 20
 
@@ -106,18 +107,21 @@ def declare(path: Path, *, label: str, labels: tuple[str, ...], unit: UnitOfPriv
 
 
 def declare_table(path: Path, schema: Path) -> Declaration:
-    """Return what the owner of a table declares: the schema, and nothing from the file.
+    """Return what the owner of a table declares, or of a zip of images with their table.
 
-    Raises: UploadRefused.
+    That is the schema, and nothing from the file.  Raises: UploadRefused.
     """
-    if not path.is_file() or path.suffix.lower() not in TABLE_SUFFIXES:
-        raise UploadRefused(
-            f"{path} was refused: give a table that is there, as {' or '.join(TABLE_SUFFIXES)}."
-        )
     try:
-        return Declaration(schema=read_schema(schema), labels_were_found=False)
+        declared = read_schema(schema)
     except InvalidParameter as error:
         raise UploadRefused(str(error)) from error
+    suffixes = TABLE_SUFFIXES if declared.images is None else JOINT_SUFFIXES
+    if not path.is_file() or path.suffix.lower() not in suffixes:
+        what = "a table" if declared.images is None else "a table with its images"
+        raise UploadRefused(
+            f"{path} was refused: give {what} that is there, as {' or '.join(suffixes)}."
+        )
+    return Declaration(schema=declared, labels_were_found=False)
 
 
 def round_count(count: int) -> int:

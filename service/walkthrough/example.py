@@ -27,7 +27,7 @@ from service.walkthrough.steps import TERMS, Walkthrough, reason_for
 
 PILOT_PERSONS = 120
 _OF_IMAGES = ("reader studies", "edits of the release", "a refused and an unfinished upload")
-"""Steps that a table cannot take."""
+"""Steps that rows of a table cannot take, with images or without."""
 
 _POLL_SECONDS = 0.3
 _WAIT_SECONDS = 900.0
@@ -65,7 +65,7 @@ class _Filler:
             ("a pilot with a cancelled training and a rejected release", self._pilot),
         )
         for name, step in steps:
-            if name in _OF_IMAGES and self.walk.request.holds_table:
+            if name in _OF_IMAGES and self.walk.request.holds_rows:
                 continue
             try:
                 step()

@@ -51,9 +51,14 @@ class Request:
     name: str = "Radiographs"
 
     @property
-    def holds_table(self) -> bool:
-        """Say whether the records are rows of a table."""
-        return self.declaration.schema.modality == "table"
+    def holds_rows(self) -> bool:
+        """Say whether the records are rows of a table, with or without an image each."""
+        return self.declaration.schema.modality != "image"
+
+    @property
+    def holds_images(self) -> bool:
+        """Say whether the records are images, with or without a row each."""
+        return self.declaration.schema.modality != "table"
 
 
 @dataclass

@@ -38,7 +38,9 @@ def summarise(
     exit_reason: str,
 ) -> dict[str, Any]:
     """Return the summary of one walkthrough, complete or not."""
-    schema, is_table = request.declaration.schema, request.holds_table
+    schema = request.declaration.schema
+    no_images = None if request.holds_images else "the records are rows of a table"
+    no_rows = None if request.holds_rows else "the records are images"
     return {
         "schema_version": SCHEMA_VERSION,
         "ok": exit_reason == "verified",
@@ -49,8 +51,8 @@ def summarise(
         "policy_digest": record.report.get("policy_digest"),
         "generator": request.generator,
         "persons": _persons(request, record),
-        "images": _records(record, None if not is_table else "the records are rows of a table"),
-        "rows": _records(record, None if is_table else "the records are images"),
+        "images": _records(record, no_images),
+        "rows": _records(record, no_rows),
         "label": request.declaration.target,
         "labels": list(request.declaration.labels),
         "labels_declared_public_by": "owner",
