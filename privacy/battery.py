@@ -176,8 +176,8 @@ def _report(
         ceiling=ceiling,
         privacy_curve=curve,
         mechanisms=evidence.mechanisms,
-        units=_units(evidence),
-        records=_records(evidence),
+        units=count_units(evidence),
+        records=count_records(evidence),
         provenance=dict(order.provenance),
         split=evidence.split.value,
         attacks=listed,
@@ -355,13 +355,15 @@ def membership_settings(
     )
 
 
-def _units(evidence: Evidence) -> dict[str, int]:
+def count_units(evidence: Evidence) -> dict[str, int]:
+    """Return how many units each arm has, and how many are excluded."""
     kept = evidence.arms[~evidence.excluded]
     counts = {arm.name.lower(): int((kept == arm).sum()) for arm in Arm}
     return counts | {"excluded": int(evidence.excluded.sum()), "total": len(evidence.arms)}
 
 
-def _records(evidence: Evidence) -> dict[str, int]:
+def count_records(evidence: Evidence) -> dict[str, int]:
+    """Return how many records each arm has, and how many are synthetic."""
     arms = evidence.arms[evidence.persons]
     counts = {arm.name.lower(): int((arms == arm).sum()) for arm in Arm}
     return counts | {"total": len(evidence.records), "synthetic": len(evidence.samples)}

@@ -195,13 +195,36 @@ class Detector:
                 columns += [relative <= cut for cut in _CALIBRATED]
             if name in _TABLE_SPACES:
                 columns += _clearest(nearest_in_space.mutual[self._judged])
-        return np.unique(np.stack(columns, axis=1), axis=1)
+        return np.stack(columns, axis=1)
 
     def _arms(self, near: Mapping[str, Nearest]) -> float | None:
         """Return the exact p-value of "nearness does not depend on the arm", or None if too few."""
-        if self._held_count < MIN_ARM or len(self._judged) - self._held_count < MIN_ARM:
+        if self.too_few() is not None:
             return None
-        matrix = self._near(near).astype(np.float32)
+        return self.chance_of(self._near(near))
+
+    @property
+    def judged(self) -> Ints:
+        """Return the persons whose arms are compared: clean ones, trained on or held out."""
+        return self._judged
+
+    def too_few(self) -> str | None:
+        """Return why arms cannot be compared, or None."""
+        inside = len(self._judged) - self._held_count
+        if min(self._held_count, inside) >= MIN_ARM:
+            return None
+        return (
+            f"the exact test needs {MIN_ARM} trained-on and {MIN_ARM} held-out units; "
+            f"there are {inside} and {self._held_count}"
+        )
+
+    def chance_of(self, named: Bools) -> float:
+        """Return how likely chance alone puts so few held-out ones into some of the sets.
+
+        Shape: named (judged persons, sets), drawn up without a look at arms. Exact: the smallest
+        hypergeometric tail over the sets is judged against itself under shuffled arms.
+        """
+        matrix = np.unique(named, axis=1).astype(np.float32)
         counts = np.rint(self._shuffles @ matrix).astype(np.int64)
         smallest = np.ones(len(counts))
         for column, total in enumerate(matrix.sum(axis=0).astype(np.int64)):
@@ -303,12 +326,8 @@ def copy_metrics(
     _, upper = clopper_pearson(flagged, samples, error=error)
     trained = int(population.trained.sum())
     clean = int((population.trained & ~population.excluded).sum())
-    no_arms = no_ratio = None
-    if copies.p_arms is None:
-        no_arms = (
-            f"the exact test needs {MIN_ARM} trained-on and {MIN_ARM} held-out units; "
-            f"there are {clean} and {int(population.held_out.sum())}"
-        )
+    no_ratio = None
+    no_arms = detector.too_few() if copies.p_arms is None else None
     if copies.p_ratio is None:
         no_ratio = (
             "nearness of single samples was not measured: real records are too few, or too often "

@@ -62,6 +62,14 @@ class ThreatModel:
 
 
 @dataclass(frozen=True)
+class Visits:
+    """How rows follow one another: by which column, and whose each sample is (samples,)."""
+
+    order: int
+    sample_persons: NDArray[np.integer]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Everything that audits of one candidate may look at.
 
@@ -74,7 +82,8 @@ class Evidence:
     one its size, NaN rows where none was computed; empty where the generator hands over none.
     `copy_network` was learnt on pictures of reference half a alone; a full battery looks for copies
     with it, and where it is None says why: `no_copy_network`. Of a table, `targets` and
-    `quasi_identifiers` are the columns declared so.
+    `quasi_identifiers` are the columns declared so, and `visits` says how a person's rows follow one
+    another, where they do.
     """
 
     modality: Modality
@@ -96,6 +105,28 @@ class Evidence:
     no_copy_network: str = ""
     targets: tuple[int, ...] = ()
     quasi_identifiers: tuple[int, ...] = ()
+    visits: Visits | None = None
+
+
+@dataclass(frozen=True)
+class JointEvidence:
+    """Rows with an image each, looked at twice: the same records, persons, arms, folds and samples.
+
+    Row i and image i are one record of one person; sample i has row i and image i.
+    """
+
+    table: Evidence
+    images: Evidence
+
+    @property
+    def modality(self) -> Modality:
+        """Return what kind of records this is about."""
+        return "joint"
+
+    @property
+    def unit(self) -> UnitOfPrivacy:
+        """Return whose presence is hidden."""
+        return self.table.unit
 
 
 class Metric(BaseModel):

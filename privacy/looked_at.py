@@ -46,13 +46,33 @@ def looked_at(
 
     Of tables only. Nothing is drawn from `rng` where everybody is looked at. Samples stay all in.
     """
-    units = np.unique(evidence.persons)
-    fits = len(units) <= whole_units and len(evidence.records) <= most_records
-    if fits or evidence.modality != "table":
+    if evidence.modality != "table":
         return evidence
+    chosen = drawn_units(
+        evidence, rng=rng, whole_units=whole_units, most_units=most_units, most_records=most_records
+    )
+    return evidence if chosen is None else of_units(evidence, chosen)
+
+
+def drawn_units(
+    evidence: Evidence,
+    *,
+    rng: np.random.Generator,
+    whole_units: int = WHOLE_UNITS,
+    most_units: int = MOST_UNITS,
+    most_records: int = MOST_RECORDS,
+) -> Ints | None:
+    """Return the units that are looked at, in order; None, and nothing drawn, where all are."""
+    units = np.unique(evidence.persons)
+    if len(units) <= whole_units and len(evidence.records) <= most_records:
+        return None
     by_records = most_records * len(units) // len(evidence.records)
     most = min(most_units, by_records, len(units))
-    chosen = _drawn(units, evidence.arms, most=most, rng=rng)
+    return _drawn(units, evidence.arms, most=most, rng=rng)
+
+
+def of_units(evidence: Evidence, chosen: Ints) -> Evidence:
+    """Return the evidence of the chosen units alone, numbered anew in their order."""
     number = np.full(len(evidence.arms), -1)
     number[chosen] = np.arange(len(chosen))
     rows = np.flatnonzero(number[evidence.persons] >= 0)

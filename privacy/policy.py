@@ -39,6 +39,7 @@ class Errors(BaseModel):
     epsilon: float = Field(gt=0, lt=0.5)
     leak_flag: float = Field(gt=0, lt=0.5)
     diagnostics: float = Field(default=0.01, gt=0, lt=0.5)
+    pairing: float = Field(default=0.01, gt=0, lt=0.5)
 
 
 class Audits(BaseModel):

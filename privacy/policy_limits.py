@@ -19,6 +19,8 @@ IF_GIVEN = ("loss_membership",)
 DIAGNOSTICS = ("data_copying", "gradient_membership", "reidentification")
 # Audits of tables, since 2026.4: policies that were stored before do not name them and stay readable.
 OF_TABLES = ("disclosure", "learned_membership", "marginal_membership")
+# Audits of visits, since 2026.5.
+OF_VISITS = ("trajectory_copies", "trajectory_membership")
 
 
 class Effect(StrEnum):
@@ -191,6 +193,15 @@ ENTRIES: tuple[Entry, ...] = (
         tightest=0.2,
     ),
     Entry(
+        "errors.pairing",
+        "Level of the pairing test",
+        "Of rows with images: below it, samples that carry a person's image together with the same "
+        "person's row accuse. A higher level accuses more easily, the innocent as well.",
+        0.01,
+        higher_is_looser=False,
+        tightest=0.2,
+    ),
+    Entry(
         "grid.permutations",
         "Shuffles of a permutation test",
         "More shuffles resolve smaller p-values, and take longer.",
@@ -270,7 +281,8 @@ def check_limits(policy: Policy) -> None:
 
 
 def _check_audits(policy: Policy) -> None:
-    gating, known = set(policy.audits.gating), {*REQUIRED, *IF_GIVEN, *DIAGNOSTICS, *OF_TABLES}
+    gating = set(policy.audits.gating)
+    known = {*REQUIRED, *IF_GIVEN, *DIAGNOSTICS, *OF_TABLES, *OF_VISITS}
     dropped = set(REQUIRED) - set(policy.audits.required) or set(IF_GIVEN) - gating
     if dropped:
         raise InvalidParameter(

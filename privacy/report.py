@@ -97,6 +97,7 @@ class DetectionLimit(BaseModel):
     repeats: int = 0
     changes: str = ""
     reason: str | None = None
+    part: str = Field(default="", description="table or images, where a report is about both")
 
     @property
     def tries(self) -> str:

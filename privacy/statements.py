@@ -57,13 +57,7 @@ def not_tested(evidence: Evidence, attacks: Sequence[Attack], *, looked_at: int)
         out.append(
             "Inference of attributes: what the label of a real record is, given the release."
         )
-    units = len(np.unique(evidence.persons))
-    if looked_at < units:
-        out.append(
-            f"The {units - looked_at:,} of {units:,} {word}s that were not drawn: so large a table is "
-            f"audited on {looked_at:,} {word}s drawn by chance within each arm, the audit pool before all "
-            "others. Copies of the others go unseen; shares and limits of detection are of those drawn."
-        )
+    out += not_drawn(evidence, looked_at=looked_at)
     excluded = int(evidence.excluded.sum())
     if excluded:
         out.append(
@@ -74,6 +68,20 @@ def not_tested(evidence: Evidence, attacks: Sequence[Attack], *, looked_at: int)
     if evidence.unit is UnitOfPrivacy.RECORD:
         out.append("Anything per person: the guarantee and every number here are per image.")
     return tuple(out)
+
+
+def not_drawn(evidence: Evidence, *, looked_at: int) -> tuple[str, ...]:
+    """Return what is said of the units that an audit of many did not look at; nothing of none."""
+    units, word = len(np.unique(evidence.persons)), unit_word(evidence.unit)
+    if looked_at >= units:
+        return ()
+    return (
+        (
+            f"The {units - looked_at:,} of {units:,} {word}s that were not drawn: so large a table is "
+            f"audited on {looked_at:,} {word}s drawn by chance within each arm, the audit pool before all "
+            "others. Copies of the others go unseen; shares and limits of detection are of those drawn."
+        ),
+    )
 
 
 _NO_CLAIM = "No claim was given, so none was tested."

@@ -12,8 +12,8 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import ArrayLike
 
-from privacy import battery, discovery
-from privacy.evidence import Evidence, SplitOrigin
+from privacy import battery, discovery, joint_battery
+from privacy.evidence import Evidence, JointEvidence, SplitOrigin
 from privacy.given_sets import RecordSet, evidence_of_sets, record_set
 from privacy.mechanisms import PrivacyTarget
 from privacy.policy import Depth, Policy, load_policy
@@ -35,7 +35,7 @@ def load(name: str) -> ModuleType:
 
 
 def run_battery(  # noqa: PLR0913 - everything that may be asked for
-    evidence: Evidence,
+    evidence: Evidence | JointEvidence,
     *,
     policy: Policy,
     tier: str,
@@ -59,6 +59,8 @@ def run_battery(  # noqa: PLR0913 - everything that may be asked for
     """
     order = battery.Order(policy, tier, attempt, provenance or {}, problems, depth, seed)
     modules = {name: load(name) for name in available()}
+    if isinstance(evidence, JointEvidence):
+        return joint_battery.run(modules, evidence, order=order, rng=rng, progress=progress)
     return battery.run(modules, evidence, order=order, rng=rng, progress=progress).report
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from privacy.evidence import Arm, Evidence
+from privacy.evidence import Arm, Evidence, JointEvidence
 from privacy.mechanisms import GaussianMechanism, PrivacyTarget, UnitOfPrivacy
 from privacy.policy import Policy
 
@@ -116,3 +116,48 @@ def quick(policy: Policy) -> Policy:
     """Return the policy with fewer shuffles and repeats, where a test asks for no power."""
     grid = policy.grid.model_copy(update={"permutations": 400, "self_test_repeats": 2})
     return policy.model_copy(update={"grid": grid})
+
+
+def innocent_joint(
+    rng: np.random.Generator, *, persons: int = 700, samples: int = 900
+) -> JointEvidence:
+    """Return rows of 8 columns with an image each, made by somebody who knows nobody.
+
+    The image has the grey of the row's last column, so that both belong together in truth as well.
+    """
+    table = innocent_table(rng, persons=persons, samples=samples)
+    table = replace(table, unit=UnitOfPrivacy.PERSON)
+    images = innocent(rng, persons=persons, samples=samples, unit=UnitOfPrivacy.RECORD)
+    cells, sample_cells = (rows[:, 7].astype(int) for rows in (table.records, table.samples))
+    return JointEvidence(
+        table,
+        replace(
+            images,
+            unit=UnitOfPrivacy.PERSON,
+            arms=table.arms,
+            folds=table.folds,
+            records=_tinted(images.records, cells),
+            samples=_tinted(images.samples, sample_cells),
+            labels=cells,
+            sample_labels=sample_cells,
+        ),
+    )
+
+
+def _tinted(images: NDArray[np.generic], cells: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """Return images whose upper half is brighter in the second cell."""
+    bright = images.astype(np.int16)
+    bright[:, : SIDE // 2] += 40 * cells[:, None, None].astype(np.int16)
+    return np.clip(bright, 0, 255).astype(np.uint8)
+
+
+def with_pairs(
+    evidence: JointEvidence,
+    *,
+    rows: NDArray[np.generic] | None,
+    images: NDArray[np.generic] | None,
+) -> JointEvidence:
+    """Return evidence whose last samples have these rows and these images; None leaves them."""
+    table = evidence.table if rows is None else with_samples(evidence.table, rows)
+    pictures = evidence.images if images is None else with_samples(evidence.images, images)
+    return JointEvidence(table, pictures)

@@ -284,7 +284,7 @@ def test_the_digest_is_that_of_the_file_and_a_changed_file_is_another_policy(tmp
     "damage",
     [
         ("auc = 0.60", "auk = 0.60"),
-        ('version = "2026.4"', ""),
+        ('version = "2026.5"', ""),
         ("upper_bound = 0.05", "upper_bound = 2"),
     ],
 )
