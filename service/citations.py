@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from privacy.modality import Modality
 from service.domain.declarations import ReleaseDeclaration
+
+_RECORDS = {
+    "image": "radiographs",
+    "table": "table",
+    "joint": "radiographs with their table",
+}
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$",
@@ -27,11 +34,11 @@ def cite(
     tenant: str,
     published_at: datetime | None,
     sha256: str | None,
-    holds_table: bool = False,
+    modality: Modality = "image",
 ) -> Citation:
     """Return the citation of a release; without authors, its tenant stands in their place."""
     authors = declared.authors or (tenant,)
-    title = declared.title or f"{name}: synthetic {'table' if holds_table else 'radiographs'}"
+    title = declared.title or f"{name}: synthetic {_RECORDS[modality]}"
     year = declared.year or (published_at.year if published_at else None)
     when = f" ({year})" if year else ""
     where = f" https://doi.org/{declared.doi}" if declared.doi else ""

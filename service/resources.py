@@ -461,9 +461,11 @@ class Release(Resource):
     terms: str | None = None
     has_accepted: bool = False
     labels: list[str] = []
-    modality: str | None = Field(default=None, description="image or table, once published")
-    columns: list[str] = Field(default=[], description="of a table")
-    image_count: int | None = Field(default=None, description="images, or rows of a table")
+    modality: str | None = Field(
+        default=None, description="image, table or joint: rows with an image each; once published"
+    )
+    columns: list[str] = Field(default=[], description="of a table, with images or without")
+    image_count: int | None = Field(default=None, description="images, or rows")
     height: int | None = None
     width: int | None = None
     size_bytes: int | None = None

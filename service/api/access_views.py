@@ -77,7 +77,7 @@ def declaration(uow: UnitOfWork, actor: Actor, release_id: str) -> r.Declaration
         tenant=tenant.name if tenant else "",
         published_at=found.published_at,
         sha256=found.bundle_sha256,
-        holds_table=found.holds_table,
+        modality=found.modality,
     )
     return r.Declaration(
         release_id=found.id,

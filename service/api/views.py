@@ -5,6 +5,7 @@ named here one by one.
 from typing import Any
 
 from privacy.mechanisms import UnitOfPrivacy
+from privacy.modality import modality_in
 from service import resources as r
 from service.domain.accounts import Actor
 from service.domain.datasets import Dataset, DatasetVersion
@@ -199,14 +200,16 @@ def _certified(certificate: dict[str, Any]) -> dict[str, Any]:
     if not certificate:
         return {}
     declared = certificate.get("declared", {})
+    # Of a table with images, their size stands beside its columns.
+    size = declared.get("images") or declared
     return {
         **{name: certificate.get(name) for name in _CERTIFIED},
         "relation": certificate.get("neighbouring_relation", "add_or_remove_one"),
         "labels": list(certificate.get("labels", ())),
-        "modality": "table" if "columns" in declared else "image",
+        "modality": modality_in(declared),
         "columns": [column["name"] for column in declared.get("columns", ())],
-        "height": declared.get("height"),
-        "width": declared.get("width"),
+        "height": size.get("height"),
+        "width": size.get("width"),
     }
 
 

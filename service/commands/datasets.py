@@ -59,7 +59,7 @@ def create(  # noqa: PLR0913 - one option of the command line each
     join_dataset_id: str | None,
     **images: Any,
 ) -> None:
-    """Create a dataset, of images or with --schema of a table: everything declared is public."""
+    """Create a dataset of images, or with --schema of a table, with images or without: all declared is public."""
     declared = _images(images) if schema_path is None else _table(schema_path, images)
     created = client.create_dataset(
         name,

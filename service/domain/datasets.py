@@ -82,8 +82,9 @@ class Dataset:
         schema = self.schema
         if isinstance(schema, TableSchema):
             raise InputRefused(
-                f"{what} was refused: {self.name} is a table, and this is for images only.",
-                value="table",
+                f"{what} was refused: {self.name} is a table"
+                f"{' with images' if schema.images else ''}, and this is for images alone.",
+                value=schema.modality,
                 limit="image",
             )
         return schema

@@ -9,6 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from privacy.modality import Modality
+
 LICENCES: dict[str, str] = {
     "": "Only the terms of this release apply.",
     "CC0-1.0": "Public domain: anything is allowed.",
@@ -110,6 +112,13 @@ TABLE_MODALITY = "TABLE"
 FormatName = Literal["imagefolder", "parquet", "medmnist", "dicom", "csv"]
 IMAGE_FORMATS: tuple[FormatName, ...] = ("imagefolder", "parquet", "medmnist", "dicom")
 TABLE_FORMATS: tuple[FormatName, ...] = ("parquet", "csv")
+JOINT_FORMATS: tuple[FormatName, ...] = ("parquet", "imagefolder")
+FORMATS_OF: dict[Modality, tuple[FormatName, ...]] = {
+    "image": IMAGE_FORMATS,
+    "table": TABLE_FORMATS,
+    "joint": JOINT_FORMATS,
+}
+"""What a bundle may hold, by what the records are."""
 FORMAT_WORDS: dict[FormatName, str] = {
     "imagefolder": "PNG files in folders",
     "parquet": "Parquet",

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from privacy.modality import Modality, modality_in
 from service.domain.errors import IllegalTransition
 
 AUDITORS_NEEDED = 2
@@ -181,9 +182,14 @@ class Release:
         return f'"{self.revision}"'
 
     @property
-    def holds_table(self) -> bool:
-        """Say whether what was certified is a table; False before there is a certificate."""
-        return "columns" in self.certificate.get("declared", {})
+    def modality(self) -> Modality:
+        """Return what kind of records was certified; images before there is a certificate."""
+        return modality_in(self.certificate.get("declared", {}))
+
+    @property
+    def holds_rows(self) -> bool:
+        """Say whether what was certified has rows, with an image each or without."""
+        return self.modality != "image"
 
     @property
     def effective_terms(self) -> str:

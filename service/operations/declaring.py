@@ -3,12 +3,14 @@
 from service.domain import permissions
 from service.domain.accounts import Actor
 from service.domain.datasets import Dataset
-from service.domain.declarations import IMAGE_FORMATS, TABLE_FORMATS, ReleaseDeclaration
+from service.domain.declarations import FORMATS_OF, IMAGE_FORMATS, ReleaseDeclaration
 from service.domain.errors import IllegalTransition, InputRefused
 from service.domain.releases import Release, ReleaseState
 from service.domain.trail import TrailEvent
 from service.operations.reviewing import check_revision
 from service.store.unit_of_work import UnitOfWork
+
+_HOLDS = {"image": "images", "table": "a table", "joint": "rows with an image each"}
 
 REVISABLE = frozenset({ReleaseState.DRAFT, ReleaseState.RETURNED})
 
@@ -54,26 +56,26 @@ def declare_release(
 def fit_formats(declaration: ReleaseDeclaration, dataset: Dataset) -> ReleaseDeclaration:
     """Return a declaration with formats that its records can have: a table has no pictures.
 
-    A table whose formats are left out gets all that tables have.
+    Rows whose formats are left out get all that such records have.
     Raises: InputRefused naming the formats that do not fit, and those that do.
     """
-    is_table = dataset.modality == "table"
-    fitting = TABLE_FORMATS if is_table else IMAGE_FORMATS
-    asked = declaration.formats
-    if is_table and asked == IMAGE_FORMATS:
-        return declaration.model_copy(update={"formats": TABLE_FORMATS, "modality": "OT"})
+    modality, asked = dataset.modality, declaration.formats
+    fitting = FORMATS_OF[modality]
+    if modality != "image" and asked == IMAGE_FORMATS:
+        imitates = {"modality": "OT"} if modality == "table" else {}
+        return declaration.model_copy(update={"formats": fitting, **imitates})
     wrong = [name for name in asked if name not in fitting]
     if wrong:
         raise InputRefused(
             f"The format {', '.join(wrong)} was refused: this dataset holds "
-            f"{'a table' if is_table else 'images'}. Choose from: {', '.join(fitting)}.",
+            f"{_HOLDS[modality]}. Choose from: {', '.join(fitting)}.",
             value=wrong[0],
             limit=list(fitting),
         )
-    if declaration.marginals and not is_table:
+    if declaration.marginals and modality != "table":
         raise InputRefused(
-            "Noisy marginals were refused: this dataset holds images, of which no generator counts "
-            "any. Leave marginals out.",
+            f"Noisy marginals were refused: this dataset holds {_HOLDS[modality]}, and a release "
+            "carries what was counted of a table alone. Leave marginals out.",
             value="marginals",
         )
     return declaration

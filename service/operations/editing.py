@@ -49,11 +49,11 @@ def check_may_edit(uow: UnitOfWork, actor: Actor, *, release_id: str) -> Release
             "published can be edited.",
             state=release.state.value,
         )
-    if release.holds_table:
+    if release.holds_rows:
         raise InputRefused(
-            "Editing was refused: this release is a table, and edits change images only. Sample "
-            "from the table, or filter it, on your side.",
-            value="table",
+            "Editing was refused: this release is a table, and edits change images only, without "
+            "rows that an edit would contradict. Filter the table on your side.",
+            value=release.modality,
             limit="image",
         )
     refusals = standing_of(uow, actor, release, terms=terms_digest(release)).refusals

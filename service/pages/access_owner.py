@@ -17,11 +17,10 @@ from service.domain.datasets import Dataset
 from service.domain.declarations import (
     DUO_TERMS,
     FORMAT_WORDS,
-    IMAGE_FORMATS,
+    FORMATS_OF,
     LICENCES,
     MODALITIES,
     NEED_DETAILS,
-    TABLE_FORMATS,
     ReleaseDeclaration,
 )
 from service.domain.errors import Conflict, DomainError, InputRefused
@@ -249,7 +248,7 @@ def _declaration_form(
         )
         declared = declaring.declaration_of(release)
         dataset = uow.get(Dataset, release.dataset_id)
-        is_table = dataset is not None and dataset.modality == "table"
+        modality = "image" if dataset is None else dataset.modality
         return render_template(
             "declaration.html",
             nav="releases",
@@ -257,10 +256,8 @@ def _declaration_form(
             declared=declared,
             values=typed if typed is not None else _typed(declared),
             chosen=set(typed.getlist("duo")) if typed is not None else set(declared.duo),
-            is_table=is_table,
-            formats={
-                name: FORMAT_WORDS[name] for name in (TABLE_FORMATS if is_table else IMAGE_FORMATS)
-            },
+            modality=modality,
+            formats={name: FORMAT_WORDS[name] for name in FORMATS_OF[modality]},
             chosen_formats=typed.getlist("formats") if typed is not None else declared.formats,
             errors=errors,
             refusal=refusal,

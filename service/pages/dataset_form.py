@@ -47,7 +47,8 @@ def read_form(
 ) -> tuple[r.NewDataset | None, dict[str, str], str | None]:
     """Return what was declared; or None, the sentence of each field and one for the whole.
 
-    A table is declared by the text of a schema, images by the fields of the form.
+    A table, with images or without, is declared by the text of a schema, images alone by the fields
+    of the form.
     """
     declared: Mapping[str, Any] | TableSchema
     if form.get("holds") == "table":

@@ -55,7 +55,7 @@ def show_release(release_id: str) -> str:
             tenant=tenant_name,
             declared=declared,
             licence_words=LICENCES.get(declared.licence, ""),
-            modality=MODALITIES.get(declared.modality, ""),
+            imitated=MODALITIES.get(declared.modality, ""),
             duo=[(code, *DUO_TERMS[code], duo_purl(code)) for code in declared.duo],
             citation=cite(
                 declared,
@@ -64,7 +64,7 @@ def show_release(release_id: str) -> str:
                 tenant=tenant_name,
                 published_at=release.published_at,
                 sha256=release.bundle_sha256,
-                holds_table=release.holds_table,
+                modality=release.modality,
             ),
             versions=catalogue_search.list_versions(uow, actor(), release=release),
             standing=standing,
@@ -157,18 +157,18 @@ def _unit(uow: UnitOfWork, release: Release) -> str | None:
     A record of a table is a row.
     """
     if release.certificate:
-        unit, is_table = str(release.certificate["unit"]), release.holds_table
+        unit, is_row = str(release.certificate["unit"]), release.holds_rows
     else:
         dataset = uow.get(Dataset, release.dataset_id)
         if dataset is None:
             return None
-        unit, is_table = dataset.schema.unit.value, dataset.modality == "table"
-    return "row" if unit == "record" and is_table else unit
+        unit, is_row = dataset.schema.unit.value, dataset.modality != "image"
+    return "row" if unit == "record" and is_row else unit
 
 
 def _sample_rows(uow: UnitOfWork, release: Release) -> dict[str, Any] | None:
     """Return columns and a few rows of a published table, for whoever may see a preview."""
-    if not release.holds_table or release.state is not ReleaseState.PUBLISHED:
+    if not release.holds_rows or release.state is not ReleaseState.PUBLISHED:
         return None
     if not downloads.may_preview(uow, actor(), release):
         return None

@@ -16,13 +16,14 @@ _KINDS = {
     "number": "number",
 }
 _ROLES = {"feature": "", "target": "target", "quasi_identifier": "quasi-identifier"}
+_RECORDS = {"image": "images", "table": "rows", "joint": "rows with images"}
 _SHOWN = 12
 
 
 @blueprint.app_template_filter("records")
 def records(schema: DeclaredSchema) -> str:
     """Return what the records are called."""
-    return "rows" if isinstance(schema, TableSchema) else "images"
+    return _RECORDS[schema.modality]
 
 
 @blueprint.app_template_filter("unit_name")
@@ -49,8 +50,9 @@ def about_unit(schema: DeclaredSchema) -> str:
 def shape_words(schema: DeclaredSchema) -> str:
     """Return how large one record is."""
     if isinstance(schema, TableSchema):
-        count = len(schema.columns)
-        return f"{count} column{'' if count == 1 else 's'}"
+        count, part = len(schema.columns), schema.images
+        columns = f"{count} column{'' if count == 1 else 's'}"
+        return columns + (f" and {part.height} × {part.width} pixels" if part else "")
     return f"{schema.height} × {schema.width} pixels"
 
 

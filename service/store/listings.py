@@ -42,7 +42,11 @@ def listing_of(release: Any) -> dict[str, Any]:
         "title": str(declared.get("title") or release.name),
         "tier": release.tier or "",
         "verdict": release.verdict or "",
-        "modality": TABLE_MODALITY if columns else str(declared.get("modality") or "DX"),
+        "modality": (
+            TABLE_MODALITY
+            if columns and not schema.get("images")
+            else str(declared.get("modality") or "DX")
+        ),
         "label": label,
         "licence": str(declared.get("licence") or ""),
         "duo": " ".join(duo),
