@@ -24,8 +24,9 @@ from privacy.mechanisms import GaussianMechanism
 from training.checkpoints import Progress
 from training.covariances import cell_factors
 from training.mixture import Mixture
+from training.outlines import lowest, sunk_coefficients
 from training.randomness import reproducible
-from training.records import TrainingRecords, encode
+from training.records import TrainingRecords
 from training.releases import release_second_moments, release_sum
 from training.run import Run
 from training.shrinkage import shrunk_spectrum, wiener
@@ -37,7 +38,6 @@ from training.spectrum import (
     low_frequencies,
     oriented_bands,
     radial_frequency,
-    to_coefficients,
 )
 
 CENTRE_STEPS = 3
@@ -58,11 +58,15 @@ _COPIES = 5  # of the second moments, while they are summed, noised and kept
 
 @dataclass(frozen=True)
 class CellSettings:
-    """Sizes of the releases; all public. No cells per label: as many as the noise allows."""
+    """Sizes of the releases; all public. No cells per label: as many as the noise allows.
+
+    `background_slope` lowers black pixels before anything is measured (`outlines.py`).
+    """
 
     cells_per_label: int
     basis_coefficients: int
     directions: int
+    background_slope: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +168,8 @@ class _Fitting:
     def reference(self, index: int) -> Array:
         """Release the mean image (D,), its fine noise pulled towards nothing."""
         mechanism, share = self._mechanism(index), np.sqrt(1 - _COUNT_SHARE**2)
-        radius = 0.5 * np.sqrt(self._pixels)  # no encoded image is longer
+        # No image is longer.
+        radius = -lowest(self._settings.background_slope) * np.sqrt(self._pixels)
 
         def vectors(indices: NDArray[np.int64]) -> Array:
             image = self._coefficients(indices) * (share / radius)
@@ -339,7 +344,9 @@ class _Fitting:
         return owned
 
     def _coefficients(self, indices: NDArray[np.int64]) -> Array:
-        return to_coefficients(encode(self._records.images[indices], self._schema))
+        return sunk_coefficients(
+            self._records.images[indices], self._schema, self._settings.background_slope
+        )
 
     def _mechanism(self, index: int) -> GaussianMechanism:
         gaussian = [m for m in self._run.mechanisms if isinstance(m, GaussianMechanism)]

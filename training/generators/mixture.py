@@ -31,10 +31,11 @@ from training.checkpoints import Arrays, Progress
 from training.dealing import DealtSamples
 from training.generators import SampleProgress
 from training.mixture import Mixture
+from training.outlines import sunk_coefficients, varied_detail
 from training.randomness import reproducible
-from training.records import TrainingRecords, decode, encode
+from training.records import TrainingRecords, decode
 from training.run import Run
-from training.spectrum import to_coefficients, to_images
+from training.spectrum import to_images
 from training.teacher import STAGE as TEACHER_STAGE
 from training.teacher import Teacher, TeacherOptions, confidence, fit_teacher
 
@@ -68,6 +69,21 @@ class Config(TeacherOptions):
         ge=0,
         le=2,
         description="Share of the fine random grain that is drawn (ratio; 0 gives smooth images).",
+    )
+    background_slope: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="How far a black pixel is lowered below black, for each pixel between it and what "
+        "is not black, before images are measured (ratio of full scale; 0 leaves it). It keeps outlines "
+        "sharp and backgrounds black where objects lie on black.",
+    )
+    detail_spread: float = Field(
+        default=0.0,
+        ge=0,
+        le=2,
+        description="How much the strength of fine detail differs from image to image (deviation of "
+        "its logarithm; 0 for the same in all).",
     )
     reference_noise_ratio: float = Field(
         default=6.0,
@@ -140,7 +156,8 @@ class Fitted(DealtSamples):
         for start in range(0, len(labels), _IMAGES_AT_ONCE):
             block = np.asarray(labels[start : start + _IMAGES_AT_ONCE], dtype=np.int64)
             drawn = self.model.draw(block, rng, texture=self.config.texture)
-            parts.append(to_images(drawn, self.schema.height, self.schema.width))
+            values = to_images(drawn, self.schema.height, self.schema.width)
+            parts.append(varied_detail(values, self.config.detail_spread, rng))
             if progress is not None:
                 progress(start + len(block), len(labels))
         return decode(np.concatenate(parts), self.schema)
@@ -150,7 +167,7 @@ class Fitted(DealtSamples):
     ) -> dict[str, NDArray[np.float64]]:
         """Return log-densities and the teacher's confidence; higher = more likely a member (N,)."""
         del seed  # the density is exact, nothing is drawn
-        coefficients = to_coefficients(encode(images, self.schema))
+        coefficients = sunk_coefficients(images, self.schema, self.config.background_slope)
         density = self.model.log_density(coefficients, np.asarray(labels, dtype=np.int64))
         return {"log_density": density} | confidence(self.teacher, images, labels)
 
@@ -193,6 +210,7 @@ def fit(
         cells_per_label=config.cells_per_label,
         basis_coefficients=config.basis_coefficients,
         directions=config.directions,
+        background_slope=config.background_slope,
     )
     kept = Progress(run)
     records = records.checked(schema)

@@ -1,0 +1,86 @@
+"""Outlines: black is lowered image by image, and drawn backgrounds stay black."""
+
+import numpy as np
+import pytest
+
+from privacy.manifests import DatasetSchema
+from privacy.mechanisms import GaussianMechanism
+from training.cells import CellSettings, fit_cells
+from training.checkpoints import Progress
+from training.outlines import REACH, lowest, sunk, sunk_coefficients, varied_detail
+from training.randomness import reproducible
+from training.records import TrainingRecords, decode, encode
+from training.run import LocalRun
+from training.spectrum import to_images
+
+SCHEMA = DatasetSchema(declared_count=600, height=16, width=16, label="kind", labels=("a", "b"))
+SLOPE = 0.12
+STAGES = ("reference", "basis", "centres_1", "centres_2", "centres_3", "cells")
+
+
+def _discs(count=600):
+    """Return discs of many sizes and greys on black."""
+    rng = np.random.default_rng(2)
+    rows, columns = np.mgrid[0:16, 0:16] - 7.5
+    size = rng.uniform(2, 7, (count, 1, 1))
+    grey = rng.uniform(80, 250, (count, 1, 1))
+    images = np.where(np.hypot(rows, columns) < size, grey, 0).astype(np.uint8)
+    labels = (np.arange(count) % 2).astype(np.int16)
+    return TrainingRecords(images=images, labels=labels, persons=np.arange(count))
+
+
+def test_black_sinks_with_its_distance_and_nothing_else_moves():
+    values = np.full((1, 1, 12), -0.5)
+    values[0, 0, 0] = 0.2
+    found = sunk(values, SLOPE)[0, 0]
+    expected = -0.5 - SLOPE * np.minimum(np.arange(12), REACH)
+    np.testing.assert_allclose(found[1:], expected[1:])
+    assert found[0] == 0.2
+    assert found.min() == pytest.approx(lowest(SLOPE))
+    np.testing.assert_array_equal(sunk(values, 0.0), values)
+
+
+def test_a_lowered_image_decodes_to_itself():
+    images = _discs().images
+    np.testing.assert_array_equal(decode(sunk(encode(images, SCHEMA), SLOPE), SCHEMA), images)
+
+
+@pytest.mark.parametrize("others", [0, 255])
+def test_an_image_is_lowered_the_same_whatever_lies_beside_it(others):
+    images = encode(_discs(3).images, SCHEMA)
+    images[1] = -0.5  # nothing but black
+    alone = np.concatenate([sunk(image[None], SLOPE) for image in images])
+    beside = encode(np.full((2, 16, 16), others, dtype=np.uint8), SCHEMA)
+    stack = np.concatenate([beside, images, beside])
+    np.testing.assert_array_equal(sunk(stack, SLOPE)[2:-2], alone)
+    np.testing.assert_array_equal(sunk(stack[::-1], SLOPE)[2:-2][::-1], alone)
+
+
+def test_a_stack_of_no_images_gives_none():
+    assert sunk_coefficients(_discs().images[:0], SCHEMA, SLOPE).shape == (0, 256)
+
+
+def test_backgrounds_are_drawn_black_where_black_was_lowered():
+    records = _discs()
+
+    def black_share(slope):
+        run = LocalRun([GaussianMechanism(stage=s, noise_multiplier=0.1) for s in STAGES])
+        settings = CellSettings(2, basis_coefficients=80, directions=16, background_slope=slope)
+        model = fit_cells(records, settings, schema=SCHEMA, run=run, kept=Progress(run))
+        drawn = model.draw(records.labels, reproducible(0), texture=0.5)
+        return (decode(to_images(drawn, 16, 16), SCHEMA) == 0).mean()
+
+    real = (records.images == 0).mean()
+    assert abs(black_share(SLOPE) - real) < 0.5 * abs(black_share(0.0) - real)
+
+
+def test_detail_varies_between_images_and_leaves_what_is_coarse():
+    rng = np.random.default_rng(4)
+    values = 0.1 * rng.standard_normal((400, 16, 16))
+    varied = varied_detail(values, 0.6, reproducible(1))
+    strength = np.log(varied.std(axis=(1, 2)) / values.std(axis=(1, 2)))
+    assert 0.4 < strength.std() < 0.8
+    np.testing.assert_allclose(
+        varied[:, ::4, ::4].mean(), values[:, ::4, ::4].mean(), atol=3 * 0.1 / np.sqrt(6400)
+    )
+    np.testing.assert_array_equal(varied_detail(values, 0.0, reproducible(1)), values)
