@@ -12,11 +12,13 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from privacy.audits import run_battery
 from privacy.errors import DigestMismatch
-from privacy.evidence import Evidence
+from privacy.evidence import Evidence, JointEvidence
 from privacy.manifests import GeneratorManifest
+from privacy.modality import Modality
 from privacy.policy import Depth
 from privacy.report import AuditReport
 from privacy.table_schema import TableSchema
@@ -30,10 +32,14 @@ from workers.generator_files import fetch_generator, fetch_samples
 from workers.ledger_run import Pace
 from workers.modalities import modality_of
 from workers.modalities.contract import Declared, StoredDataset, StoredSamples
+from workers.modalities.joint import JointSamples, StoredJoint
 from workers.pool_scores import score_pool
 from workers.provenance import check_chain, check_plan, load_job, seed_of
 from workers.report.render import render_report
 from workers.split import draw_split
+
+Looked = Evidence | JointEvidence
+Scores = dict[str, NDArray[np.floating]]
 
 STAGE = "auditing"
 
@@ -54,11 +60,7 @@ def run(context: JobContext) -> dict[str, object]:
     )
     depth = Depth(job.payload.get("depth", context.application.policy.grid.depth))
     if depth is Depth.FULL:
-        evidence = with_copy_network(
-            evidence,
-            seed=seed_of(job),
-            progress=lambda step, total: context.report("learning to see copies", step, total),
-        )
+        evidence = _with_copy_network(context, evidence)
     report = run_battery(
         evidence,
         policy=context.application.policy,
@@ -102,6 +104,19 @@ def run(context: JobContext) -> dict[str, object]:
     )
 
 
+def _with_copy_network(context: JobContext, evidence: Looked) -> Looked:
+    """Return the evidence with a copy embedding of its images, if it has any."""
+    seed = seed_of(context.job)
+
+    def show(step: int, total: int) -> None:
+        context.report("learning to see copies", step, total)
+
+    if isinstance(evidence, JointEvidence):
+        images = with_copy_network(evidence.images, seed=seed, progress=show)
+        return JointEvidence(evidence.table, images)
+    return with_copy_network(evidence, seed=seed, progress=show)
+
+
 def provenance_problems(
     context: JobContext,
     training: Job,
@@ -117,7 +132,7 @@ def provenance_problems(
         check_chain(training, dataset, generator=generator, samples=samples.manifest)
     except DigestMismatch as error:
         return (str(error),)
-    if not len(samples.records) == len(samples.labels) == samples.manifest.count:
+    if {len(array) for array in samples.arrays} != {samples.manifest.count}:
         return ("The samples are not as many as their manifest says.",)
     return ()
 
@@ -141,8 +156,12 @@ def gather_evidence(
     generator: GeneratorManifest,
     fitted: Any,
     samples: StoredSamples,
-) -> Evidence:
-    """Return everything that the battery may look at, the generator's own scores included."""
+) -> Looked:
+    """Return everything that the battery may look at, the generator's own scores included.
+
+    Of rows with an image each, the generator's scores of a row are the table's evidence, those of an
+    image the images', and those of both are either's.
+    """
     split = draw_split(
         context.application,
         training,
@@ -150,33 +169,47 @@ def gather_evidence(
         person_digests=dataset.person_digests,
     )
     asked = score_pool(context, dataset, split, fitted=fitted)
-    declared = dataset.schema
-    return Evidence(
-        modality=dataset.schema.modality,
-        unit=dataset.schema.unit,
-        records=dataset.evidence_records(context.scratch),
-        labels=dataset.labels,
-        persons=dataset.persons,
-        arms=split.arms,
-        folds=split.folds,
-        # Their twin may stand in another arm; leaving them out looks at no coin.
-        excluded=np.asarray(dataset.duplicated_persons),
-        samples=samples.records,
-        sample_labels=samples.labels,
-        target=generator.target,
-        mechanisms=generator.mechanisms,
-        record_scores=asked.record_scores,
-        gradient_features=asked.gradient_features,
-        targets=declared.targets if isinstance(declared, TableSchema) else (),
-        quasi_identifiers=declared.quasi_identifiers if isinstance(declared, TableSchema) else (),
-    )
+
+    def of(part: StoredDataset, drawn: StoredSamples, kind: Modality, scores: Scores) -> Evidence:
+        declared = part.schema
+        return Evidence(
+            modality=kind,
+            unit=declared.unit,
+            records=part.evidence_records(context.scratch),
+            labels=part.labels,
+            persons=part.persons,
+            arms=split.arms,
+            folds=split.folds,
+            # Their twin may stand in another arm; leaving them out looks at no coin.
+            excluded=np.asarray(part.duplicated_persons),
+            samples=drawn.records,
+            sample_labels=drawn.labels,
+            target=generator.target,
+            mechanisms=generator.mechanisms,
+            record_scores=scores,
+            gradient_features=asked.gradient_features,
+            targets=declared.targets if isinstance(declared, TableSchema) else (),
+            quasi_identifiers=(
+                declared.quasi_identifiers if isinstance(declared, TableSchema) else ()
+            ),
+        )
+
+    scores = asked.record_scores
+    if isinstance(dataset, StoredJoint) and isinstance(samples, JointSamples):
+        rows = {name: each for name, each in scores.items() if not name.startswith("image_")}
+        images = {name: each for name, each in scores.items() if not name.startswith("row_")}
+        return JointEvidence(
+            of(dataset.table_part, samples.table_part, "table", rows),
+            of(dataset.images_part, samples.images_part, "image", images),
+        )
+    return of(dataset, samples, dataset.schema.modality, scores)
 
 
 def _store(
     context: JobContext,
     report: AuditReport,
     *,
-    evidence: Evidence,
+    evidence: Looked,
     declared: Declared,
     utility: Mapping[str, object],
     shown: Mapping[str, object],

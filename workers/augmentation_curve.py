@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.evidence import Evidence
+from privacy.evidence import Evidence, JointEvidence
 from privacy.manifests import DatasetSchema
 from training.utility import Labelled, Task, augmentation
 from training.utility.fitting import Recipe
@@ -26,14 +26,18 @@ _RECIPE = Recipe(steps=150)
 
 def with_curve(
     found: Mapping[str, Any],
-    evidence: Evidence,
+    evidence: Evidence | JointEvidence,
     *,
     declared: object,
     progress: Progress | None = None,
     most_seconds: float = MOST_SECONDS,
 ) -> dict[str, Any]:
     """Return a utility section with its augmentation curve, or with the reason why there is none."""
-    if not found["computed"] or not isinstance(declared, DatasetSchema):
+    if (
+        not found["computed"]
+        or not isinstance(declared, DatasetSchema)
+        or isinstance(evidence, JointEvidence)
+    ):
         return dict(found)
     task = Task.of(declared.labels, name=declared.label)
     try:

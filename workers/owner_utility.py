@@ -22,7 +22,7 @@ STAYS_INSIDE = "Measured on real records without noise: for the data owner and t
 FEWEST_PERSONS = 20
 _MOST_RECORDS = 4000  # of each set
 _MOST_SECONDS = 40.0
-_EFFORT = Effort(classifiers=("hog_linear",), most_steps=150)
+EFFORT = Effort(classifiers=("hog_linear",), most_steps=150)
 
 Progress = Callable[[int, int], None]
 
@@ -74,9 +74,7 @@ def _measured(evidence: Evidence, task: Task, watch: "Deadline") -> dict[str, An
     synthetic = some_of(Labelled.of(samples, evidence.sample_labels))
     sources = {"synthetic": synthetic, "real": some_of(trained)}
     scores = {
-        name: score(source, held, task=task, effort=_EFFORT, watch=watch).as_json(task)[
-            "hog_linear"
-        ]
+        name: score(source, held, task=task, effort=EFFORT, watch=watch).as_json(task)["hog_linear"]
         for name, source in sources.items()
         if len(source)
     }

@@ -13,7 +13,6 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.evidence import Evidence
 from privacy.manifests import DatasetManifest, DatasetSchema, SamplesManifest
 from privacy.report import AuditReport
 from privacy.table_schema import TableSchema
@@ -96,6 +95,11 @@ class StoredSamples(ABC):
     def labels(self) -> NDArray[np.integer]:
         """Return the label of every record, as index of the dataset's `label_names`."""
 
+    @property
+    def arrays(self) -> tuple[NDArray[np.generic], ...]:
+        """Return everything that has an entry for each record."""
+        return self.records, self.labels
+
     @abstractmethod
     def label_counts(self) -> dict[str, int]:
         """Return how many synthetic records have each label; empty where there are no labels."""
@@ -149,7 +153,7 @@ class Modality(Protocol):
 
     def utility(
         self,
-        evidence: Evidence,
+        evidence: Any,
         *,
         stored: Any,
         drawn: Any,
@@ -158,7 +162,7 @@ class Modality(Protocol):
     ) -> dict[str, Any]:
         """Return the utility section of the owner's report, as JSON-ready numbers."""
 
-    def pairs(self, report: AuditReport, evidence: Evidence, *, schema: Any) -> Sequence[Any]:
+    def pairs(self, report: AuditReport, evidence: Any, *, schema: Any) -> Sequence[Any]:
         """Return the suspicious pairs of an audit, dataclasses of what JSON knows, for evidence."""
 
     def canaries(self, count: int, *, schema: Any, rng: np.random.Generator) -> Canaries:

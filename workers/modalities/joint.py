@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from privacy.evidence import JointEvidence
 from privacy.image_parts import image_labels, image_schema
 from privacy.manifests import DatasetManifest, SamplesManifest
+from privacy.report import AuditReport
 from privacy.table_schema import Codes, TableSchema, Values
 from privacy.table_values import values_of
 from training.audit_twin import JointCanaries, make_joint_canaries
@@ -17,11 +19,13 @@ from training.generators import FittedJoint
 from training.joint_records import JointRecords
 from workers.intake.joint import read_joint_upload as read_upload
 from workers.ledger_run import grid_png
+from workers.modalities import tables
 from workers.modalities.contract import Arrays, Drawn, Progress, StoredDataset, StoredSamples
 from workers.modalities.images import ImageSamples, StoredImages, copy_records
 from workers.modalities.tables import TABLE, StoredTable, TableSamples, facts, first_rows
+from workers.report import joint_pairs
 
-__all__ = ["canaries", "dataset", "draw", "facts", "read_upload", "samples"]
+__all__ = ["canaries", "dataset", "draw", "facts", "pairs", "read_upload", "samples", "utility"]
 
 IMAGES = "images.npy"
 
@@ -142,6 +146,11 @@ class JointSamples(StoredSamples):
         """Return the code of every row in the first declared target."""
         return self.table_part.labels
 
+    @property
+    def arrays(self) -> tuple[NDArray[np.generic], ...]:
+        """Return everything that has an entry for each row, its images among it."""
+        return self.values, self.images
+
     def label_counts(self) -> dict[str, int]:
         """Return how many rows have each level of the first target, or each cell where there is none."""
         return self.table_part.label_counts() or self.images_part.label_counts()
@@ -189,3 +198,36 @@ def draw(
 def canaries(count: int, *, schema: TableSchema, rng: np.random.Generator) -> JointCanaries:
     """Return rows of nobody, each with an unusual picture."""
     return make_joint_canaries(count, schema=schema, rng=rng)
+
+
+def utility(
+    evidence: JointEvidence,
+    *,
+    stored: StoredJoint,
+    drawn: JointSamples,
+    fitted: Any,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """Return what the rows and the images are good for, and whether an image fits its row."""
+    # Its learners take 300 MB, which a worker that only fits or draws should not.
+    from workers.joint_utility import measure_joint_utility  # noqa: PLC0415
+
+    return measure_joint_utility(
+        evidence,
+        declared=image_schema(stored.schema),
+        of_rows=lambda rows: tables.utility(
+            rows,
+            stored=stored.table_part,
+            drawn=drawn.table_part,
+            fitted=fitted.rows,
+            progress=progress,
+        ),
+        progress=progress,
+    )
+
+
+def pairs(
+    report: AuditReport, evidence: JointEvidence, *, schema: TableSchema
+) -> tuple[joint_pairs.JointPair, ...]:
+    """Return the suspicious pairs of either part, each with rows and images."""
+    return joint_pairs.suspicious(report, evidence, schema=schema)

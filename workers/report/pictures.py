@@ -79,9 +79,10 @@ def rows_by_label(evidence: Evidence, names: Sequence[str], *, with_real: bool) 
     return tuple(rows)
 
 
-def listed_pairs(report: AuditReport) -> list[dict[str, Any]]:
-    """Return what the near-copy audit listed: places, distances and ratio of each pair."""
-    listed = next((f.details.get("pairs") for f in report.findings if f.audit == "near_copies"), [])
+def listed_pairs(report: AuditReport, *, part: str = "") -> list[dict[str, Any]]:
+    """Return what the near-copy audit (of a part) listed: places, distances, ratio of each pair."""
+    audit = f"{part}near_copies"
+    listed = next((f.details.get("pairs") for f in report.findings if f.audit == audit), [])
     return listed if isinstance(listed, list) else []
 
 

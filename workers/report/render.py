@@ -5,12 +5,12 @@ from pathlib import Path
 
 import jinja2
 
-from privacy.evidence import Evidence
+from privacy.evidence import Evidence, JointEvidence
 from privacy.report import Attack, AuditReport, Criterion, Gate, GateStatus
 from privacy.statements import unit_word
 from privacy.table_schema import TableSchema
 from privacy.verdicts import NEVER_A_PASS
-from workers.report import charts, pictures, rows, table_figures, words
+from workers.report import charts, joint_pairs, pictures, rows, table_figures, words
 
 _HERE = Path(__file__).parent
 _GRAVITY = list(GateStatus)  # declared from the gravest on
@@ -18,7 +18,7 @@ _NOT_FACTS = frozenset({"title", "labels", "real_records_apart"})
 
 
 def render_report(
-    report: AuditReport, *, evidence: Evidence | None, context: Mapping[str, object]
+    report: AuditReport, *, evidence: Evidence | JointEvidence | None, context: Mapping[str, object]
 ) -> str:
     """Return a self-contained HTML page without scripts or outside requests.
 
@@ -27,13 +27,19 @@ def render_report(
     looked at one by one elsewhere, where each look is recorded: the page then shows none), and other
     entries, whose plain values are listed under "This run" by their key.
     """
-    shown = evidence if evidence is not None and evidence.modality == "image" else None
+    shown = _images_of(evidence)
+    table = evidence.table if isinstance(evidence, JointEvidence) else evidence
     declared = context.get("declared")
-    row_pairs: tuple[rows.RowPair, ...] = ()
+    pairs: Sequence[rows.RowPair | pictures.Pair | joint_pairs.JointPair] = ()
     sample_rows = None
-    if evidence is not None and isinstance(declared, TableSchema):
-        row_pairs = rows.suspicious_rows(report, evidence, schema=declared)
-        sample_rows = rows.sample_rows(evidence, schema=declared)
+    if table is not None and isinstance(declared, TableSchema):
+        sample_rows = rows.sample_rows(table, schema=declared)
+        if isinstance(evidence, JointEvidence):
+            pairs = joint_pairs.suspicious(report, evidence, schema=declared)
+        else:
+            pairs = rows.suspicious_rows(report, table, schema=declared)
+    elif shown is not None:
+        pairs = pictures.suspicious_pairs(report, shown)
     names = context.get("labels")
     apart = bool(context.get("real_records_apart"))
     label_names = [str(name) for name in names] if isinstance(names, list | tuple) else []
@@ -62,7 +68,7 @@ def render_report(
             for finding in report.findings
         ],
         bars=charts.epsilon_bars(report),
-        pairs=pictures.suspicious_pairs(report, shown) if shown else row_pairs,
+        pairs=pairs,
         sample_rows=sample_rows,
         real_records_apart=apart,
         label_names=label_names,
@@ -72,6 +78,13 @@ def render_report(
         facts=_facts(context),
         tones=words.TONES,
     )
+
+
+def _images_of(evidence: Evidence | JointEvidence | None) -> Evidence | None:
+    """Return the evidence of images that there is, or None."""
+    if isinstance(evidence, JointEvidence):
+        return evidence.images
+    return evidence if evidence is not None and evidence.modality == "image" else None
 
 
 def _row(gate: Gate, report: AuditReport, labels: Sequence[str]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Rows of a table for the page: cells as words, and pairs of rows that look alike."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from privacy.evidence import Evidence
 from privacy.report import AuditReport
@@ -46,7 +47,7 @@ def suspicious_rows(
     """Return the pairs that the near-copy audit listed, as words."""
     return tuple(
         RowPair(
-            cells=_cells(pair, evidence, schema),
+            cells=cells_of_pair(pair, evidence, schema),
             ratio=pair["ratio"],
             flagged=pair["flagged"],
             train_distance=pair["train_distance"],
@@ -64,7 +65,10 @@ def sample_rows(evidence: Evidence, *, schema: TableSchema) -> SampleRows:
     )
 
 
-def _cells(pair: dict[str, int], evidence: Evidence, schema: TableSchema) -> tuple[Cell, ...]:
+def cells_of_pair(
+    pair: dict[str, Any], evidence: Evidence, schema: TableSchema
+) -> tuple[Cell, ...]:
+    """Return what stands in each column of the three rows of a listed pair."""
     made = words_of(evidence.samples[pair["sample"]], schema)
     trained = words_of(evidence.records[pair["train_record"]], schema)
     held_out = words_of(evidence.records[pair["held_out_record"]], schema)
