@@ -59,27 +59,25 @@ def show_utility(job_id: str) -> str:
             raise NotFound(f"The dataset of job {job_id!r} was not found.")
         found = documents.read_utility(uow, audit)
         sample_job_id = audit.payload.get("sample_job_id")
-        if dataset.modality == "table":
+        about: dict[str, Any] = {"nav": "jobs", "audit": audit, "dataset": dataset}
+        if dataset.modality != "image":
             sample = uow.get(Job, str(sample_job_id))
-            return render_template(
-                "table_utility.html",
-                nav="jobs",
-                audit=audit,
-                dataset=dataset,
-                found=found,
-                sample_rows=documents.read_sample_rows(uow, sample),
-            )
-        return render_template(
-            "utility.html",
-            nav="jobs",
-            audit=audit,
-            dataset=dataset,
-            found=found,
-            measures=_measures(found.get("scores", {})),
-            fidelity=_fidelity(found.get("fidelity", {})),
-            augmentation=_augmentation(found.get("augmentation_curve", [])),
-            sample_job_id=sample_job_id if _has_grid(uow, sample_job_id) else None,
-        )
+            about["sample_rows"] = documents.read_sample_rows(uow, sample)
+        if dataset.modality == "table":
+            return render_template("table_utility.html", found=found, **about)
+        about["sample_job_id"] = sample_job_id if _has_grid(uow, sample_job_id) else None
+        if dataset.modality == "joint":
+            images = _of_images(found.get("images") or {})
+            return render_template("joint_utility.html", whole=found, **images, **about)
+        return render_template("utility.html", found=found, **_of_images(found), **about)
+
+
+def _of_images(found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "measures": _measures(found.get("scores", {})),
+        "fidelity": _fidelity(found.get("fidelity", {})),
+        "augmentation": _augmentation(found.get("augmentation_curve", [])),
+    }
 
 
 def _measures(scores: dict[str, dict[str, Any]]) -> list[Measure]:
