@@ -59,12 +59,12 @@ def fit_formats(declaration: ReleaseDeclaration, dataset: Dataset) -> ReleaseDec
     Rows whose formats are left out get all that such records have.
     Raises: InputRefused naming the formats that do not fit, and those that do.
     """
-    modality, asked = dataset.modality, declaration.formats
+    modality = dataset.modality
     fitting = FORMATS_OF[modality]
-    if modality != "image" and asked == IMAGE_FORMATS:
+    if modality != "image" and declaration.formats == IMAGE_FORMATS:
         imitates = {"modality": "OT"} if modality == "table" else {}
-        return declaration.model_copy(update={"formats": fitting, **imitates})
-    wrong = [name for name in asked if name not in fitting]
+        declaration = declaration.model_copy(update={"formats": fitting, **imitates})
+    wrong = [name for name in declaration.formats if name not in fitting]
     if wrong:
         raise InputRefused(
             f"The format {', '.join(wrong)} was refused: this dataset holds "
