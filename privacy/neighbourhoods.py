@@ -175,12 +175,20 @@ def spaces_for(evidence: Evidence, population: Population) -> tuple[Space, ...]:
     )
 
 
-def survey(evidence: Evidence, *, keep: Ints, population: Population, progress: Progress) -> Survey:
+def survey(
+    evidence: Evidence,
+    *,
+    keep: Ints,
+    population: Population,
+    progress: Progress,
+    most_spaces: int | None = None,
+) -> Survey:
     """Measure samples and held-out records against every person.
 
-    `keep` lists records whose distances the self-test wants in full.
+    `keep` lists records whose distances the self-test wants in full. Of the spaces that fit the
+    modality the first `most_spaces` are looked at, or all.
     """
-    spaces = spaces_for(evidence, population)
+    spaces = spaces_for(evidence, population)[:most_spaces]
     samples: dict[str, Nearest] = {}
     calibration: dict[str, Calibration] = {}
     kept: dict[str, dict[int, Floats]] = {}

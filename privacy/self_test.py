@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from privacy.copies import DETECTORS, Copies, Detector, copy_metrics
 from privacy.detection_limits import LEAKS, detection_limit
 from privacy.diagnostics import judge_diagnostic
-from privacy.evidence import Evidence, Finding
+from privacy.evidence import Evidence, Finding, Visits
 from privacy.exact_copies import match_verbatim, natural_twins, unique_records
 from privacy.gains import judge_attack
 from privacy.membership import Settings, distance_scores, measure, pool_of
@@ -245,7 +245,10 @@ class _Judge:
         gates = list(judge_membership(finding, policy=policy, tier=tier, ceiling={}))
         if specimen.samples is not None:  # the very audits of tables must spare an innocent
             evidence = replace(
-                self._evidence, samples=specimen.samples, sample_labels=specimen.sample_labels
+                self._evidence,
+                samples=specimen.samples,
+                sample_labels=specimen.sample_labels,
+                visits=_whose(self._evidence, specimen.sample_persons),
             )
             gates += self._run(self._of_tables, evidence, specimen)
         return gates
@@ -299,12 +302,18 @@ def known_by_heart(
         evidence,
         samples=evidence.records[trained],
         sample_labels=evidence.labels[trained],
+        visits=_whose(evidence, evidence.persons[trained]),
         record_scores={
             name: knows + _SCORE_NOISE * rng.normal(size=len(knows))
             for name in evidence.record_scores
         },
         gradient_features=_shrunk(evidence, knows, rng),
     )
+
+
+def _whose(evidence: Evidence, persons: NDArray[np.integer]) -> Visits | None:
+    """Return how the rows of a specimen follow one another, where those of the evidence do."""
+    return None if evidence.visits is None else replace(evidence.visits, sample_persons=persons)
 
 
 def _shrunk(evidence: Evidence, knows: Floats, rng: np.random.Generator) -> Floats:

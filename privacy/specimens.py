@@ -102,6 +102,7 @@ class Specimen:
     audits: tuple[str, ...] = ()
     samples: NDArray[np.generic] | None = None
     sample_labels: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    sample_persons: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 class Bench:
@@ -177,8 +178,11 @@ class Bench:
         fresh = self._specimen(
             "fresh_real", "real records of units not trained on", self._base, self.matches(base)
         )
-        labels = self._survey.population.labels[self._materials.base]
-        yield replace(fresh, samples=base, sample_labels=labels)
+        labels, persons = (
+            of_record[self._materials.base]
+            for of_record in (self._survey.population.labels, self._survey.population.persons)
+        )
+        yield replace(fresh, samples=base, sample_labels=labels, sample_persons=persons)
         for name, title, samples in (
             ("collapsed", "a generator stuck on a few prototypes", self._prototypes()),
             (

@@ -33,6 +33,7 @@ from workers.ledger_run import Pace
 from workers.modalities import modality_of
 from workers.modalities.contract import Declared, StoredDataset, StoredSamples
 from workers.modalities.joint import JointSamples, StoredJoint
+from workers.modalities.tables import TableSamples
 from workers.pool_scores import score_pool
 from workers.provenance import check_chain, check_plan, load_job, seed_of
 from workers.report.render import render_report
@@ -192,6 +193,7 @@ def gather_evidence(
             quasi_identifiers=(
                 declared.quasi_identifiers if isinstance(declared, TableSchema) else ()
             ),
+            visits=drawn.visits if isinstance(drawn, TableSamples) else None,
         )
 
     scores = asked.record_scores

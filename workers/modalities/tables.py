@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.evidence import Evidence
+from privacy.evidence import Evidence, Visits
 from privacy.inclusion import rates_for
 from privacy.manifests import DatasetManifest, SamplesManifest
 from privacy.planning import public_train_count
@@ -135,6 +135,13 @@ class TableSamples(StoredSamples):
     def labels(self) -> NDArray[np.integer]:
         """Return the code of every row in the first declared target."""
         return labels_of(self.values, self.schema)
+
+    @property
+    def visits(self) -> Visits | None:
+        """Return how rows follow one another and whose each is, where visits are declared."""
+        if self.schema.visits is None or self.persons is None:
+            return None
+        return Visits(self.schema.index(self.schema.visits.order), self.persons)
 
     def label_counts(self) -> dict[str, int]:
         """Return how many synthetic rows have each level of the first declared target."""
