@@ -26,7 +26,7 @@ _SCHEMA = """\
 unit = "person"
 declared_count = {count}
 person = "patient_id"
-
+{visits}
 [[columns]]
 name = "visit_year"
 kind = "ordinal"
@@ -133,10 +133,15 @@ class _Person:
     visits: int
 
 
-def schema_text(persons: int) -> str:
-    """Return the schema as TOML, with the number of persons rounded to two digits."""
+def schema_text(persons: int, *, visits: bool = False) -> str:
+    """Return the schema as TOML, with the number of persons rounded to two digits.
+
+    With `visits` it declares that a patient's rows follow one another by year.
+    """
+    following = f'visits = {{ order = "visit_year", most = {_MOST_VISITS} }}\n' if visits else ""
     step = 10 ** max(len(str(persons)) - 2, 0)
-    return _SCHEMA.format(count=max(round(persons / step) * step, 50))
+    count = max(round(persons / step) * step, 50)
+    return _SCHEMA.format(count=count, visits=following)
 
 
 def make_rows(persons: int, *, seed: int) -> Iterator[tuple[str, ...]]:
@@ -197,7 +202,8 @@ def _row(rng: np.random.Generator, person: _Person, *, years: int) -> tuple[str,
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
 @click.option("--schema", type=click.Path(dir_okay=False, path_type=Path), required=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-def main(persons: int, out: Path, schema: Path, seed: int) -> None:
+@click.option("--visits", is_flag=True, help="Declare that a patient's rows follow one another.")
+def main(persons: int, out: Path, schema: Path, seed: int, *, visits: bool) -> None:
     """Write a table of phantom patients as CSV, and the schema that declares it."""
     for path in (out, schema):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -205,7 +211,7 @@ def main(persons: int, out: Path, schema: Path, seed: int) -> None:
         writer = csv.writer(stream)
         writer.writerow(COLUMNS)
         writer.writerows(make_rows(persons, seed=seed))
-    schema.write_text(schema_text(persons), encoding="utf-8")
+    schema.write_text(schema_text(persons, visits=visits), encoding="utf-8")
     click.echo(f"{out}: visits of {persons} phantom patients, declared by {schema}")
 
 

@@ -45,6 +45,12 @@ def test_persons_have_one_to_three_visits_and_seeds_repeat(rows):
     assert again == [tuple(row.values()) for row in rows] != list(make_rows(PERSONS, seed=4))
 
 
+def test_visits_are_declared_on_request_and_nothing_else_changes(schema):
+    declared = parse_schema(schema_text(PERSONS, visits=True).encode(), name="patients.toml")
+    assert (declared.visits.order, declared.visits.most) == ("visit_year", 3)
+    assert declared.model_copy(update={"visits": None}) == schema
+
+
 def test_grades_go_with_pain_and_with_a_narrow_joint(rows):
     numbers = {
         name: [float(row[name]) for row in rows] for name in ("kl_grade", "pain", "joint_space")
