@@ -16,11 +16,14 @@ import pytest
 from PIL import Image
 
 from privacy.table_schema import TableSchema
+from service.domain.errors import InputRefused
+from tests.workers.intake.test_mutated_files import mutated
 from tests.workers.joint_uploads import joint_schema, joint_zip
 from workers.intake.joint import read_joint_upload
 
 ROWS = 20_000
 SIDE = 64
+ROUNDS = 60
 MOST_BYTES = 60 * 1024 * 1024
 """Above what the process held before: the pixels are 82 MB, the zip is as large."""
 
@@ -101,3 +104,27 @@ def test_two_uploads_at_once_do_not_touch_each_other(tmp_path):
         together = list(threads.map(read, (0, 1), ("one", "other")))
     assert together == alone
     assert alone[0] != alone[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", ["clinic/table.csv", "clinic/table.parquet"])
+@pytest.mark.parametrize("damaged", ["zip", "table"])
+def test_a_damaged_zip_or_table_is_read_or_refused(tmp_path, table, damaged):
+    rng = np.random.default_rng(5)
+    made = joint_zip(table=table)
+    whole = made.write(tmp_path / "whole.zip").read_bytes()
+    rows = made.csv() if table.endswith("csv") else made.parquet()
+    path, refusals = tmp_path / "upload.zip", 0
+    for number in range(ROUNDS):
+        if damaged == "zip":
+            path.write_bytes(mutated(whole, rng))
+        else:
+            made.table, made.more = "", {table: mutated(rows, rng)}
+            made.write(path)
+        out = tmp_path / str(number)
+        try:
+            read_joint_upload(path, schema=joint_schema(), tenant_key=b"key", out=out)
+        except InputRefused:
+            refusals += 1
+            assert not out.exists()
+    assert refusals > ROUNDS // 10

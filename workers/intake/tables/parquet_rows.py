@@ -62,6 +62,9 @@ class ParquetRows:
                 for batch in file.iter_batches(batch_size=rows, columns=names, use_threads=False):
                     if sorted(batch.schema.names) != sorted(names):
                         raise _broken("columns within columns")
+                    for name in self._texts:
+                        # A damaged page may name a word that its dictionary does not have.
+                        batch.column(name).validate(full=True)
                     yield {title: batch.column(name) for title, name in self._titles.items()}
             except pa.ArrowMemoryError:
                 raise
