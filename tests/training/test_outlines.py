@@ -7,6 +7,7 @@ from privacy.manifests import DatasetSchema
 from privacy.mechanisms import GaussianMechanism
 from training.cells import CellSettings, fit_cells
 from training.checkpoints import Progress
+from training.generators import mixture
 from training.outlines import REACH, lowest, sunk, sunk_coefficients, varied_detail
 from training.randomness import reproducible
 from training.records import TrainingRecords, decode, encode
@@ -84,3 +85,27 @@ def test_detail_varies_between_images_and_leaves_what_is_coarse():
         varied[:, ::4, ::4].mean(), values[:, ::4, ::4].mean(), atol=3 * 0.1 / np.sqrt(6400)
     )
     np.testing.assert_array_equal(varied_detail(values, 0.0, reproducible(1)), values)
+
+
+def test_the_balanced_mixture_keeps_outlines_and_declares_it():
+    preset = mixture.PRESETS["balanced"].resolved(units=60_000, epsilon=1.0)
+    config = mixture.Config(**preset)
+    assert config.background_slope > 0
+    assert config.detail_spread > 0
+
+
+def test_a_fitted_mixture_scores_images_as_it_measured_them():
+    records = _discs(200)
+    config = mixture.Config(background_slope=SLOPE, detail_spread=0.5, basis_coefficients=80)
+    run = LocalRun([GaussianMechanism(stage=s, noise_multiplier=0.1) for s in STAGES])
+    fitted = mixture.fit(records, config, schema=SCHEMA, run=run, seed=0)
+    empty = np.zeros_like(records.images)
+    own, other = (
+        fitted.score(images, records.labels, seed=0)["log_density"]
+        for images in (records.images, empty)
+    )
+    assert np.median(own) > other.max()
+    again = type(fitted).from_state(fitted.state(), config=config, schema=SCHEMA)
+    np.testing.assert_array_equal(
+        fitted.sample(records.labels[:20], seed=5), again.sample(records.labels[:20], seed=5)
+    )
