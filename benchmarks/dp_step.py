@@ -5,7 +5,7 @@ project's U-Net with a squared error, in micro-batches of the same number of row
 data are random; nothing is learnt. K noise draws of an image make K rows. Ours and vmap average
 them before the clip, as DP-SGD over persons must. Opacus has no such thing: its methods take the
 rows as K·B records and clip each, so at K > 1 they are timed at another, easier task. `plain` averages
-all rows and neither clips nor noises.
+all rows and neither clips nor noises. All keep freed memory in the process, as our training does.
 
 Times are of whole steps in one process, method after method in every round, so that whatever else
 the machine does meets all of them; on a machine that does much else, `cpu_ratio_to_plain`, of
@@ -30,6 +30,7 @@ import torch
 from benchmarks.dp_step_methods import METHODS, Case, Step, gradient_max_error, peak_bytes, stepper
 from benchmarks.envelope import Benchmark, quantile
 from benchmarks.refusals import check_device, check_writable
+from training.held_memory import freed_memory_held
 
 PIXELS = (28, 64, 128)
 DRAWS = (1, 4, 16)
@@ -98,6 +99,7 @@ def main(  # noqa: PLR0913, PLR0917 - click passes options by name
         raise click.ClickException("No method ran; the document says why.")
 
 
+@freed_memory_held()
 def _add_case(benchmark: Benchmark, case: Case, *, rounds: int, seconds: float) -> None:
     for row in _measure(case, rounds=rounds, seconds=seconds):
         benchmark.results.append(row)

@@ -31,6 +31,7 @@ from privacy.errors import InvalidParameter, UnsupportedMechanism
 from privacy.mechanisms import PoissonSubsampledGaussianMechanism
 from training.checkpoints import Arrays, Progress
 from training.gradient_choice import choose
+from training.held_memory import freed_memory_held
 from training.noisy_optimizer import PersonOptimizer
 from training.person_batches import PersonBatch, without_memory_errors
 from training.person_gradients import (
@@ -78,6 +79,7 @@ class DpSgdSettings:
     compiled: bool = False
 
 
+@freed_memory_held()
 def train(  # noqa: PLR0913  (every argument is a different thing)
     network: nn.Module,
     objective: Objective,
@@ -186,7 +188,10 @@ class Trainer:
         self._size = settings.physical_batch
         self._randomness = PrivacyRandomness()
         self._own = ranks.own(len(people))
-        self._adam = torch.optim.Adam(self._learnt, lr=settings.learning_rate)
+        is_fused = self.device.type == "cpu"  # elsewhere torch's own choice is a good one
+        self._adam = torch.optim.Adam(
+            self._learnt, lr=settings.learning_rate, fused=is_fused or None
+        )
         self.optimizer = PersonOptimizer(
             self._adam,
             noise_multiplier=mechanism.noise_multiplier,
@@ -209,8 +214,7 @@ class Trainer:
         self._taken += 1
         decay = min(self._settings.ema_decay, self._taken / (self._taken + 9.0))
         with torch.no_grad():
-            for average, parameter in zip(self._average, self._learnt, strict=True):
-                average.lerp_(parameter, 1.0 - decay)
+            torch._foreach_lerp_(self._average, list[Tensor](self._learnt), 1.0 - decay)
 
     def accumulate(self, units: NDArray[np.int64]) -> None:
         """Add the clipped gradients of a batch of persons, micro-batch by micro-batch."""

@@ -82,16 +82,17 @@ class ConvolutionKind(LayerKind):
 
     @override
     def gradients(self, use: LayerUse, wanted: AbstractSet[str]) -> Named:
-        result = {}
-        if "weight" in wanted:
-            result["weight"] = self._weight_gradients(use)
-        if "bias" in wanted:
-            result["bias"] = by_line(use.output_gradients.sum(dim=(2, 3)), use.lines).sum(dim=1)
-        return result
+        found: Named = {}
+        if "weight" in wanted and use.inputs.device.type == "cpu" and not self._is_one_tap():
+            found = self._by_groups(use)
+        elif "weight" in wanted:
+            found["weight"] = self._by_patches(use)
+        if "bias" in wanted and "bias" not in found:
+            found["bias"] = by_line(use.output_gradients.sum(dim=(2, 3)), use.lines).sum(dim=1)
+        return {name: gradient for name, gradient in found.items() if name in wanted}
 
-    def _weight_gradients(self, use: LayerUse) -> Tensor:
-        if use.inputs.device.type != "cpu" or self._is_one_tap():
-            return self._by_patches(use)
+    def _by_groups(self, use: LayerUse) -> Named:
+        """Return the weight's gradients, and the bias's where the kernel has them for nothing."""
         rows, columns, *kernel = self.module.weight.shape
         is_last = columns < _FEW_CHANNELS and use.inputs.is_contiguous(
             memory_format=torch.channels_last
@@ -101,11 +102,15 @@ class ConvolutionKind(LayerKind):
             for t in (use.inputs, use.output_gradients)
         )
         if is_last or 2 * rows > columns or not self._is_its_own_mirror():
-            gradient = self._backward(inputs, outputs, (rows * use.lines, columns, *kernel))
-            return gradient.view(use.lines, rows, columns, *kernel)
+            weight, bias = self._backward(inputs, outputs, (rows * use.lines, columns, *kernel))
+            return {
+                "weight": weight.view(use.lines, rows, columns, *kernel),
+                "bias": bias.view(use.lines, rows),
+            }
         # Few outputs fill a processor's vectors badly: then inputs and outputs change places.
-        gradient = self._backward(outputs, inputs, (columns * use.lines, rows, *kernel))
-        return gradient.view(use.lines, columns, rows, *kernel).transpose(1, 2).flip(-2, -1)
+        weight, _ = self._backward(outputs, inputs, (columns * use.lines, rows, *kernel))
+        mirrored = weight.view(use.lines, columns, rows, *kernel).transpose(1, 2)
+        return {"weight": mirrored.flip(-2, -1)}
 
     def _is_one_tap(self) -> bool:
         is_dense = self.module.stride == (1, 1) and self._padding() == (0, 0)
@@ -146,24 +151,26 @@ class ConvolutionKind(LayerKind):
     def weighted(self, use: LayerUse, factors: Tensor) -> Tensor:
         rows = factors.repeat_interleave(len(use.inputs) // use.lines)
         outputs = use.output_gradients * rows[:, None, None, None]
-        return self._backward(use.inputs, outputs, tuple(self.module.weight.shape))
+        return self._backward(use.inputs, outputs, tuple(self.module.weight.shape))[0]
 
-    def _backward(self, inputs: Tensor, outputs: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Return the weight gradient of this convolution in as many groups as `shape` implies."""
+    def _backward(
+        self, inputs: Tensor, outputs: Tensor, shape: tuple[int, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the gradients of weight and bias in as many groups as `shape` implies."""
         gradients: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
             outputs,
             inputs,
             inputs.new_empty(shape),  # only its shape is read
-            None,
+            [shape[0]],
             self.module.stride,
             self._padding(),
             self.module.dilation,
             False,  # noqa: FBT003  (not transposed; the operator takes it by position)
             [0, 0],
             inputs.shape[1] // shape[1],
-            [False, True, False],
+            [False, True, True],
         )
-        return gradients[1]
+        return gradients[1], gradients[2]
 
     def _patches(self, use: LayerUse) -> tuple[Tensor, Tensor]:
         if self._is_one_tap():
@@ -202,14 +209,40 @@ class GroupNormKind(LayerKind):
 
     @override
     def gradients(self, use: LayerUse, wanted: AbstractSet[str]) -> Named:
-        shift = _over_positions(use.output_gradients)
-        product = _over_positions(use.output_gradients * use.inputs)
         means, inverses = use.saved or self._moments(use.inputs)  # (R, groups)
-        repeats = use.inputs.shape[1] // self.module.num_groups
-        mean = at_least_float32(means).repeat_interleave(repeats, dim=1)
-        inverse = at_least_float32(inverses).repeat_interleave(repeats, dim=1)
-        found = {"weight": (product - shift * mean) * inverse, "bias": shift}
+        mean, inverse = at_least_float32(means), at_least_float32(inverses)
+        if use.inputs.device.type == "cpu" and use.inputs.is_contiguous():
+            scale, shift = self._of_rows(use, mean, inverse)
+        else:
+            repeats = use.inputs.shape[1] // self.module.num_groups
+            mean, inverse = (t.repeat_interleave(repeats, dim=1) for t in (mean, inverse))
+            shift = _over_positions(use.output_gradients)
+            product = _over_positions(use.output_gradients * use.inputs)
+            scale = (product - shift * mean) * inverse
+        found = {"weight": scale, "bias": shift}
         return {k: by_line(v, use.lines).sum(dim=1) for k, v in found.items() if k in wanted}
+
+    def _of_rows(self, use: LayerUse, mean: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
+        """Return every row's gradients (R, C) by torch's kernel, which reads its operands once.
+
+        Rows are taken as channels of a single row, so that the kernel sums over positions alone.
+        """
+        rows, channels = use.inputs.shape[:2]
+        joined = (1, rows * channels, -1)
+        outputs, inputs = use.output_gradients.reshape(joined), use.inputs.reshape(joined)
+        gradients: tuple[Tensor, ...] = torch.ops.aten.native_group_norm_backward(
+            outputs,
+            inputs,
+            mean.reshape(1, -1),
+            inverse.reshape(1, -1),
+            inputs.new_empty(rows * channels),  # only its shape is read
+            1,
+            rows * channels,
+            inputs.shape[2],
+            rows * self.module.num_groups,
+            [False, True, True],
+        )
+        return gradients[1].view(rows, channels), gradients[2].view(rows, channels)
 
     @override
     def saved(self, output: Tensor) -> tuple[Tensor, ...]:

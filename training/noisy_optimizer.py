@@ -58,12 +58,13 @@ class PersonOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus ships no typ
         noisy = self._ranks.from_first(total).float()
         sizes = [p.numel() for p in self.params]
         for parameter, part in zip(self.params, torch.split(noisy, sizes), strict=True):
-            parameter.grad = part.view_as(parameter).to(parameter.dtype, copy=True)
+            parameter.grad = part.view_as(parameter).to(parameter.dtype)
 
     def scale_grad(self) -> None:
         """Divide by the public expected batch size."""
-        for parameter in self.params:
-            parameter.grad /= self.expected_batch_size
+        torch._foreach_div_(
+            [parameter.grad for parameter in self.params], float(self.expected_batch_size)
+        )
 
     def _noised(self, total: Tensor) -> Tensor:
         return self._randomness.noised(total, self.noise_multiplier * self.max_grad_norm)
