@@ -142,7 +142,7 @@ def test_an_encrypted_directory_is_refused(tmp_path):
     assert "cannot be read as Parquet" in refusal_of(path, tmp_path).sentence
 
 
-def test_a_table_that_is_declared_with_images_is_refused_for_now(tmp_path):
+def test_a_table_that_is_declared_with_images_is_never_read_without_them(tmp_path):
     schema = clinic_schema(images={"height": 32, "width": 32, "condition_on": ["grade"]})
     path = write_csv(tmp_path / "a.csv", clinic_rows())
     with pytest.raises(InputRefused, match="declared with images"):

@@ -63,6 +63,14 @@ def read_table_upload(
     Raises: InputRefused naming column, count, limit and remedy; then nothing is left in `out`.
     """
     limits = limits or Limits()
+    if schema.images is not None:
+        raise refused(
+            "it is declared with images, and is a table alone",
+            file=UPLOAD,
+            value="[images] in the schema",
+            limit="a zip of the table and the image of each row",
+            remedy="Put the table and its images into one zip.",
+        )
     with _opened(path, schema, limits) as source, blobs.staged(out) as folder:
         reading = Reading(source, schema, tenant_key, folder, limits, progress or unheard)
         reading.read_rows()
