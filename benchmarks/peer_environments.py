@@ -14,7 +14,7 @@ from typing import Any
 
 CACHE_VARIABLE = "KAIMA_BENCHMARK_CACHE"
 """Names the folder for what takes long to fetch; without it, a folder in the user's cache."""
-_INSTALL_SECONDS = 900
+_INSTALL_SECONDS = 1800
 
 
 @contextmanager

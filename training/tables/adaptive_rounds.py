@@ -4,6 +4,7 @@ First every column, then again and again the pair of columns that the exponentia
 the one that the model so far misses most, beyond what measuring it would add in noise. Where a
 round changes the model by no more than its noise, later rounds get half of that noise
 (McKenna, Mullins, Sheldon & Miklau 2022, arXiv:2201.12677). Every round is charged before it runs.
+The last fit alone, after everything is measured, is smoothed (`smoothing.py`).
 """
 
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from training.tables.rounds import (
     measurable_pairs,
     preferences,
 )
+from training.tables.smoothing import smoothed
 
 _LEAST_CUTS = 4
 
@@ -59,7 +61,14 @@ class RoundsConfig(BaseModel):
         default=200, ge=1, le=10_000, description="Passes of each round's fit (count)."
     )
     final_iterations: int = Field(
-        default=1000, ge=1, le=100_000, description="Passes of the last fit (count)."
+        default=200, ge=1, le=100_000, description="Passes of the last fit (count)."
+    )
+    smoothing: float = Field(
+        default=2.0,
+        ge=0,
+        le=1000,
+        description="How alike neighbouring levels are taken to be: one over the variance of their log "
+        "odds ratios beforehand; 0 for not at all (ratio).",
     )
 
 
@@ -86,7 +95,7 @@ class AdaptiveRounds:
         `allowed` are the cells that declared constraints leave (`constraints.masks`).
         """
         self._config, self._purse, self._kept = config, purse, kept
-        self._sizes = schema.sizes
+        self._sizes, self._columns = schema.sizes, schema.columns
         singles = tuple((column,) for column in range(len(self._sizes)))
         self._candidates = singles + measurable_pairs(self._sizes)
         self._answers = Answers.of(records, self._candidates, self._sizes)
@@ -112,7 +121,7 @@ class AdaptiveRounds:
         model = self._fit(self._config.iterations, None)
         while self._purse.left:
             model = self._round(model)
-        return self._fit(self._config.final_iterations, model)
+        return self._last_fit(model)
 
     def _measure_columns(self) -> None:
         count = len(self._sizes)
@@ -184,6 +193,19 @@ class AdaptiveRounds:
             iterations=iterations,
             allowed=self._allowed,
             start=None if before is None else before.warm(),
+        )
+
+    def _last_fit(self, before: Estimate) -> Estimate:
+        passes, strength = self._config.final_iterations, self._config.smoothing
+        if not strength:
+            return self._fit(passes, before)
+        return smoothed(
+            self.measurements,
+            self._columns,
+            strength=strength,
+            iterations=passes,
+            allowed=self._allowed,
+            start=before.warm(),
         )
 
     def _save(self) -> None:

@@ -4,19 +4,23 @@ Within each group of rows that agree on a separator, the rest of a clique is dra
 the group's ranks, in random order and with one random offset, are looked up in the cumulated
 conditional. Every row has the model's distribution, and the counts of a drawn table stay within
 about one of what the model expects, which independent draws would not (their scatter would be added to the
-noise for nothing). Rows that break a constraint too large for the model's tables are drawn again.
+noise for nothing). Given the model's marginals of all pairs, rows of a group then exchange what they drew until
+pairs of columns that share no clique agree with them as well (`balancing.py`). Rows that break a constraint too
+large for the model's tables are drawn again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from privacy.errors import InvalidParameter
 from training.table_records import Codes
+from training.tables.balancing import balance, passes_for
 from training.tables.beliefs import Table
 from training.tables.junction_trees import Clique, JunctionTree
 from training.tables.measurements import Vector
+from training.tables.pairs import Pair
 
 Places = NDArray[np.int64]
 Broken = Callable[[Codes], NDArray[np.bool_]]
@@ -33,11 +37,17 @@ def draw(
     *,
     count: int,
     rng: np.random.Generator,
+    pairs: Mapping[Pair, Table] | None = None,
 ) -> Codes:
-    """Draw rows from the model whose clique marginals are `beliefs`. Shapes: result (count, D)."""
+    """Draw rows from the model whose clique marginals are `beliefs`. Shapes: result (count, D).
+
+    With `pairs`, the model's shares of all pairs of columns, drawn rows are balanced towards them.
+    """
     rows = np.zeros((count, len(sizes)), dtype=np.int16)
     if count == 0:
         return rows
+    passes = 0 if pairs is None else passes_for(count, len(sizes))
+    known: list[int] = []
     for clique, shared, belief in zip(tree.cliques, tree.separators, beliefs, strict=True):
         fresh = tuple(column for column in clique if column not in shared)
         if not fresh:
@@ -45,9 +55,23 @@ def draw(
         order = [clique.index(column) for column in (*shared, *fresh)]
         groups = int(np.prod([sizes[c] for c in shared], dtype=np.int64))
         conditional = belief.transpose(order).reshape(groups, -1)
-        cells = _draw_cells(conditional, _flat(rows, shared, sizes), rng)
+        group = _flat(rows, shared, sizes)
+        cells = _draw_cells(conditional, group, rng)
         for column in reversed(fresh):
             cells, rows[:, column] = np.divmod(cells, sizes[column])
+        earlier = tuple(column for column in known if column not in shared)
+        if pairs is not None and earlier:
+            balance(
+                rows,
+                group,
+                fresh=fresh,
+                earlier=earlier,
+                wanted=pairs,
+                sizes=sizes,
+                passes=passes,
+                rng=rng,
+            )
+        known += fresh
     return rows
 
 

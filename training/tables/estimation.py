@@ -78,7 +78,7 @@ def estimate(
 
     `allowed` masks what may occur; `start` gives potentials to begin with, by factor.
     """
-    goal = _Goal.of(measurements)
+    goal = Goal.of(measurements)
     factors = list(goal.targets)
     tree = junction_tree([*factors, *(allowed or {})], sizes)
     propagation = Propagation(tree, factors, sizes, allowed=allowed)
@@ -93,7 +93,7 @@ def estimate(
 
 
 @dataclass(frozen=True, eq=False)
-class _Goal:
+class Goal:
     """For each factor: the probabilities to come near to, and how much that matters."""
 
     targets: dict[Clique, Table]
@@ -101,7 +101,7 @@ class _Goal:
     total: float
 
     @classmethod
-    def of(cls, measurements: Sequence[Measurement]) -> "_Goal":
+    def of(cls, measurements: Sequence[Measurement]) -> "Goal":
         """Average measurements of the same columns by their precision."""
         total = noised_total(measurements)
         sums: dict[Clique, Table] = {}
@@ -114,6 +114,7 @@ class _Goal:
         return cls(targets=targets, weights=precision, total=total)
 
     def loss_and_gradient(self, marginals: Sequence[Table]) -> tuple[float, list[Table]]:
+        """Return half the weighted squared distance, and its slope for each factor's marginal."""
         loss, gradient = 0.0, []
         for (columns, target), marginal in zip(self.targets.items(), marginals, strict=True):
             weight = self.weights[columns]
@@ -125,7 +126,7 @@ class _Goal:
 
 
 def _descend(
-    propagation: Propagation, goal: _Goal, potentials: list[Table], *, iterations: int
+    propagation: Propagation, goal: Goal, potentials: list[Table], *, iterations: int
 ) -> Estimate:
     beliefs = propagation.marginals(potentials)
     marginals = propagation.onto_factors(beliefs)
@@ -133,7 +134,11 @@ def _descend(
     step = 1.0 / max(goal.weights.values(), default=1.0)
     for _ in range(iterations):
         tried = [p - step * g for p, g in zip(potentials, gradient, strict=True)]
-        tried_beliefs = propagation.marginals(tried)
+        try:
+            tried_beliefs = propagation.marginals(tried)
+        except InvalidParameter:  # so long a step that nothing is left of some clique
+            step *= _SHRINKAGE
+            continue
         tried_marginals = propagation.onto_factors(tried_beliefs)
         tried_loss, tried_gradient = goal.loss_and_gradient(tried_marginals)
         promised = sum(

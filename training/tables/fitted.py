@@ -17,12 +17,14 @@ from privacy.table_schema import Constraint, TableSchema
 from training.checkpoints import Arrays
 from training.randomness import reproducible
 from training.table_records import Codes
+from training.tables.balancing import passes_for
 from training.tables.beliefs import Propagation, Table, summed
 from training.tables.constraints import breaks, masks
 from training.tables.drawing import Places, draw, draw_allowed
 from training.tables.estimation import Estimate, Measurement
 from training.tables.junction_trees import Clique, junction_tree
 from training.tables.measurements import Vector
+from training.tables.pairs import pair_marginals
 from training.tables.rounds import measurements_from_arrays, measurements_to_arrays
 
 MEGABYTE = 2**20
@@ -57,11 +59,13 @@ class Fitted:
         self, count: int, *, seed: int, progress: Callable[[int, int], None] | None = None
     ) -> Codes:
         """Draw rows, the same for the same seed; none breaks a constraint. Result (count, D)."""
-        rng = reproducible(seed)
+        rng, sizes = reproducible(seed), self.schema.sizes
+        tree, beliefs = self.model.propagation.tree, self.model.beliefs
+        is_balanced = passes_for(count, len(sizes)) > 0
+        pairs = pair_marginals(tree, beliefs, sizes) if is_balanced else None
 
         def drawn(places: Places) -> Codes:
-            tree = self.model.propagation.tree
-            return draw(tree, self.model.beliefs, self.schema.sizes, count=len(places), rng=rng)
+            return draw(tree, beliefs, sizes, count=len(places), rng=rng, pairs=pairs)
 
         rows = draw_allowed(drawn, breaks(self.schema, self.left_over), count=count)
         if progress is not None:
