@@ -230,11 +230,12 @@ def _write_documents(walk: Walkthrough, display: Display, *, public: bool) -> No
         path = walk.out / "report.json"
         path.touch(mode=0o600)
         path.write_text(json.dumps(walk.record.report, indent=2), encoding="utf-8")
-    if walk.record.bundle is None or walk.request.holds_rows:
+    if walk.record.bundle is None or not walk.request.holds_images:
         return
     sheet = walk.out / "contact_sheet.png"
     command = [sys.executable, "-m", "workers.contact_sheet", "--real", str(walk.request.upload)]
-    command += ["--label", walk.request.declaration.target]
+    if not walk.request.holds_rows:
+        command += ["--label", walk.request.declaration.target]
     command += ["--synthetic", str(walk.record.bundle), "--out", str(sheet)]
     if public:
         command.append("--input-is-public")

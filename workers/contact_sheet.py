@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -21,8 +22,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from privacy.image_parts import image_schema
 from privacy.manifests import DatasetSchema
+from privacy.modality import modality_in
+from privacy.table_schema import TableSchema
 from service.domain.errors import InputRefused
+from workers.case_sheet import read_bundle_cases, read_upload_cases
 from workers.intake import read_upload
 
 NOT_FOR_RELEASE = "contains input images: not for release"
@@ -36,6 +41,7 @@ _CAPTION_HEIGHT_PIXELS = 64
 _MOST_LABELS = 12
 _SEED = 20
 _WARNING_COLOUR = "#a4161a"
+_CERTIFICATE = "certificate.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +76,12 @@ def draw_contact_sheet(
     for row, name in enumerate(shown):
         middle = _CAPTION_HEIGHT_PIXELS + (len(shown) - row - 0.5) * step
         figure.text(
-            12 / width, middle / height, f"{label} {name}", va="center", size=11, weight="bold"
+            12 / width,
+            middle / height,
+            f"{label} {name}".strip(),
+            va="center",
+            size=11,
+            weight="bold",
         )
     for number, block in enumerate(blocks):
         left = left_margin + number * (block_width + _BLOCK_GAP_PIXELS)
@@ -154,6 +165,26 @@ def read_synthetic(path: Path) -> _Synthetic:
     return _from_npz(files[arrays[0]], json.loads(files.get("certificate.json", b"{}")))
 
 
+def read_certificate(path: Path) -> dict[str, Any]:
+    """Return the certificate of a bundle, a folder or a zip; nothing for what has none."""
+    if path.suffix == ".npz":
+        return {}
+    if path.is_dir():
+        file = path / _CERTIFICATE
+        found: dict[str, Any] = json.loads(file.read_bytes()) if file.exists() else {}
+        return found
+    with zipfile.ZipFile(path) as archive:
+        name = next((name for name in archive.namelist() if name.endswith(_CERTIFICATE)), None)
+        return json.loads(archive.read(name)) if name else {}
+
+
+def _joint_schema(certificate: dict[str, Any]) -> TableSchema | None:
+    """Return what is declared of rows with an image each; None for anything else."""
+    if modality_in(certificate.get("declared", {})) != "joint":
+        return None
+    return TableSchema.model_validate(certificate["declared"])
+
+
 def _from_npz(content: bytes, certificate: dict[str, object]) -> _Synthetic:
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return _Synthetic(arrays["train_images"], arrays["train_labels"].reshape(-1), certificate)
@@ -228,19 +259,30 @@ def main(
     input_is_public: bool,
 ) -> None:
     """Draw a contact sheet of an upload beside a synthetic set."""
-    made = None if synthetic is None else read_synthetic(synthetic)
-    schema = _schema(schema_file, made, label)
+    certificate = {} if synthetic is None else read_certificate(synthetic)
+    joint = _joint_schema(certificate)
     try:
-        blocks = [_read_real(upload, schema)]
+        if joint is not None and synthetic is not None:
+            blocks = [
+                Block("input", *read_upload_cases(upload, joint)),
+                Block("synthetic", *read_bundle_cases(synthetic, joint)),
+            ]
+            # The names of cells say which columns they are of.
+            schema, column = image_schema(joint), ""
+        else:
+            made = None if synthetic is None else read_synthetic(synthetic)
+            schema = _schema(schema_file, made, label)
+            column = schema.label
+            blocks = [_read_real(upload, schema)]
+            if made is not None:
+                blocks.append(Block("synthetic", made.images, made.labels))
     except InputRefused as error:
         raise click.ClickException(error.sentence) from None
-    if made is not None:
-        blocks.append(Block("synthetic", made.images, made.labels))
     content = draw_contact_sheet(
         blocks,
-        label=schema.label,
+        label=column,
         labels=schema.labels,
-        caption=caption or describe({} if made is None else made.certificate),
+        caption=caption or describe(certificate),
         warning=None if input_is_public else NOT_FOR_RELEASE,
         columns=columns,
     )
