@@ -20,7 +20,8 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service import table_formats
+from privacy.modality import Modality, modality_in
+from service import joint_formats, table_formats
 from service.bundle_files import UNDECODABLE, BundleFiles, Comparison, FormatCheck, Unlike
 
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -45,15 +46,15 @@ def compare(path: Path) -> Comparison:
     """Compare every format that can be read here with the first of them, record by record."""
     with ExitStack() as stack:
         bundle = BundleFiles.open(path, stack)
-        is_table = "columns" in bundle.certificate["declared"]
+        modality = modality_in(bundle.certificate["declared"])
+        needs, compare_split = _KINDS[modality]
         found = Comparison()
         readable = []
         for name in bundle.certificate.get("formats", ()):
-            reason = _reason_against(name, table_formats.NEEDS if is_table else NEEDS)
+            reason = _reason_against(name, needs)
             found.formats.append(FormatCheck(name, checked=reason is None, reason=reason))
             if reason is None:
                 readable.append(found.formats[-1])
-        compare_split = table_formats.compare_split if is_table else _compare_split
         for split in bundle.certificate.get("splits", {}):
             compare_split(bundle, split, readable, found.problems)
         return found
@@ -191,6 +192,15 @@ _READERS: dict[str, Callable[[BundleFiles, str], Iterator[Image]]] = {
     "medmnist": _read_medmnist,
     "dicom": _read_dicom,
 }
+
+
+_CompareSplit = Callable[[BundleFiles, str, list[FormatCheck], list[tuple[str, str]]], None]
+_KINDS: dict[Modality, tuple[dict[str, tuple[str, ...]], _CompareSplit]] = {
+    "image": (NEEDS, _compare_split),
+    "table": (table_formats.NEEDS, table_formats.compare_split),
+    "joint": (joint_formats.NEEDS, joint_formats.compare_split),
+}
+"""What formats need, and how they are compared."""
 
 
 def _labels(bundle: BundleFiles) -> list[str]:

@@ -7,9 +7,9 @@ Memory holds a few thousand rows of each format. See `service.bundle_formats`.
 
 # ruff: noqa: PLC0415 - a library is imported when its format is read, and may be absent
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -24,30 +24,51 @@ _BLOCK_BYTES = 4 << 20
 Problems = list[tuple[str, str]]
 Batches = Iterator[Any]
 """Record batches of Arrow: texts, whole numbers and numbers, by the declared names."""
+Reader = Callable[[BundleFiles, TableSchema, str], Batches]
+
+
+class Form(NamedTuple):
+    """A format: the file of a split, and how its rows are read."""
+
+    file: str
+    read: Reader
 
 
 def compare_split(
-    bundle: BundleFiles, split: str, checks: list[FormatCheck], problems: Problems
+    bundle: BundleFiles,
+    split: str,
+    checks: list[FormatCheck],
+    problems: Problems,
+    *,
+    forms: Mapping[str, Form] | None = None,
 ) -> None:
-    """Walk through all formats of a split at once; a format that fails is left out from there."""
+    """Walk through all formats of a split at once; a format that fails is left out from there.
+
+    `forms` says how each format is read, if other than as a table alone.
+    """
+    forms = forms or FORMS
     try:
         schema = TableSchema.model_validate(bundle.certificate["declared"]).released
     except ValidationError:
         problems.append(("certificate.json", "declares a table that this version cannot read"))
         return
     before = {check.format: check.rows for check in checks}
-    streams = [_guarded(check.format, bundle, schema, split, problems) for check in checks]
-    _walk(streams, checks, problems, split=split)
+    files = [forms[check.format].file.format(split=split) for check in checks]
+    streams = [
+        _guarded(forms[check.format].read, bundle, schema, file, problems)
+        for check, file in zip(checks, files, strict=True)
+    ]
+    _walk(streams, checks, problems, files=files)
     expected = bundle.certificate["splits"][split]
-    for check in checks:
+    for check, file in zip(checks, files, strict=True):
         count = check.rows - before[check.format]
         if count != expected:
             reason = f"holds {count} of the {expected} rows of {split} that are certified"
-            problems.append((_path(check.format, split), reason))
+            problems.append((file, reason))
 
 
 def _walk(
-    streams: list[Batches], checks: list[FormatCheck], problems: Problems, *, split: str
+    streams: list[Batches], checks: list[FormatCheck], problems: Problems, *, files: list[str]
 ) -> None:
     """Count the rows of every format, and name each that differs from the first one, once."""
     start = 0
@@ -61,8 +82,7 @@ def _walk(
             reason = _difference(batches[index], batches[first], start=start)
             if index != first and reason and check.format not in reported:
                 reported.add(check.format)
-                reference = _path(checks[first].format, split)
-                problems.append((_path(check.format, split), f"{reason} {reference}"))
+                problems.append((files[index], f"{reason} {files[first]}"))
         start += _ROWS
 
 
@@ -80,26 +100,21 @@ def _difference(batch: Any, reference: Any, *, start: int) -> str | None:
     return None
 
 
-def _path(name: str, split: str) -> str:
-    return f"csv/{split}.csv" if name == "csv" else f"parquet/{split}-00000-of-00001.parquet"
-
-
 def _guarded(
-    name: str, bundle: BundleFiles, schema: TableSchema, split: str, problems: Problems
+    read: Reader, bundle: BundleFiles, schema: TableSchema, file: str, problems: Problems
 ) -> Batches:
     """Yield what a format holds, in batches of one size, until it is not what it should be."""
     import pyarrow as pa
 
-    file = _path(name, split)
     try:
-        for batch in _evenly(_READERS[name](bundle, schema, file)):
+        for batch in _evenly(read(bundle, schema, file)):
             for column in schema.columns:
                 _check_cells(batch[column.name], column, file)
             yield batch
     except Unlike as error:
         problems.append((error.file, str(error)))
     except (pa.ArrowException, *UNDECODABLE) as error:
-        what = "CSV" if name == "csv" else "Parquet"
+        what = "CSV" if file.endswith(".csv") else "Parquet"
         problems.append((file, f"cannot be read as {what} with the declared columns ({error})"))
 
 
@@ -121,7 +136,8 @@ def _evenly(batches: Batches) -> Batches:
         yield pa.concat_batches(pending)
 
 
-def _arrow_type(column: Column) -> Any:
+def arrow_type(column: Column) -> Any:
+    """Return the type of a column's cells: a whole number, a number or a text."""
     import pyarrow as pa
 
     kinds = {"integer": pa.int64(), "number": pa.float64()}
@@ -133,24 +149,41 @@ def _read_parquet(bundle: BundleFiles, schema: TableSchema, file: str) -> Batche
     import pyarrow.parquet as pq
 
     source = pq.ParquetFile(bundle.on_disk(file))
-    _check_names(source.schema_arrow.names, [column.name for column in schema.columns], file)
-    layout = pa.schema([(column.name, _arrow_type(column)) for column in schema.columns])
+    check_names(source.schema_arrow.names, [column.name for column in schema.columns], file)
+    layout = pa.schema([(column.name, arrow_type(column)) for column in schema.columns])
     for batch in source.iter_batches(batch_size=_ROWS):
-        for column, array in zip(schema.columns, batch.columns, strict=True):
-            stored = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
-            if stored != _arrow_type(column):
-                raise Unlike(file, f"holds {array.type} for {column.name!r}, a {column.kind}")
+        check_types(batch, schema, file)
         yield batch.cast(layout)
 
 
+def check_types(batch: Any, schema: TableSchema, file: str) -> None:
+    """Refuse columns of Parquet with another type than declared.  Raises: Unlike naming one."""
+    import pyarrow as pa
+
+    for column in schema.columns:
+        kind = batch[column.name].type
+        if (kind.value_type if pa.types.is_dictionary(kind) else kind) != arrow_type(column):
+            raise Unlike(file, f"holds {kind} for {column.name!r}, a {column.kind}")
+
+
 def _read_csv(bundle: BundleFiles, schema: TableSchema, file: str) -> Batches:
+    return csv_batches(bundle, schema, file)
+
+
+def csv_batches(
+    bundle: BundleFiles, schema: TableSchema, file: str, *, before: tuple[str, ...] = ()
+) -> Batches:
+    """Yield the rows of a CSV file as the texts and numbers that they stand for.
+
+    `before` are columns of plain text that stand before those of the table.
+    """
     import pyarrow as pa
     from pyarrow import csv
 
-    names = [escaped(column.name) for column in schema.columns]
-    kinds = [_arrow_type(column) for column in schema.columns]
+    names = [*before, *(escaped(column.name) for column in schema.columns)]
+    kinds = [*(pa.string() for _ in before), *(arrow_type(column) for column in schema.columns)]
     layout = pa.schema(
-        [(column.name, kind) for column, kind in zip(schema.columns, kinds, strict=True)]
+        list(zip((*before, *(column.name for column in schema.columns)), kinds, strict=True))
     )
     reader = csv.open_csv(
         bundle.on_disk(file),
@@ -162,11 +195,12 @@ def _read_csv(bundle: BundleFiles, schema: TableSchema, file: str) -> Batches:
             quoted_strings_can_be_null=False,
         ),
     )
-    _check_names(reader.schema.names, names, file)
+    check_names(reader.schema.names, names, file)
     for batch in reader:
+        cells = zip(batch.columns[len(before) :], schema.columns, strict=True)
         arrays = [
-            _texts(array, column, file) if not column.is_numeric else array
-            for array, column in zip(batch.columns, schema.columns, strict=True)
+            *batch.columns[: len(before)],
+            *(_texts(a, column, file) if not column.is_numeric else a for a, column in cells),
         ]
         yield pa.RecordBatch.from_arrays(arrays, schema=layout)
 
@@ -184,7 +218,8 @@ def _texts(cells: Any, column: Column, file: str) -> Any:
     return pa.array([unescaped(word) for word in words], pa.string()).take(coded.indices)
 
 
-def _check_names(found: list[str], declared: list[str], file: str) -> None:
+def check_names(found: list[str], declared: list[str], file: str) -> None:
+    """Refuse a file with other columns.  Raises: Unlike naming it."""
     if found != declared:
         raise Unlike(file, "has other columns than those that are declared, or in another order")
 
@@ -208,7 +243,8 @@ def _check_cells(cells: Any, column: Column, file: str) -> None:
         raise Unlike(file, f"holds a number in {column.name!r} outside of {low:g} to {high:g}")
 
 
-_READERS: dict[str, Callable[[BundleFiles, TableSchema, str], Batches]] = {
-    "parquet": _read_parquet,
-    "csv": _read_csv,
+FORMS = {
+    "parquet": Form("parquet/{split}-00000-of-00001.parquet", _read_parquet),
+    "csv": Form("csv/{split}.csv", _read_csv),
 }
+"""How the formats of a table alone are read."""

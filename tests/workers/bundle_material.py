@@ -9,6 +9,7 @@ from privacy import accounting, signing
 from privacy.manifests import DatasetSchema, ReleaseCertificate
 from privacy.mechanisms import GaussianMechanism
 from service.domain.declarations import ReleaseDeclaration
+from workers.bundling.joint_rows import SyntheticJoint
 from workers.bundling.records import SyntheticSet
 from workers.bundling.table_rows import SyntheticTable
 from workers.bundling.writer import write_bundle
@@ -51,12 +52,12 @@ def synthetic_set(
 
 
 def certificate_of(
-    synthetic: SyntheticSet | SyntheticTable, declared: ReleaseDeclaration
+    synthetic: SyntheticSet | SyntheticTable | SyntheticJoint, declared: ReleaseDeclaration
 ) -> ReleaseCertificate:
     """Return a certificate that fits the set."""
     mechanisms = (GaussianMechanism(stage="statistics", noise_multiplier=6.0),)
     epsilon = accounting.epsilon(mechanisms, 1e-5)
-    is_table = isinstance(synthetic, SyntheticTable)
+    is_table = isinstance(synthetic, SyntheticTable | SyntheticJoint)
     labels: dict[str, int] = {}
     if not is_table:
         counts = np.bincount(synthetic.labels, minlength=len(synthetic.schema.labels))

@@ -12,10 +12,11 @@ import tomllib
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from privacy.errors import InvalidParameter
 from privacy.manifests import ReleaseCertificate
+from privacy.modality import Modality
 
 WHITELIST: dict[str, Any] = tomllib.loads(
     files("workers.bundling").joinpath("whitelist.toml").read_text(encoding="utf-8")
@@ -39,7 +40,7 @@ def _pattern(*lists: str) -> re.Pattern[str]:
     return re.compile(re.sub("SPLIT|FOLDER|NUMBER", lambda word: _WORDS[word[0]], joined))
 
 
-_FILES = {modality: _pattern("every", modality) for modality in ("image", "table")}
+_FILES = {modality: _pattern("every", modality) for modality in get_args(Modality)}
 
 
 def check(root: Path, certificate: ReleaseCertificate) -> None:

@@ -5,8 +5,9 @@ nothing is inferred from cells. https://datapackage.org/standard/
 """
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from privacy.checksums import digest_of
 from privacy.manifests import ReleaseCertificate
@@ -29,14 +30,29 @@ _DIALECT = {
 }
 
 
+class Form(NamedTuple):
+    """The file of a split in one format, and columns of text before those of the table."""
+
+    path: Callable[[str], str]
+    before: tuple[str, ...] = ()
+
+
+_FORMS = {CSV: Form(csv_name), PARQUET: Form(parquet_name)}
+
+
 def write(
     root: Path,
     schema: TableSchema,
     *,
     certificate: ReleaseCertificate,
     declared: ReleaseDeclaration,
+    forms: Mapping[str, Form] | None = None,
 ) -> None:
-    """Write datapackage.json over the files that are in `root` already."""
+    """Write datapackage.json over the files that are in `root` already.
+
+    `forms` says which files are tables, if others than those of a table alone.
+    """
+    forms = forms or _FORMS
     document: dict[str, Any] = {
         "$schema": f"{_PROFILES}/datapackage.json",
         "name": certificate.name,
@@ -52,10 +68,10 @@ def write(
         "contributors": [{"title": certificate.publisher, "roles": ["publisher"]}],
         "keywords": ["synthetic", "differential privacy", *declared.keywords],
         "resources": [
-            _resource(root, schema, split=split, form=form)
+            _resource(root, schema, split=split, name=name, form=form)
             for split in certificate.splits
-            for form in (CSV, PARQUET)
-            if form in certificate.formats
+            for name, form in forms.items()
+            if name in certificate.formats
         ],
     }
     text = json.dumps(document, indent=2, ensure_ascii=False)
@@ -68,31 +84,40 @@ def _licence(declared: ReleaseDeclaration) -> dict[str, str]:
     return {"name": declared.licence, "path": licence_address(declared)}
 
 
-def _resource(root: Path, schema: TableSchema, *, split: str, form: str) -> dict[str, Any]:
-    is_csv = form == CSV
-    path = csv_name(split) if is_csv else parquet_name(split)
+def _resource(
+    root: Path, schema: TableSchema, *, split: str, name: str, form: Form
+) -> dict[str, Any]:
+    path = form.path(split)
+    is_csv = path.endswith(".csv")
     with (root / path).open("rb") as stream:
         digest = digest_of(iter(lambda: stream.read(1 << 20), b""))
     found: dict[str, Any] = {
         "$schema": f"{_PROFILES}/dataresource.json",
-        "name": f"{split}-{form}",
+        "name": f"{split}-{name}",
         # A file of typed columns; tools that read tables by a schema want the CSV file beside it.
         "type": "table" if is_csv else "file",
         "path": path,
-        "format": form,
+        "format": CSV if is_csv else PARQUET,
         "mediatype": "text/csv" if is_csv else "application/vnd.apache.parquet",
         "bytes": (root / path).stat().st_size,
         "hash": f"sha256:{digest}",
     }
     if is_csv:
-        found |= {"encoding": "utf-8", "dialect": _DIALECT, "schema": _table_schema(schema)}
+        found |= {
+            "encoding": "utf-8",
+            "dialect": _DIALECT,
+            "schema": _table_schema(schema, form.before),
+        }
     return found
 
 
-def _table_schema(schema: TableSchema) -> dict[str, Any]:
+def _table_schema(schema: TableSchema, before: tuple[str, ...]) -> dict[str, Any]:
+    named: list[dict[str, Any]] = [
+        {"name": name, "type": "string", "constraints": {"required": True}} for name in before
+    ]
     return {
         "$schema": f"{_PROFILES}/tableschema.json",
-        "fields": [_field(column) for column in schema.columns],
+        "fields": named + [_field(column) for column in schema.columns],
         "missingValues": [""],
     }
 

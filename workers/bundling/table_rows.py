@@ -76,15 +76,15 @@ class SyntheticTable:
         for start in range(0, len(self), ROWS_AT_ONCE):
             yield np.asarray(self.values[start : start + ROWS_AT_ONCE], dtype=np.float64)
 
-    def batches(self, split: str) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of one split, typed, a few thousand at a time.
+    def batches(self, split: str, *, most: int = ROWS_AT_ONCE) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of one split, typed, a few thousand (or `most`) at a time.
 
         Raises: InvalidParameter naming the column whose cell is not one that was declared.
         """
         numbers = self.numbers(split)
         layout = arrow_schema(self.schema)
-        for start in range(0, len(numbers), ROWS_AT_ONCE):
-            block = np.asarray(self.values[numbers[start : start + ROWS_AT_ONCE]], np.float64)
+        for start in range(0, len(numbers), most):
+            block = np.asarray(self.values[numbers[start : start + most]], np.float64)
             arrays = [
                 cells(column, block[:, index]) for index, column in enumerate(self.schema.columns)
             ]

@@ -94,6 +94,7 @@ def page_facts(synthetic: SyntheticTable, certificate: ReleaseCertificate) -> di
             if escaped(word) != word
         ],
         "formats": certificate.formats,
+        "pictures": [],
         "has_marginals": bool(synthetic.marginals),
     }
 
@@ -168,10 +169,18 @@ def record_sets(certificate: ReleaseCertificate) -> list[dict[str, Any]]:
 
 def _record_set(certificate: ReleaseCertificate, split: str, *, is_parquet: bool) -> dict[str, Any]:
     source = table_files.parquet_name(split) if is_parquet else table_files.csv_name(split)
-    columns = schema_of(certificate).released.columns
-    names = plain_names([column.name for column in columns], instead="column")
+    schema = schema_of(certificate).released
+    fields = column_fields(schema, split, source=source, is_parquet=is_parquet)
+    return record_set(split, f"One record per synthetic row of the split {split!r}.", fields=fields)
+
+
+def column_fields(
+    schema: TableSchema, split: str, *, source: str, is_parquet: bool
+) -> list[dict[str, Any]]:
+    """Return the columns as fields of Croissant; in CSV their names are escaped."""
+    names = plain_names([column.name for column in schema.columns], instead="column")
     fields = []
-    for column, name in zip(columns, names, strict=True):
+    for column, name in zip(schema.columns, names, strict=True):
         made = field(
             split,
             column.name if is_parquet else escaped(column.name),
@@ -181,7 +190,7 @@ def _record_set(certificate: ReleaseCertificate, split: str, *, is_parquet: bool
         )
         made["description"] = _told(column, name)
         fields.append(made)
-    return record_set(split, f"One record per synthetic row of the split {split!r}.", fields=fields)
+    return fields
 
 
 def _told(column: Column, name: str) -> str:

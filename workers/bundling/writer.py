@@ -4,21 +4,32 @@ What differs between images and a table is a module for each (`workers.bundling.
 """
 
 from pathlib import Path
+from typing import TypedDict
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from privacy import attestation, bundle, signing
 from privacy.manifests import ReleaseCertificate
 from service.domain.declarations import ReleaseDeclaration
-from workers.bundling import contents, croissant, images, tables, words
+from workers.bundling import contents, croissant, images, joint, tables, words
+from workers.bundling.joint_rows import SyntheticJoint
 from workers.bundling.modality import Modality, Progress, Records_contra
 from workers.bundling.records import SyntheticSet
 from workers.bundling.table_rows import SyntheticTable
 
 
+class _Shared(TypedDict):
+    """What every kind of records is written with."""
+
+    certificate: ReleaseCertificate
+    declared: ReleaseDeclaration
+    terms: str
+    progress: Progress
+
+
 def write_bundle(
     root: Path,
-    synthetic: SyntheticSet | SyntheticTable,
+    synthetic: SyntheticSet | SyntheticTable | SyntheticJoint,
     *,
     certificate: ReleaseCertificate,
     declared: ReleaseDeclaration,
@@ -30,16 +41,15 @@ def write_bundle(
 
     Raises: InvalidParameter if a file or a key of a document came out that is not on the whitelist.
     """
-    if isinstance(synthetic, SyntheticTable):
-        _write_records(
-            root, synthetic, modality=tables, certificate=certificate, declared=declared,
-            terms=terms, progress=progress,
-        )  # fmt: skip
+    shared: _Shared = {
+        "certificate": certificate, "declared": declared, "terms": terms, "progress": progress,
+    }  # fmt: skip
+    if isinstance(synthetic, SyntheticJoint):
+        _write_records(root, synthetic, modality=joint, **shared)
+    elif isinstance(synthetic, SyntheticTable):
+        _write_records(root, synthetic, modality=tables, **shared)
     else:
-        _write_records(
-            root, synthetic, modality=images, certificate=certificate, declared=declared,
-            terms=terms, progress=progress,
-        )  # fmt: skip
+        _write_records(root, synthetic, modality=images, **shared)
     (root / bundle.CERTIFICATE).write_bytes(certificate.canonical())
     (root / bundle.PUBLIC_KEY).write_bytes(signing.public_key_pem(key))
     contents.check(root, certificate)

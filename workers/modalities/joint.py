@@ -17,6 +17,8 @@ from privacy.table_values import values_of
 from training.audit_twin import JointCanaries, make_joint_canaries
 from training.generators import FittedJoint
 from training.joint_records import JointRecords
+from workers.bundling.joint_preview import draw_joint_preview
+from workers.bundling.joint_rows import SyntheticJoint
 from workers.intake.joint import read_joint_upload as read_upload
 from workers.ledger_run import grid_png
 from workers.modalities import tables
@@ -155,13 +157,13 @@ class JointSamples(StoredSamples):
         """Return how many rows have each level of the first target, or each cell where there is none."""
         return self.table_part.label_counts() or self.images_part.label_counts()
 
-    def synthetic_set(self, *, test_share: float) -> Any:
+    def synthetic_set(self, *, test_share: float) -> SyntheticJoint:
         """Return rows and images in the splits that were declared, as bundles are written from."""
-        raise NotImplementedError
+        return SyntheticJoint(self.values, self.images, self.schema, test_share=test_share)
 
-    def preview(self, synthetic: Any) -> bytes:
-        """Return the picture that a release's page shows, as PNG."""
-        raise NotImplementedError
+    def preview(self, synthetic: SyntheticJoint) -> bytes:
+        """Return the first images of every cell, and how the columns are spread under them."""
+        return draw_joint_preview(synthetic)
 
 
 def dataset(manifest: DatasetManifest, *, cohort_id: str, arrays: Arrays) -> StoredJoint:
