@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from privacy.image_parts import cells_of
 from privacy.schema_drafts import draft_schema
 from privacy.table_schema import read_schema
 from service.commands.console import Session, with_session
@@ -58,6 +59,12 @@ def check(session: Session, path: Path) -> None:
     for column in found.columns:
         role = "" if column.role == "feature" else f" [{column.role.replace('_', ' ')}]"
         click.echo(f"  {column.name}: {column.kind}, {column.size} codes{role}")
+    if (part := found.images) is not None:
+        click.echo(
+            f"  images: one for each row, named by {part.column!r}; {part.height} x {part.width} "
+            f"pixels of {part.bit_depth} bits, drawn for {' and '.join(part.condition_on)} "
+            f"({cells_of(found)} cells)"
+        )
     for constraint in found.constraints:
         click.echo(f"  constraint: {constraint.name}")
     click.echo(f"{path.name} can be declared: {len(found.columns)} columns.")

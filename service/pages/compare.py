@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from flask import render_template, request
 
@@ -141,14 +142,37 @@ def _gates(left: Side, right: Side) -> list[Line]:
 def _utility(left: Side, right: Side) -> list[Line]:
     def said(side: Side) -> dict[str, str]:
         found = side.candidate.utility
-        if not found.get("computed"):
-            return {}
-        scores = found.get("scores", {}).get("synthetic", {})
-        fidelity = found.get("fidelity", {})
-        lines = {words: _with_ends(scores, name) for name, words in _SCORES}
-        return lines | {words: number(fidelity.get(name)) for name, words in _FIDELITY}
+        # Of rows with images, each part has a document of its own.
+        rows, images = found.get("table", found), found.get("images", found)
+        lines = _of_rows(rows) if side.candidate.schema.modality != "image" else {}
+        if side.candidate.schema.modality != "table":
+            lines |= _of_images(images)
+        matched = found.get("match", {}).get("scores", {}).get("synthetic", {})
+        if matched:
+            lines["Cells read from images"] = number(matched.get("balanced_accuracy"))
+        return lines
 
     return _lines(said(left), said(right))
+
+
+def _of_images(found: dict[str, Any]) -> dict[str, str]:
+    if not found.get("computed"):
+        return {}
+    scores = found.get("scores", {}).get("synthetic", {})
+    fidelity = found.get("fidelity", {})
+    lines = {words: _with_ends(scores, name) for name, words in _SCORES}
+    return lines | {words: number(fidelity.get(name)) for name, words in _FIDELITY}
+
+
+def _of_rows(found: dict[str, Any]) -> dict[str, str]:
+    if not found.get("computed"):
+        return {}
+    distances = found.get("to_held_out", {}).get("synthetic", ())
+    lines = {
+        f"Distance of {one['way']} column{'s' if one['way'] > 1 else ''}": number(one["mean"])
+        for one in distances
+    }
+    return lines | {"Told apart from real": number(found.get("told_apart", {}).get("value"))}
 
 
 def _with_ends(scores: dict[str, object], name: str) -> str:
