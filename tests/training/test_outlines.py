@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import distance_transform_edt
 
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import GaussianMechanism
@@ -39,6 +40,15 @@ def test_black_sinks_with_its_distance_and_nothing_else_moves():
     assert found[0] == 0.2
     assert found.min() == pytest.approx(lowest(SLOPE))
     np.testing.assert_array_equal(sunk(values, 0.0), values)
+
+
+@pytest.mark.parametrize("shape", [(40, 28, 28), (20, 3, 40), (5, 1, 1)])
+def test_distances_are_those_of_an_exact_transform(shape):
+    is_light = np.random.default_rng(6).random(shape) > 0.97
+    is_light[:, 0, 0] = True
+    exact = np.stack([distance_transform_edt(~one) for one in is_light])
+    found = (-0.5 - sunk(np.where(is_light, 0.3, -0.5), SLOPE)) / SLOPE
+    np.testing.assert_allclose(found[~is_light], np.minimum(exact, REACH)[~is_light], atol=1e-9)
 
 
 def test_a_lowered_image_decodes_to_itself():
