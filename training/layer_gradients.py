@@ -1,8 +1,10 @@
 """Per-line gradients of one layer, from what went into it and the gradient of what came out.
 
 A *line* is what is always averaged before the clip: the K noise draws of one image. Its K rows are
-folded into the positions that a layer sums over anyway, so that K·B gradients never exist. R = L·K
-rows belong to L lines; T is the number of positions of a line (K × pixels for a convolution).
+folded into the positions that a layer sums over anyway, so that K·B gradients never exist. R = K·L
+rows belong to L lines, every line's first draw before any line's second: one draw of all lines is
+then a block of memory that kernels read in place. T is the number of positions of a line (K × pixels
+for a convolution).
 
 Each kind of layer answers three questions: the gradient of every line (`gradients`); only its norm,
 by the Gram matrices of inputs and output gradients (`ghost_squares`); and the sum of all lines'
@@ -30,7 +32,7 @@ _BLOCK = 512
 
 @dataclass(frozen=True)
 class LayerUse:
-    """One use of a layer: its input, the loss gradient of its output, and lines (R = lines·K)."""
+    """One use of a layer: its input, the loss gradient of its output, and lines (R = K·lines)."""
 
     inputs: Tensor
     output_gradients: Tensor
@@ -40,8 +42,8 @@ class LayerUse:
     def only(self, keep: Tensor) -> "LayerUse":
         """Return the use by the lines numbered in `keep` alone."""
         return LayerUse(
-            inputs=by_line(self.inputs, self.lines)[keep].flatten(0, 1),
-            output_gradients=by_line(self.output_gradients, self.lines)[keep].flatten(0, 1),
+            inputs=_by_draw(self.inputs, self.lines)[:, keep].flatten(0, 1),
+            output_gradients=_by_draw(self.output_gradients, self.lines)[:, keep].flatten(0, 1),
             lines=len(keep),
         )
 
@@ -105,7 +107,12 @@ def gram_squares(inputs: Tensor, outputs: Tensor) -> Tensor:
 
 def by_line(values: Tensor, lines: int) -> Tensor:
     """Give rows of one line an axis of their own. Shapes: (R, ...) -> (L, K, ...)."""
-    return values.reshape(lines, len(values) // lines, *values.shape[1:])
+    return _by_draw(values, lines).transpose(0, 1)
+
+
+def _by_draw(values: Tensor, lines: int) -> Tensor:
+    """Shapes: (R, ...) -> (K, L, ...)."""
+    return values.reshape(len(values) // lines, lines, *values.shape[1:])
 
 
 def row_norms(matrix: Tensor) -> Tensor:

@@ -66,15 +66,16 @@ class LinearKind(LayerKind):
         return (outputs * factors[:, None, None]).flatten(0, 1).T @ inputs.flatten(0, 1)
 
     def _positions(self, use: LayerUse) -> tuple[Tensor, Tensor]:
-        inputs = use.inputs.reshape(use.lines, -1, self.module.in_features)
-        return inputs, use.output_gradients.reshape(use.lines, -1, self.module.out_features)
+        inputs, outputs = (by_line(t, use.lines) for t in (use.inputs, use.output_gradients))
+        wide, long = self.module.in_features, self.module.out_features
+        return inputs.reshape(use.lines, -1, wide), outputs.reshape(use.lines, -1, long)
 
 
 class ConvolutionKind(LayerKind):
     """Two-dimensional convolutions of any stride, zero padding, dilation and groups.
 
     On a processor, one grouped convolution with every line as a group is the fastest; on a GPU, and
-    for kernels of one tap, a batched matrix product over patches.
+    for one draw of kernels of one tap, a batched matrix product over patches.
     """
 
     module: nn.Conv2d
@@ -83,7 +84,8 @@ class ConvolutionKind(LayerKind):
     @override
     def gradients(self, use: LayerUse, wanted: AbstractSet[str]) -> Named:
         found: Named = {}
-        if "weight" in wanted and use.inputs.device.type == "cpu" and not self._is_one_tap():
+        is_product = self._is_one_tap() and len(use.inputs) == use.lines
+        if "weight" in wanted and use.inputs.device.type == "cpu" and not is_product:
             found = self._by_groups(use)
         elif "weight" in wanted:
             found["weight"] = self._by_patches(use)
@@ -149,7 +151,7 @@ class ConvolutionKind(LayerKind):
 
     @override
     def weighted(self, use: LayerUse, factors: Tensor) -> Tensor:
-        rows = factors.repeat_interleave(len(use.inputs) // use.lines)
+        rows = factors.repeat(len(use.inputs) // use.lines)
         outputs = use.output_gradients * rows[:, None, None, None]
         return self._backward(use.inputs, outputs, tuple(self.module.weight.shape))[0]
 
@@ -189,8 +191,8 @@ class ConvolutionKind(LayerKind):
     def _by_line_and_group(self, values: Tensor, use: LayerUse) -> Tensor:
         """Shapes: (R, groups·width, pixels) -> (L·groups, K·pixels, width)."""
         groups = self.module.groups
-        split = values.view(use.lines, -1, groups, values.shape[1] // groups, values.shape[2])
-        moved = split.permute(0, 2, 1, 4, 3)  # (L, groups, K, pixels, width)
+        split = values.view(-1, use.lines, groups, values.shape[1] // groups, values.shape[2])
+        moved = split.permute(1, 2, 0, 4, 3)  # (L, groups, K, pixels, width)
         return moved.reshape(use.lines * groups, -1, moved.shape[-1])
 
     def _padding(self) -> tuple[int, ...]:
@@ -278,7 +280,9 @@ class LayerNormKind(LayerKind):
         normal = functional.layer_norm(use.inputs, shape, eps=self.module.eps)
         found = {"weight": use.output_gradients * normal, "bias": use.output_gradients}
         return {
-            k: v.reshape(use.lines, -1, *shape).sum(dim=1) for k, v in found.items() if k in wanted
+            k: by_line(v, use.lines).reshape(use.lines, -1, *shape).sum(dim=1)
+            for k, v in found.items()
+            if k in wanted
         }
 
 
@@ -292,8 +296,8 @@ class EmbeddingKind(LayerKind):
         if "weight" not in wanted:
             return {}
         rows, width = self.module.weight.shape
-        numbers = use.inputs.reshape(use.lines, -1)
-        looked_up = use.output_gradients.reshape(-1, width)
+        numbers = by_line(use.inputs, use.lines).reshape(use.lines, -1)
+        looked_up = by_line(use.output_gradients, use.lines).reshape(-1, width)
         if self.module.padding_idx is not None:
             is_padding = (numbers == self.module.padding_idx).flatten()
             looked_up = looked_up.masked_fill(is_padding[:, None], 0.0)
@@ -330,11 +334,10 @@ def _pads_evenly_with_zeros(module: nn.Conv2d) -> bool:
 
 def _lines_as_channels(values: Tensor, lines: int, *, is_last: bool) -> Tensor:
     """Shapes: (R, C, H, W) -> (K, L·C, H, W), dense in that order or with channels last."""
-    moved = by_line(values, lines).transpose(0, 1)  # (K, L, C, H, W)
     if is_last:
-        return moved.permute(0, 3, 4, 1, 2).flatten(3).permute(0, 3, 1, 2)
-    moved = moved.contiguous()
-    return moved.view(moved.shape[0], -1, *moved.shape[3:])
+        split = by_line(values, lines).permute(1, 3, 4, 0, 2)  # (K, H, W, L, C)
+        return split.flatten(3).permute(0, 3, 1, 2)
+    return values.contiguous().view(len(values) // lines, -1, *values.shape[2:])
 
 
 def _over_positions(values: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from training.devices import full_float32
-from training.layer_gradients import at_least_float32, by_line, row_norms
+from training.layer_gradients import at_least_float32, row_norms
 
 Examples = tuple[Tensor, ...]
 Parameters = Mapping[str, Tensor]
@@ -111,9 +111,10 @@ class VmapGradients:
         """Return the clipped sum; holds L gradients at once."""
         learnt = {k: parameters[k] for k in self._trainable}
         fixed = {k: v for k, v in parameters.items() if k not in learnt}
-        lined = tuple(by_line(part, lines.count) for part in examples)
-        weights = by_line(lines.weights, lines.count)
-        gradients = self._per_line(learnt, fixed, lined, weights)
+        *lined, weights = (
+            part.reshape(lines.count, -1, *part.shape[1:]) for part in (*examples, lines.weights)
+        )
+        gradients = self._per_line(learnt, fixed, tuple(lined), weights)
         flat = torch.cat([at_least_float32(g).flatten(1) for g in gradients.values()], dim=1)
         return clip.sum(summed_by_person(flat, lines))
 

@@ -6,6 +6,7 @@ output and asked in its place: inputs and results are then all a compiler needs 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -55,8 +56,11 @@ class RecordedPass:
     def uses(self, parameters: Parameters, examples: Examples, lines: Lines) -> dict[str, LayerUse]:
         """Return the use of every layer that the loss depends on.
 
+        Rows of a line follow one another in `examples`; here they run draw by draw.
         Raises: NotCapturable if a layer runs more than once.
         """
+        examples = tuple(_draw_by_draw(part, lines.count) for part in examples)
+        lines = replace(lines, weights=_draw_by_draw(lines.weights, lines.count))
         fixed = {name: value.detach() for name, value in parameters.items()}
         handles = [
             kind.module.register_forward_hook(self._hooks[name])
@@ -130,6 +134,12 @@ class RecordedPass:
             return None
 
         return keep
+
+
+def _draw_by_draw(values: Tensor, lines: int) -> Tensor:
+    """Shapes: (L·K, ...) -> (K·L, ...)."""
+    split = values.reshape(lines, len(values) // lines, *values.shape[1:])
+    return split.transpose(0, 1).reshape(values.shape)
 
 
 def _use(inputs: Tensor, gradient: Tensor, lines: Lines, saved: tuple[Tensor, ...]) -> LayerUse:
