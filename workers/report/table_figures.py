@@ -22,7 +22,9 @@ _COLOURS = {
 
 
 def figures(utility: object) -> tuple[Markup, ...]:
-    """Return SVG figures of a table's utility document; none of any other."""
+    """Return SVG figures of a table's utility document, also beside images; none of any other."""
+    if isinstance(utility, Mapping) and utility.get("kind") == "joint":
+        utility = utility.get("table")
     if not isinstance(utility, Mapping) or not utility.get("computed"):
         return ()
     if utility.get("kind") != "table":
