@@ -55,7 +55,15 @@ def cells_of(schema: TableSchema) -> int:
 
     Raises: InvalidParameter for a table without images.
     """
-    return prod(column.size for column in _columns(schema))
+    return prod(factors_of(schema))
+
+
+def factors_of(schema: TableSchema) -> tuple[int, ...]:
+    """Return how many codes each column of the images has: cells are their combinations.
+
+    Raises: InvalidParameter for a table without images.
+    """
+    return tuple(column.size for column in _columns(schema))
 
 
 def _part(schema: TableSchema) -> ImagePart:

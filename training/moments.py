@@ -47,6 +47,7 @@ LENGTH_BINS = 12
 _SHORTEST, _LONGEST = 0.02, 1.0
 _COUNT_WEIGHT = 0.3
 _LENGTH_WEIGHT = 0.2
+_LEAST_DEVIATIONS = 2.0
 _RECORDS_AT_ONCE = 1024
 
 
@@ -56,6 +57,8 @@ class MomentSettings:
 
     mean_frequencies: int
     covariance_coefficients: int
+    factors: tuple[int, ...] = ()
+    """Levels of each column that the labels are combinations of, in row-major order, if they are."""
 
 
 def stages_of(mechanisms: tuple[object, ...]) -> tuple[GaussianMechanism, ...]:
@@ -96,7 +99,11 @@ def fit_moments(
         lambda: {"sums": _class_sums(reader, frequencies, people, mechanisms[1], schema)},
     )["sums"]
     counts, means = _class_means(
-        np.asarray(table, dtype=np.float64), frequencies, schema, mechanisms[1].noise_multiplier
+        np.asarray(table, dtype=np.float64),
+        frequencies,
+        schema,
+        mechanisms[1].noise_multiplier,
+        factors=settings.factors or (len(schema.labels),),
     )
     reader.class_means = mean + means
 
@@ -217,23 +224,32 @@ def _class_sums(
 
 
 def _class_means(
-    table: Array, frequencies: NDArray[np.int64], schema: DatasetSchema, noise: float
+    table: Array,
+    frequencies: NDArray[np.int64],
+    schema: DatasetSchema,
+    noise: float,
+    *,
+    factors: tuple[int, ...],
 ) -> tuple[Array, Array]:
     labels = len(schema.labels)
     direction_weight = np.sqrt(1 - _COUNT_WEIGHT**2 - _LENGTH_WEIGHT**2)
     counts = table[:, -1] / _COUNT_WEIGHT
     # A count below its own noise says nothing; the floor keeps such a cell's mean small, not wild.
     safe_counts = np.maximum(counts, noise / _COUNT_WEIGHT)
-    bins = np.maximum(table[:, -1 - LENGTH_BINS : -1].sum(axis=0) / _LENGTH_WEIGHT, 0.0)
+    bins = _believable(
+        table[:, -1 - LENGTH_BINS : -1].sum(axis=0) / _LENGTH_WEIGHT,
+        noise * np.sqrt(len(table)) / _LENGTH_WEIGHT,
+    )
     length = float(bins @ _bin_centres() / max(bins.sum(), 1.0)) * np.sqrt(
         schema.height * schema.width
     )
     raw = table[:, : len(frequencies)] / direction_weight / safe_counts[:, None]
     spread = noise / direction_weight / safe_counts
     bands = oriented_bands(schema, frequencies)
-    shrunk = shrink_table(raw.reshape(labels, SIDES, -1), spread.reshape(labels, SIDES), bands)
+    axes = (*factors, SIDES)
+    shrunk = shrink_table(raw.reshape(*axes, -1), spread.reshape(axes), bands)
     means = np.zeros((labels, SIDES, schema.height * schema.width))
-    means[:, :, frequencies] = length * shrunk
+    means[:, :, frequencies] = length * shrunk.reshape(labels, SIDES, -1)
     return counts.reshape(labels, SIDES), means
 
 
@@ -275,7 +291,7 @@ def _assemble(
     noise: float,
 ) -> ClassGaussian:
     moment_weight = np.sqrt(1 - _LENGTH_WEIGHT**2)
-    bins = np.maximum(sums[-LENGTH_BINS:] / _LENGTH_WEIGHT, 0.0)
+    bins = _believable(sums[-LENGTH_BINS:] / _LENGTH_WEIGHT, noise / _LENGTH_WEIGHT)
     persons = max(float(sums[-LENGTH_BINS:].sum() / _LENGTH_WEIGHT), 1.0)
     pixels = schema.height * schema.width
     weights = (
@@ -302,6 +318,16 @@ def _assemble(
         length_scales=_bin_centres() * np.sqrt(pixels / max(mean_square, 1e-12)),
         length_weights=weights,
     )
+
+
+def _believable(bins: Array, deviation: float) -> Array:
+    """Return a histogram without the bins that noise of this deviation explains, its peak kept.
+
+    Noise in empty bins would pull a mean length towards the longest, since counts are not negative.
+    """
+    kept = np.where(bins >= _LEAST_DEVIATIONS * deviation, bins, 0.0)
+    kept[bins.argmax()] = max(float(bins.max()), 0.0)
+    return kept
 
 
 def _residual_diagonal(moment: Array, values: Array, vectors: Array, radius: Array) -> Array:

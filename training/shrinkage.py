@@ -10,22 +10,28 @@ from training.spectrum import Array
 
 
 def shrink_table(raw: Array, spread: Array, bands: NDArray[np.int64]) -> Array:
-    """Pull means (L, S, K) towards label + side effects, band by band, by their known noise."""
+    """Pull means towards a sum of one effect per axis, band by band, by their known noise.
+
+    Shapes: raw (A, B, ..., K) with one axis for each of what tells cells apart (label, side; or each
+    column that a cell is made of), spread (A, B, ...), bands (K,).
+    """
     weights = 1.0 / spread**2
-    by_label = _pool(raw, weights, axis=1)
-    by_side = _pool(raw, weights, axis=0)
-    overall = (raw * weights[..., None]).sum(axis=(0, 1)) / weights.sum()
-    label_noise, side_noise = weights.sum(axis=1) ** -0.5, weights.sum(axis=0) ** -0.5
-    label_effect = wiener(by_label - overall, label_noise, bands)
-    side_effect = wiener(by_side - overall, side_noise, bands)
-    base = wiener(overall[None], np.array([weights.sum() ** -0.5]), bands)[0]
-    additive = base + label_effect[:, None] + side_effect[None]
+    every = tuple(range(spread.ndim))
+    overall = _pool(raw, weights, axes=every)
+    additive = wiener(overall[None], np.array([weights.sum() ** -0.5]), bands)[0]
+    for axis in every:
+        others = tuple(other for other in every if other != axis)
+        effect = _pool(raw, weights, axes=others) - overall
+        noise = weights.sum(axis=others) ** -0.5
+        shape = [-1 if other == axis else 1 for other in every]
+        additive = additive + wiener(effect, noise, bands).reshape(*shape, raw.shape[-1])
     rest = (raw - additive).reshape(-1, raw.shape[-1])
     return np.asarray(additive + wiener(rest, spread.ravel(), bands).reshape(raw.shape))
 
 
-def _pool(raw: Array, weights: Array, *, axis: int) -> Array:
-    return np.asarray((raw * weights[..., None]).sum(axis=axis) / weights.sum(axis=axis)[..., None])
+def _pool(raw: Array, weights: Array, *, axes: tuple[int, ...]) -> Array:
+    summed = weights.sum(axis=axes)
+    return np.asarray((raw * weights[..., None]).sum(axis=axes) / summed[..., None])
 
 
 def wiener(values: Array, spread: Array, bands: NDArray[np.int64]) -> Array:

@@ -5,6 +5,7 @@ import pytest
 
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import GaussianMechanism
+from training import moments
 from training.checkpoints import Progress
 from training.class_gaussian import SIDES
 from training.diffusion import GaussianDenoiser
@@ -12,6 +13,7 @@ from training.moments import MomentSettings, fit_moments
 from training.procedural import LeafPool, dead_leaves
 from training.records import TrainingRecords
 from training.run import LocalRun
+from training.shrinkage import shrink_table
 from training.spectrum import low_frequencies, to_coefficients, to_images
 
 SCHEMA = DatasetSchema(declared_count=500, height=12, width=10, label="grade", labels=("a", "b"))
@@ -127,3 +129,37 @@ def test_dead_leaves_repeat_for_a_seed_and_take_the_gaussians_second_moment():
     labels = np.zeros(2000, dtype=np.int64)
     leaves, plain = pool.draw(labels).var(axis=0).sum(), model.draw(labels, rng).var(axis=0).sum()
     assert leaves == pytest.approx(plain, rel=0.35)
+
+
+def test_bins_that_noise_explains_do_not_make_a_typical_length_longer():
+    rng = np.random.default_rng(0)
+    true = np.zeros(moments.LENGTH_BINS)
+    true[4:7] = 300, 700, 400
+    centres = moments._bin_centres()
+    mean = true @ centres / true.sum()
+    found = [
+        moments._believable(true + 80 * rng.standard_normal(len(true)), 80.0) for _ in range(20)
+    ]
+    lengths = [bins @ centres / bins.sum() for bins in found]
+    clipped = [
+        np.maximum(true + 80 * rng.standard_normal(len(true)), 0) @ centres / true.sum()
+        for _ in range(20)
+    ]
+    assert abs(np.mean(lengths) - mean) < 0.3 * abs(np.mean(clipped) - mean)
+    assert moments._believable(np.full(4, -1.0), 1.0).tolist() == [0, 0, 0, 0]
+    assert moments._believable(np.array([1.0, 0.5]), 9.0).tolist() == [1.0, 0.0]  # its peak stays
+
+
+def test_means_of_combined_columns_borrow_from_each_column():
+    rng = np.random.default_rng(0)
+    effects = [rng.standard_normal((size, 50)) for size in (5, 3, 2)]
+    true = effects[0][:, None, None] + effects[1][None, :, None] + effects[2][None, None]
+    noise, bands = 1.5, np.zeros(50, dtype=np.int64)
+    spread = np.full((5, 3, 2), noise)
+    apart, together = [], []
+    for _ in range(5):
+        raw = true + noise * rng.standard_normal(true.shape)
+        together.append(np.square(shrink_table(raw, spread, bands) - true).mean())
+        flat = shrink_table(raw.reshape(15, 2, 50), spread.reshape(15, 2), bands)
+        apart.append(np.square(flat.reshape(true.shape) - true).mean())
+    assert np.mean(together) < 0.7 * np.mean(apart)

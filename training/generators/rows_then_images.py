@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from privacy.image_parts import image_labels, image_schema
+from privacy.image_parts import factors_of, image_labels, image_schema
 from privacy.mechanisms import Mechanism, Stage, ZcdpStage
 from privacy.presets import Preset, Settings
 from privacy.table_schema import Codes, TableSchema
@@ -234,6 +234,7 @@ def fit(
         schema=image_schema(schema),
         run=parts.part(_IMAGES, range(1, len(run.mechanisms))),
         seed=seed,
+        factors=factors_of(schema),
     )
     return Fitted(
         config=config, schema=schema, rows=rows, pictures=pictures, mechanisms=run.mechanisms

@@ -212,10 +212,18 @@ def from_state(state: Arrays, *, config: Config, schema: DatasetSchema) -> Fitte
 
 
 def fit(
-    records: TrainingRecords, config: Config, *, schema: DatasetSchema, run: Run, seed: int
+    records: TrainingRecords,
+    config: Config,
+    *,
+    schema: DatasetSchema,
+    run: Run,
+    seed: int,
+    factors: tuple[int, ...] = (),
 ) -> Fitted:
     """Make the three releases and return the Gaussian that they define.
 
+    `factors` are the levels of each column that the labels are combinations of, if they are: means
+    are then pulled towards the sum of the columns' effects.
     Raises: InvalidParameter if the records contradict the schema; ReleaseLost on a resume whose
     released result is gone.
     """
@@ -223,6 +231,7 @@ def fit(
     settings = MomentSettings(
         mean_frequencies=config.mean_frequencies,
         covariance_coefficients=config.covariance_coefficients,
+        factors=factors,
     )
     kept = Progress(run)
     records = records.checked(schema)
