@@ -19,8 +19,8 @@ from PIL import Image
 from training.phantoms import Cohort, make_cohort
 
 COLUMNS = (
-    "file", "patient_id", "age", "sex", "bmi", "side", "kl_grade", "joint_space", "pain",
-    "walking_speed", "replaced",
+    "file", "patient_id", "age", "sex", "height", "bmi", "crp", "side", "kl_grade",
+    "joint_space", "alignment", "pain", "walking_speed", "replaced",
 )  # fmt: skip
 PIXELS = 64
 _DATE = (2024, 1, 1, 0, 0, 0)
@@ -52,12 +52,25 @@ levels = ["female", "male"]
 role = "quasi_identifier"
 
 [[columns]]
+name = "height"
+kind = "number"
+unit = "cm"
+decimals = 1
+edges = [130, 155, 160, 165, 170, 175, 180, 210]
+
+[[columns]]
 name = "bmi"
 kind = "number"
 unit = "kg/m²"
 decimals = 1
 edges = [15, 22, 25, 27.5, 30, 35, 50]
 missing = true
+
+[[columns]]
+name = "crp"
+kind = "number"
+unit = "mg/l"
+edges = [0, 0.5, 1, 2, 3, 5, 10, 50]
 
 [[columns]]
 name = "side"
@@ -77,6 +90,14 @@ unit = "mm"
 decimals = 2
 edges = [0, 1, 2, 3, 4, 5, 9]
 description = "medial"
+
+[[columns]]
+name = "alignment"
+kind = "number"
+unit = "degrees"
+decimals = 1
+edges = [-16, -6, -4, -2, 0, 2, 16]
+description = "femur to tibia, varus positive"
 
 [[columns]]
 name = "pain"
@@ -117,6 +138,8 @@ def make_rows(cohort: Cohort, *, seed: int) -> Iterator[tuple[int, tuple[str, ..
         is_woman = bool(rng.random() < 0.58)
         age = int(np.clip(round(rng.normal(64 + 3 * severity, 8)), 40, 94))
         bmi = float(np.clip(rng.normal(27.5 + 0.9 * severity, 3.5), 15.5, 49))
+        height = float(np.clip(rng.normal(163 if is_woman else 177, 6.5), 131, 209))
+        crp = float(np.clip(np.exp(rng.normal(0.5 + 0.05 * (bmi - 28), 0.8)), 0.01, 49))
         chosen = (0, 1) if rng.random() < _BOTH_KNEES else (int(rng.integers(2)),)
         for side in chosen:
             knee = 2 * person + side
@@ -127,7 +150,9 @@ def make_rows(cohort: Cohort, *, seed: int) -> Iterator[tuple[int, tuple[str, ..
                     f"C{person + 1:06d}",
                     str(age),
                     "female" if is_woman else "male",
+                    f"{height:.1f}",
                     "" if rng.random() < 0.04 else f"{bmi:.1f}",
+                    f"{crp:.2f}",
                     "right" if cohort.knees.is_right[knee] else "left",
                     *_of_the_knee(rng, cohort, knee, age=age),
                 ),
@@ -137,7 +162,7 @@ def make_rows(cohort: Cohort, *, seed: int) -> Iterator[tuple[int, tuple[str, ..
 def _of_the_knee(
     rng: np.random.Generator, cohort: Cohort, knee: int, *, age: int
 ) -> tuple[str, ...]:
-    """Return grade, joint space, pain, walking speed, and whether the knee was replaced."""
+    """Return grade, joint space, alignment, pain, speed, and whether the knee was replaced."""
     grade = int(cohort.grades[knee])
     pain = int(np.clip(round(1 + 1.6 * grade + rng.normal(0, 1.3)), 0, 10))
     speed = 1.35 - 0.06 * grade - 0.006 * (age - 62) + rng.normal(0, 0.12)
@@ -145,6 +170,7 @@ def _of_the_knee(
     return (
         str(grade),
         f"{min(float(cohort.knees.medial_joint_space[knee]), 8.99):.2f}",
+        f"{float(cohort.knees.alignment[knee]):.1f}",
         str(pain),
         f"{np.clip(speed, 0.21, 1.99):.2f}",
         "yes" if rng.random() < odds / (1 + odds) else "no",
