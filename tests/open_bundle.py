@@ -195,9 +195,10 @@ def open_bundle(root: Path) -> list[Row]:
         return [Row("-", "certificate.json", "-", None, reason=reason)]
     declared = certificate["declared"]
     if "columns" in declared:
+        from tests.open_joint import open_joint
         from tests.open_table import open_table
 
-        rows = open_table(root, certificate)
+        rows = (open_joint if declared.get("images") else open_table)(root, certificate)
         for split in certificate["splits"]:
             compare([row for row in rows if row.split == split])
         return rows

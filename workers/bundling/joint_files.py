@@ -46,9 +46,8 @@ def joint_schema(schema: TableSchema) -> pa.Schema:
     for column in schema.columns:
         kind = _VALUES.get(column.kind, "string")
         features[column.name] = {"dtype": kind, "_type": "Value"}
-    image = pa.field(
-        IMAGE, pa.struct([("bytes", pa.binary()), ("path", pa.string())]), nullable=False
-    )
+    # A field that may not be null would not be the one that `datasets` knows as an Image.
+    image = pa.field(IMAGE, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     told = {"huggingface": json.dumps({"info": {"features": features}}, ensure_ascii=False)}
     return pa.schema([image, *arrow_schema(schema)]).with_metadata(told)
 
