@@ -12,6 +12,7 @@ from privacy.manifests import DatasetSchema
 from privacy.mechanisms import DpSgdStage, GaussianStage, PrivacyTarget
 from privacy.planning import plan_mechanisms
 from privacy.table_schema import TableSchema
+from tests.training.joint_material import joint_schema
 from training import dry_run, generators
 from training.generators import free_steps, load, presets_of
 
@@ -167,3 +168,21 @@ def test_a_table_is_tried_on_rows_of_random_codes():
     more = dry_run.estimate(generator, config, samples=1_000_000, **asked)
     assert 0 <= found.fit_seconds < 10
     assert more.peak_bytes - found.peak_bytes >= 10**7
+
+
+def test_rows_with_an_image_each_are_tried_with_both():
+    schema, generator = joint_schema(), load("rows_then_images")
+    config = generator.Config(rows="mst", covariance_coefficients=16).model_dump(mode="json")
+    mechanisms = plan_mechanisms(
+        generator.STAGES,
+        config=config,
+        target=PrivacyTarget(epsilon=8, delta=1e-5),
+        public_train_count=UNITS,
+    )
+    asked = {"schema": schema, "mechanisms": mechanisms, "units": UNITS}
+    found = dry_run.estimate(generator, config, samples=1000, **asked)
+    more = dry_run.estimate(generator, config, samples=1_000_000, **asked)
+    assert found.fit_seconds > 0
+    assert more.sample_seconds > found.sample_seconds
+    images = 12 * 10
+    assert more.peak_bytes - found.peak_bytes >= 10**6 * images * 0.9
