@@ -44,7 +44,11 @@ def main(method: str, folder: Path, target: Path) -> None:
         records, config, schema=schema, run=LocalRun(mechanisms), seed=request["seed"]
     )
     done, done_cpu = time.perf_counter(), time.process_time()
-    codes = fitted.sample(request["rows"], seed=request["seed"])
+    if schema.visits is not None and isinstance(fitted, generators.WithVisits):
+        codes, persons = fitted.sample_persons(request["rows"], seed=request["seed"])
+        np.save(folder / "synthetic_persons.npy", persons)
+    else:
+        codes = fitted.sample(request["rows"], seed=request["seed"])
     np.save(folder / "synthetic.npy", codes)
     spent = fitted.mechanisms or mechanisms
     found = {

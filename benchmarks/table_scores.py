@@ -31,8 +31,9 @@ def score(
     *,
     epsilon: float,
     effort: Effort,
+    persons: NDArray[np.integer] | None = None,
 ) -> TableUtility:
-    """Judge a synthetic table; every method is judged by this alone."""
+    """Judge a synthetic table; every method is judged by this alone. `persons`: whose rows are."""
     return measure_table_utility(
         train.codes,
         test.codes,
@@ -41,6 +42,7 @@ def score(
         trained_persons=train.persons,
         # Persons of either part are counted from 0: the parts share nobody by construction.
         held_out_persons=test.persons + len(train.codes),
+        synthetic_persons=persons,
         epsilon=epsilon,
         effort=effort,
     )
@@ -61,6 +63,7 @@ def as_row(found: TableUtility) -> dict[str, Any]:
         "coverage_of_held_out": found.coverage.synthetic,
         "beats_independent_columns": found.beats_independent_columns,
         "largest_subgroup_distance": _largest(found),
+        "visits": _visits(found, "synthetic"),
     }
 
 
@@ -74,6 +77,10 @@ def real_lines(found: TableUtility) -> dict[str, Any]:
         "trtr": _predictions(found, "real"),
         "c2st_auc": found.told_apart_real.value,
         "survival": _survival(found, "real"),
+        "visits": {
+            name: _visits(found, name)
+            for name in (found.trajectories.mean_distance if found.trajectories else ())
+        },
         "coverage_of_held_out": found.coverage.real,
     }
 
@@ -109,6 +116,23 @@ def _survival(found: TableUtility, source: str) -> dict[str, Any] | None:
         "curve_difference": found.survival.mean_difference[source],
         "largest_curve_difference": found.survival.largest_difference[source],
         "c_index": found.survival.concordance[source].value,
+    }
+
+
+def _visits(found: TableUtility, source: str) -> dict[str, Any] | None:
+    """Return how visits of one source differ from those of held-out persons, where any are declared."""
+    visits = found.trajectories
+    if visits is None:
+        return None
+    told = [column.autocorrelation or {} for column in visits.columns]
+    both = [(one.get(source), one.get("held_out")) for one in told]
+    errors = [abs(a - b) for a, b in both if a is not None and b is not None]
+    return {
+        "rows_of_a_person": visits.rows_distance[source],
+        "steps": visits.gaps_distance[source],
+        "row_after_row": visits.mean_distance[source],
+        "columns": {column.column: column.distance[source] for column in visits.columns},
+        "autocorrelation_error": sum(errors) / len(errors) if errors else None,
     }
 
 

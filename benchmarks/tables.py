@@ -168,8 +168,15 @@ class _Run:
             self._ask(folder, name, seed)
             told = self._answer(folder, name)
             synthetic = np.load(folder / "synthetic.npy", allow_pickle=False)
+            whose = folder / "synthetic_persons.npy"
+            persons = np.load(whose, allow_pickle=False) if whose.exists() else None
         found = score(
-            synthetic, self.train, self.test, epsilon=self.request.epsilon, effort=_EFFORT
+            synthetic,
+            self.train,
+            self.test,
+            epsilon=self.request.epsilon,
+            effort=_EFFORT,
+            persons=persons,
         )
         row = {
             "method": name,
