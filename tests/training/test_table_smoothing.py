@@ -92,6 +92,26 @@ def test_the_smoothed_fit_is_the_least_of_distance_and_penalty():
     assert least < cost(plain.potentials)
 
 
+def test_the_passes_of_a_last_fit_come_near_to_the_least_on_a_sparse_table():
+    # Half of the cells have nobody, so that noise leaves nothing in many: the hard case for a fit.
+    columns = tuple(_numbers(f"n{n}", 8) for n in range(8))
+    factors = [(n,) for n in range(8)] + [(n, n + 1) for n in range(7)]
+    rng = np.random.default_rng(7)
+    exact = np.abs(np.subtract.outer(np.arange(8), np.arange(8))) < 2
+    measurements = [
+        Measurement(columns=f, deviation=20.0, values=values + rng.normal(0, 20.0, values.size))
+        for f in factors
+        for values in [np.full(8, 100.0) if len(f) == 1 else 800 * exact.ravel() / exact.sum()]
+    ]
+    costs = []
+    for passes in (200, 800):
+        model = smoothed(measurements, columns, strength=2.0, iterations=passes)
+        priors = [Prior.of(f, columns, strength=2.0) for f in model.propagation.factors]
+        pairs = zip(priors, model.potentials, strict=True)
+        costs.append(model.loss + sum(0.5 * float(q.slope(p) @ p) for q, p in pairs))
+    assert costs[1] <= costs[0] < 1.1 * costs[1]
+
+
 def test_smoothing_takes_noise_away_where_neighbours_are_alike():
     for seed in range(2):
         measurements = _measured(60.0, seed=seed)

@@ -205,7 +205,6 @@ class AdaptiveRounds:
             strength=strength,
             iterations=passes,
             allowed=self._allowed,
-            start=before.warm(),
         )
 
     def _save(self) -> None:

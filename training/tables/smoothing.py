@@ -90,33 +90,34 @@ def smoothed(
     strength: float,
     iterations: int,
     allowed: Mapping[Clique, NDArray[np.bool_]] | None = None,
-    start: Mapping[Clique, Table] | None = None,
 ) -> Estimate:
     """Return the model fitted to the measurements with smooth relations between columns.
 
     `strength` is one over the variance that local log odds ratios are given beforehand; the rest is as
-    in `estimation.estimate`, which makes the beginning.
+    in `estimation.estimate`, a few passes of which make the beginning. Potentials fitted without the
+    penalty would be a bad one: where noise left nothing in a cell they are enormous.
     """
     sizes = [column.size for column in columns]
-    begun = estimate(
-        measurements, sizes, iterations=min(_FIRST, iterations), allowed=allowed, start=start
-    )
-    factors = begun.propagation.factors
+    model = estimate(measurements, sizes, iterations=min(_FIRST, iterations), allowed=allowed)
+    factors = model.propagation.factors
+    goal = Goal.of(measurements)
     priors = [Prior.of(factor, columns, strength=strength) for factor in factors]
-    search = _Search.of(begun, Goal.of(measurements), priors)
-    try:
-        found = minimize(
-            search.value_and_slope,
-            search.scaled(begun.potentials),
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": iterations, "maxcor": _REMEMBERED, "ftol": _CONVERGED},
-        )
-    except InvalidParameter:  # a trial so far off that nothing is left of some clique
-        return estimate(
-            measurements, sizes, iterations=iterations, allowed=allowed, start=begun.warm()
-        )
-    return search.model(found.x)
+    # Curvatures are taken anew once the model is roughly right.
+    early = max(iterations // 4, 1)
+    for passes in (early, iterations - early):
+        search = _Search.of(model, goal, priors)
+        try:
+            found = minimize(
+                search.value_and_slope,
+                search.scaled(model.potentials),
+                jac=True,
+                method="L-BFGS-B",
+                options={"maxiter": passes, "maxcor": _REMEMBERED, "ftol": _CONVERGED},
+            )
+        except InvalidParameter:  # a trial so far off that nothing is left of some clique
+            break
+        model = search.model(found.x)
+    return model
 
 
 @dataclass(frozen=True, eq=False)
