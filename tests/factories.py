@@ -49,6 +49,9 @@ TABLE = TableSchema.model_validate(
         ],
     }
 )
+JOINT = TableSchema.model_validate(
+    TABLE.model_dump(mode="json") | {"images": {"height": 8, "width": 8, "condition_on": ["grade"]}}
+)
 TARGET = PrivacyTarget(epsilon=1.0, delta=1e-6)
 CATALOGUE = {
     "generators": {
@@ -97,6 +100,18 @@ CATALOGUE = {
             "schema": {"type": "object", "additionalProperties": False, "properties": {}},
             "defaults": {},
             "stages": [{"kind": "gaussian", "stage": "counts", "noise_ratio": 1.0}],
+            "suits_from": 0,
+        },
+        "cases": {
+            "title": "Noised counts of a table, and an average of its images",
+            "documentation": "A generator for tests of the service.",
+            "modality": "joint",
+            "schema": {"type": "object", "additionalProperties": False, "properties": {}},
+            "defaults": {},
+            "stages": [
+                {"kind": "gaussian", "stage": "counts", "noise_ratio": 1.5},
+                {"kind": "gaussian", "stage": "average", "noise_ratio": 1.5},
+            ],
             "suits_from": 0,
         },
     },

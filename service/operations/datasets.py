@@ -9,7 +9,6 @@ import sqlalchemy as sa
 
 from privacy import inclusion, ledger
 from privacy.errors import InvalidParameter
-from privacy.table_schema import TableSchema
 from service.domain import permissions
 from service.domain.accounts import Actor
 from service.domain.datasets import Cohort, Dataset, DatasetVersion, DeclaredSchema
@@ -76,7 +75,6 @@ def create_dataset(  # noqa: PLR0913 - what an owner declares
     permissions.check_may_create_dataset(actor)
     name, purpose = _text(name, "name", _NAME_LIMIT), _text(purpose, "purpose", _PURPOSE_LIMIT)
     _check_rounded(schema)
-    _check_one_kind(schema)
     _check_quota(uow, actor.tenant_id)
     taken = sa.select(tables.datasets.c.id).where(
         tables.datasets.c.tenant_id == actor.tenant_id, tables.datasets.c.name == name
@@ -262,18 +260,6 @@ def _check_rounded(schema: DeclaredSchema) -> None:
             value=count,
             limit=f"{_SIGNIFICANT_DIGITS} significant digits",
             remedy=f"declared_count: {rounded}",
-        )
-
-
-def _check_one_kind(schema: DeclaredSchema) -> None:
-    """Refuse a table with images before anything is uploaded: nothing can train on both yet."""
-    if isinstance(schema, TableSchema) and schema.images is not None:
-        raise InputRefused(
-            "A table declared with images was refused: a dataset holds images or a table. Leave "
-            "[images] out, and upload the images as a dataset that joins the same budget.",
-            value="[images] in the schema",
-            limit="images or a table",
-            remedy="Create two datasets; the second joins the first one's budget.",
         )
 
 

@@ -88,16 +88,6 @@ def test_the_same_rows_under_other_ids_buy_no_second_budget(sqlite_walk: Walk) -
         ingest(sqlite_walk, renamed, persons=others, rows_of=PERSONS)
 
 
-def test_a_table_declared_with_images_is_refused_before_anything_is_uploaded(
-    sqlite_walk: Walk,
-) -> None:
-    column = TABLE.columns[1].name
-    images = {"height": 32, "width": 32, "condition_on": [column]}
-    both = TableSchema.model_validate(TABLE.model_dump(mode="json") | {"images": images})
-    with pytest.raises(InputRefused, match="a dataset holds images or a table"):
-        sqlite_walk.dataset(schema=both)
-
-
 def test_a_table_takes_tables_and_generators_of_tables_only(
     sqlite_walk: Walk, images: Dataset
 ) -> None:
