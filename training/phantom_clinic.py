@@ -2,8 +2,8 @@
 
 `python -m training.phantom_clinic --persons 2500 --out clinic.zip --schema clinic.toml` writes a zip of
 table.csv and PNG files, and the schema that declares it. The grade and the joint space of a row are
-those that its knee was drawn from; age, weight and pain go with them by a formula that is public. The
-schema is written from the formula, not from the rows.
+those that its knee was drawn from; age, weight and pain go with them by a formula that is public. Right
+knees are mirrored, so that all look like left ones. The schema is written from the formula, not from the rows.
 """
 
 import csv
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from training.phantoms import Cohort, make_cohort
@@ -36,7 +37,7 @@ person = "patient_id"
 column = "file"
 height = {pixels}
 width = {pixels}
-condition_on = ["kl_grade", "side"]
+condition_on = ["kl_grade"]
 
 [[columns]]
 name = "age"
@@ -76,6 +77,7 @@ edges = [0, 0.5, 1, 2, 3, 5, 10, 50]
 name = "side"
 kind = "category"
 levels = ["left", "right"]
+description = "right knees are mirrored"
 
 [[columns]]
 name = "kl_grade"
@@ -177,6 +179,12 @@ def _of_the_knee(
     )
 
 
+def as_left(cohort: Cohort, knee: int) -> NDArray[np.uint8]:
+    """Return the radiograph of a knee, a right one mirrored. Shape: (pixels, pixels)."""
+    image = cohort.images[knee]
+    return np.ascontiguousarray(image[:, ::-1]) if cohort.knees.is_right[knee] else image
+
+
 def write_zip(cohort: Cohort, path: Path, *, seed: int) -> int:
     """Write table.csv and the radiographs that it names; return how many rows there are."""
     table = io.StringIO()
@@ -187,7 +195,7 @@ def write_zip(cohort: Cohort, path: Path, *, seed: int) -> int:
         for knee, row in make_rows(cohort, seed=seed):
             writer.writerow(row)
             picture = io.BytesIO()
-            Image.fromarray(cohort.images[knee]).save(picture, "PNG", compress_level=1)
+            Image.fromarray(as_left(cohort, knee)).save(picture, "PNG", compress_level=1)
             archive.writestr(zipfile.ZipInfo(row[0], _DATE), picture.getvalue())
             rows += 1
         archive.writestr(zipfile.ZipInfo("table.csv", _DATE), table.getvalue())
