@@ -104,7 +104,7 @@ def test_the_passes_of_a_last_fit_come_near_to_the_least_on_a_sparse_table():
         for values in [np.full(8, 100.0) if len(f) == 1 else 800 * exact.ravel() / exact.sum()]
     ]
     costs = []
-    for passes in (200, 800):
+    for passes in (400, 800):
         model = smoothed(measurements, columns, strength=2.0, iterations=passes)
         priors = [Prior.of(f, columns, strength=2.0) for f in model.propagation.factors]
         pairs = zip(priors, model.potentials, strict=True)

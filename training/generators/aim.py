@@ -51,12 +51,12 @@ STAGES: tuple[Stage, ...] = (ZcdpStage(stage="rounds", steps=QUANTA),)
 PRESETS = {
     "quick": Preset(
         summary="A smaller model with fewer passes.",
-        settings={"model_megabytes": 0.25, "iterations": 100, "final_iterations": 100},
+        settings={"model_megabytes": 0.25, "iterations": 100, "final_iterations": 150},
     ),
     "balanced": Preset(summary="Half a megabyte of model; seconds to a minute.", settings={}),
     "best": Preset(
         summary="A larger model with more passes; minutes where epsilon is large.",
-        settings={"model_megabytes": 2.0, "iterations": 400, "final_iterations": 600},
+        settings={"model_megabytes": 2.0, "iterations": 400, "final_iterations": 1500},
     ),
 }
 SUITS_FROM = 1500.0

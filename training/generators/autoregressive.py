@@ -107,7 +107,7 @@ PRESETS = {
             "steps": 60,
             "hidden": 16,
             "iterations": 100,
-            "final_iterations": 100,
+            "final_iterations": 150,
             "expected_batch_size": _BATCH,
         },
     ),
@@ -119,7 +119,7 @@ PRESETS = {
         settings={
             "steps": 600,
             "hidden": 64,
-            "final_iterations": 600,
+            "final_iterations": 1500,
             "expected_batch_size": _BATCH,
         },
     ),

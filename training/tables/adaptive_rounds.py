@@ -61,7 +61,7 @@ class RoundsConfig(BaseModel):
         default=200, ge=1, le=10_000, description="Passes of each round's fit (count)."
     )
     final_iterations: int = Field(
-        default=200, ge=1, le=100_000, description="Passes of the last fit (count)."
+        default=400, ge=1, le=100_000, description="Passes of the last fit (count)."
     )
     smoothing: float = Field(
         default=2.0,
