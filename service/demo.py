@@ -35,7 +35,6 @@ from service.walkthrough.preparation import (
     JOINT_GENERATOR,
     OUT,
     PHANTOM_LABEL,
-    PHANTOM_PATIENTS,
     PHANTOM_PERSONS,
     TABLE_GENERATOR,
     Options,
@@ -92,7 +91,9 @@ class _Outcome:
 @click.option(
     "--persons",
     type=click.IntRange(50),
-    help=f"Phantoms to make; default {PHANTOM_PERSONS}, of tables {PHANTOM_PATIENTS}.",
+    help=f"Phantoms to make; default {PHANTOM_PERSONS}, "
+    + ", ".join(f"{example.persons} for '{name}'" for name, example in EXAMPLES.items())
+    + ".",
 )
 @click.option("--samples", type=click.IntRange(1, 200_000), help="Default: by tier.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=OUT)

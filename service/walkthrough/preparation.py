@@ -22,8 +22,6 @@ from service.walkthrough.display import Display
 
 OUT = Path("build/demo")
 PHANTOM_PERSONS = 2500
-PHANTOM_PATIENTS = 6000
-"""More audits judge a table, and rows cost little: a larger pool leaves chance less of a say."""
 PHANTOM_LABEL = "kl_grade"
 DEFAULT_GENERATOR = "diffusion"
 TABLE_GENERATOR = "aim"
@@ -37,15 +35,24 @@ class Example:
     module: str
     upload: str
     what: str
+    persons: int
 
 
 EXAMPLES = {
-    "example": Example("training.phantom_patients", "patients.csv", "phantom patients"),
+    "example": Example(
+        "training.phantom_patients", "patients.csv", "phantom patients", persons=6000
+    ),
     "example-images": Example(
-        "training.phantom_clinic", "clinic.zip", "phantom radiographs with their table"
+        "training.phantom_clinic",
+        "clinic.zip",
+        "phantom radiographs with their table",
+        persons=4000,
     ),
 }
-"""In place of the path of a schema: what is made, and declared."""
+"""In place of the path of a schema: what is made, and declared.
+
+More audits judge a table, and rows cost little: a larger pool leaves chance less of a say.
+"""
 
 DEFAULTS = {
     "image": (DEFAULT_GENERATOR, "Radiographs"),
@@ -123,7 +130,8 @@ def _make_phantoms(
     module: str, options: Options, display: Display, *, out: Path, more: Sequence[str] = ()
 ) -> None:
     """Run the program that makes phantoms; it draws its own progress bar."""
-    persons = options.persons or (PHANTOM_PATIENTS if options.schema else PHANTOM_PERSONS)
+    example = EXAMPLES.get(options.schema)
+    persons = options.persons or (example.persons if example else PHANTOM_PERSONS)
     command = [sys.executable, "-m", module, "--persons", str(persons), "--out", str(out)]
     started = time.monotonic()
     subprocess.run([*command, *more], check=True)  # noqa: S603 - our own module
