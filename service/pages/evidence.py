@@ -8,6 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from privacy.evidence import Finding
+from privacy.parts import WORDS as PARTS
+from privacy.parts import part_of, plain
 from privacy.report import AuditReport, Gate, GateStatus
 from service import documents
 from service.domain.accounts import Actor
@@ -34,6 +36,7 @@ AUDIT_TITLES = {
     "gradient_membership": "membership, from gradients",
     "reidentification": "re-identification",
     "data_copying": "data copying",
+    "pairing": "image and row of one person, together",
     "claim": "the claimed epsilon",
     "self_test": "the audit itself",
 }
@@ -121,9 +124,11 @@ class Candidate:
     def pairs(self) -> list[PairRow]:
         """Return what may be said of each suspicious pair without showing it."""
         count = int(self.audit.result.get("pair_count", 0))
-        finding = self._finding("near_copies")
-        listed = finding.details.get("pairs") if finding else None
-        known: list[Any] = listed if isinstance(listed, list) else []
+        known: list[Any] = []
+        for part in ("", *PARTS):  # in the order in which an audit lists them
+            finding = self._finding(f"{part}near_copies")
+            listed = finding.details.get("pairs") if finding else None
+            known += listed if isinstance(listed, list) else []
         rows = []
         for number in range(1, count + 1):
             about = known[number - 1] if number <= len(known) else {}
@@ -190,7 +195,7 @@ def _gate_row(gate: Gate, unit: str) -> GateRow:
     return GateRow(
         name=gate.name,
         title=in_units(gate.title, unit),
-        audit=AUDIT_TITLES.get(gate.audit, gate.audit.replace("_", " ")),
+        audit=_audit_title(gate.audit),
         word=word,
         kind=kind,
         value=gate.value,
@@ -198,6 +203,12 @@ def _gate_row(gate: Gate, unit: str) -> GateRow:
         tolerance=gate.tolerance,
         reason=in_units(gate.reason, unit),
     )
+
+
+def _audit_title(name: str) -> str:
+    own = plain(name)
+    title = AUDIT_TITLES.get(own, own.replace("_", " "))
+    return f"{PARTS[part_of(name)].lower()}: {title}" if part_of(name) else title
 
 
 def in_units(text: str, unit: str) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 import jinja2
 
 from privacy.evidence import Evidence, JointEvidence
+from privacy.image_parts import image_schema
+from privacy.parts import IMAGES, part_of
 from privacy.report import Attack, AuditReport, Criterion, Gate, GateStatus
 from privacy.statements import unit_word
 from privacy.table_schema import TableSchema
@@ -33,7 +35,7 @@ def render_report(
     pairs: Sequence[rows.RowPair | pictures.Pair | joint_pairs.JointPair] = ()
     sample_rows = None
     if table is not None and isinstance(declared, TableSchema):
-        sample_rows = rows.sample_rows(table, schema=declared)
+        sample_rows = rows.sample_rows(table, schema=declared, images=shown)
         if isinstance(evidence, JointEvidence):
             pairs = joint_pairs.suspicious(report, evidence, schema=declared)
         else:
@@ -43,6 +45,13 @@ def render_report(
     names = context.get("labels")
     apart = bool(context.get("real_records_apart"))
     label_names = [str(name) for name in names] if isinstance(names, list | tuple) else []
+    cells = label_names
+    if isinstance(evidence, JointEvidence) and isinstance(declared, TableSchema):
+        cells = list(image_schema(declared).labels)
+
+    def labels_of(name: str) -> Sequence[str]:
+        return cells if part_of(name) == IMAGES else label_names
+
     return _template().render(
         report=report,
         title=str(context.get("title", "Privacy audit")),
@@ -51,11 +60,13 @@ def render_report(
         headline=words.headline(report),
         tone=words.TONES[report.verdict],
         deciding=[
-            _row(g, report, label_names)
+            _row(g, report, labels_of(g.name))
             for g in sorted(report.gates, key=lambda gate: _GRAVITY.index(gate.status))
             if g.status not in NEVER_A_PASS
         ],
-        silent=[_row(g, report, label_names) for g in report.gates if g.status in NEVER_A_PASS],
+        silent=[
+            _row(g, report, labels_of(g.name)) for g in report.gates if g.status in NEVER_A_PASS
+        ],
         criteria=[_criterion(criterion) for criterion in report.criteria],
         attacks=[_attack(attack) for attack in report.attacks],
         findings=[
@@ -64,6 +75,7 @@ def render_report(
                 "metrics": [m for m in finding.metrics if not words.is_context(m)],
                 "context": [m for m in finding.metrics if words.is_context(m)],
                 "roc": charts.roc_of(finding, report),
+                "labels": labels_of(finding.audit),
             }
             for finding in report.findings
         ],
@@ -71,8 +83,7 @@ def render_report(
         pairs=pairs,
         sample_rows=sample_rows,
         real_records_apart=apart,
-        label_names=label_names,
-        rows=pictures.rows_by_label(shown, label_names, with_real=not apart) if shown else (),
+        rows=pictures.rows_by_label(shown, cells, with_real=not apart) if shown else (),
         utility=context.get("utility"),
         utility_figures=table_figures.figures(context.get("utility")),
         facts=_facts(context),

@@ -7,7 +7,7 @@ from privacy.evidence import Evidence
 from privacy.report import AuditReport
 from privacy.table_schema import TableSchema
 from privacy.table_values import words_of
-from workers.report.pictures import listed_pairs
+from workers.report.pictures import data_uri, listed_pairs, white_level
 
 MOST_ROWS = 12
 
@@ -35,10 +35,11 @@ class RowPair:
 
 @dataclass(frozen=True)
 class SampleRows:
-    """Some synthetic rows in words: columns, and a tuple of cells for each row."""
+    """Some synthetic rows in words: columns, a tuple of cells for each row, and its image if any."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    pictures: tuple[str, ...] = ()
 
 
 def suspicious_rows(
@@ -57,11 +58,16 @@ def suspicious_rows(
     )
 
 
-def sample_rows(evidence: Evidence, *, schema: TableSchema) -> SampleRows:
-    """Return the first synthetic rows: nobody has chosen them by looks."""
+def sample_rows(
+    evidence: Evidence, *, schema: TableSchema, images: Evidence | None = None
+) -> SampleRows:
+    """Return the first synthetic rows, with their images if given: nobody has chosen them by looks."""
+    made = () if images is None else images.samples[:MOST_ROWS]
+    top = 0.0 if images is None else white_level(images)
     return SampleRows(
         columns=tuple(column.name for column in schema.columns),
         rows=tuple(words_of(row, schema) for row in evidence.samples[:MOST_ROWS]),
+        pictures=tuple(data_uri(image, top=top) for image in made),
     )
 
 

@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 
 from privacy.evidence import Metric
+from privacy.parts import WORDS as PARTS
+from privacy.parts import part_of, plain
 from privacy.report import AuditReport, Gate, GateStatus, Verdict
 from privacy.statements import unit_word
 
@@ -44,6 +46,7 @@ AUDIT_TITLES = {
     "gradient_membership": "Membership, from the generator's gradients",
     "reidentification": "Re-identification across several records",
     "data_copying": "Data copying, in regions of the data",
+    "pairing": "Image and row of one person, together",
     "claim": "The claimed epsilon",
     "self_test": "The audit itself",
 }
@@ -72,6 +75,8 @@ METRIC_TITLES = {
     "c_t": "Nearness to trained-on against held-out records (C_T, below 0 is nearer)",
     "c_t_worst_cell": "The same, in the region where it is worst",
     "authenticity_gap": "Samples that stand apart, among trained-on minus held-out records",
+    "paired_members": "Trained-on {units} whose image and row one sample leads to",
+    "paired_non_members": "Held-out {units} whose image and row one sample leads to",
     "group_leak_p_value": "Chance of this if nothing leaks, all groups together",
 }
 KNOWLEDGE_WORDS = {
@@ -99,14 +104,18 @@ _COUNTS = frozenset(
         "self_test",
         "retrieved_members",
         "retrieved_non_members",
+        "paired_members",
+        "paired_non_members",
     }
 )
 _CONTEXT = ("auc_", "epsilon_lower_bound_g", "epsilon_max_certifiable_g", "group_", "detectable_")
 
 
 def audit_title(name: str) -> str:
-    """Return the title of an audit; one without a title here by its name."""
-    return AUDIT_TITLES.get(name, name.replace("_", " ").capitalize())
+    """Return the title of an audit, with its part; one without a title here by its name."""
+    own = plain(name)
+    title = AUDIT_TITLES.get(own, own.replace("_", " ").capitalize())
+    return f"{PARTS[part_of(name)]}: {title.lower()}" if part_of(name) else title
 
 
 def is_context(metric: Metric) -> bool:
@@ -149,7 +158,9 @@ def metric_title(metric: Metric, unit: str) -> str:
 
 
 def spoken(name: str) -> str:
-    """Return a name without underscores."""
+    """Return a name without underscores; of a part, the part in words before it."""
+    for part, word in PARTS.items():
+        name = re.sub(rf"\b{re.escape(part)}(?=[a-z])", f"{word.lower()}: ", name)
     return name.replace("_", " ")
 
 
@@ -201,6 +212,7 @@ def gate_sentence(gate: Gate, unit: str) -> str:
     reason = in_units(gate.reason, unit)
     if gate.value is None:
         return f"Not computed: {reason}."
+    gate = gate.model_copy(update={"name": plain(gate.name), "audit": plain(gate.audit)})
     if gate.audit == "near_copies":
         return _copy_sentence(gate, unit)
     if gate.audit in {"claim", "self_test"}:
