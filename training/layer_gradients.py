@@ -124,13 +124,10 @@ def row_norms(matrix: Tensor) -> Tensor:
     blocks = matrix.shape[-1] // _BLOCK
     whole = matrix[..., : blocks * _BLOCK].reshape(*matrix.shape[:-1], blocks, _BLOCK)
     rest = matrix[..., blocks * _BLOCK :]
-    norms = torch.cat(
-        [
-            torch.linalg.vector_norm(whole, dim=-1),
-            torch.linalg.vector_norm(rest, dim=-1, keepdim=True),
-        ],
-        dim=-1,
-    )
+    norms = torch.linalg.vector_norm(whole, dim=-1)
+    if rest.shape[-1] or not blocks:
+        last = torch.linalg.vector_norm(rest, dim=-1, keepdim=True)
+        norms = torch.cat([norms, last], dim=-1)
     result: Tensor = torch.linalg.vector_norm(norms.double(), dim=-1)
     return result
 
