@@ -1,4 +1,4 @@
-"""Rows with an image each from an upload to an audit, through real children, database and object store."""
+"""Rows with an image each from an upload to a withdrawal, through real children, database and object store."""
 
 import io
 import json
@@ -6,10 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from privacy.manifests import DatasetManifest, SamplesManifest
-from privacy.report import AuditReport
+from privacy.manifests import DatasetManifest
 from service.domain.datasets import DatasetVersion, VersionState
-from service.domain.jobs import Job, JobKind, JobState
+from service.domain.jobs import Job, JobState
 from service.operations import datasets
 from service.store.objects import Bucket
 from tests.workers.joint_uploads import FILE, joint_schema, joint_zip
@@ -23,7 +22,6 @@ pytestmark = [
 ]
 
 PERSONS = 200
-SAMPLES = 150
 SCHEMA = joint_schema(declared_count=PERSONS)
 
 
@@ -39,18 +37,6 @@ def ingested(service, tmp_path_factory) -> Job:
     job = service.upload(path, SCHEMA, delta="0.0001")
     service.work()
     return service.job(job.id)
-
-
-@pytest.fixture(scope="module")
-def audited(service, ingested) -> Job:
-    config = {"rows": "mst"}
-    service.train(ingested.version_id, generator="rows_then_images", config=config, samples=SAMPLES)
-    service.work()
-    return service.jobs_of(JobKind.AUDIT)[0]
-
-
-def document(service: Service, job: Job, key: str) -> bytes:
-    return service.application.objects.get_bytes(Bucket.WORK, job.result[key])
 
 
 def version_of(service: Service, job: Job) -> DatasetVersion:
@@ -80,20 +66,6 @@ def test_a_zip_becomes_a_version_without_identifiers(service, ingested):
     assert not any(SECRET.encode() in content for content in stored)
     assert SECRET not in json.dumps([version.manifest, report])
     assert not list(objects.list_keys(Bucket.WORK, "raw/"))
-
-
-def test_rows_and_images_are_drawn_in_one_order_and_audited_together(service, audited):
-    assert audited.state is JobState.SUCCEEDED, audited.problem
-    sampling = service.job(audited.payload["sample_job_id"])
-    samples = SamplesManifest.model_validate_json(document(service, sampling, "samples_manifest"))
-    assert set(samples.blobs) == {"table.npy", "images.npy"}
-    report = AuditReport.model_validate_json(document(service, audited, "report"))
-    assert report.modality == "joint"
-    assert report.records["synthetic"] == SAMPLES
-    assert {gate.name.partition(".")[0] for gate in report.gates} >= {"table", "images"}
-    assert report.verdict.value not in {"INVALID", "FAIL"}, report.verdict_reason
-    utility = json.loads(document(service, audited, "utility"))
-    assert utility["kind"] == "joint"
 
 
 def test_a_withdrawn_person_is_gone_from_rows_and_images(service, ingested):
