@@ -20,7 +20,7 @@ from privacy.diagnostics import judge_diagnostic, judge_groups
 from privacy.errors import EvidenceMissing
 from privacy.evidence import Arm, Evidence, Finding, Goal
 from privacy.gains import judge_attack
-from privacy.looked_at import looked_at
+from privacy.looked_at import in_all, looked_at
 from privacy.membership import Settings
 from privacy.meter import Meter, Progress, search_progress
 from privacy.neighbourhoods import Population, Survey, population_of, survey
@@ -93,11 +93,10 @@ def run(
         rng=rng,
     )
     findings = {
-        name: believable(
-            module.run(evidence, seen, settings=settings, detector=detector, rng=rng), evidence
-        )
+        name: module.run(evidence, seen, settings=settings, detector=detector, rng=rng)
         for name, module in running.items()
     }
+    findings = {n: in_all(believable(f, evidence), evidence) for n, f in findings.items()}
     for name in policy.audits.required:
         findings.setdefault(name, Finding(audit=name, metrics=()))  # nothing measured: no pass
     examination = examine(

@@ -70,6 +70,14 @@ class Visits:
 
 
 @dataclass(frozen=True)
+class DrawnUnits:
+    """Which units an audit looks at, and which records are theirs, as places in all the evidence."""
+
+    units: NDArray[np.integer]
+    records: NDArray[np.integer]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Everything that audits of one candidate may look at.
 
@@ -84,6 +92,7 @@ class Evidence:
     with it, and where it is None says why: `no_copy_network`. Of a table, `targets` and
     `quasi_identifiers` are the columns declared so, and `visits` says how a person's rows follow one
     another, where they do.
+    `drawn` says whose evidence this is, where it was cut down to some of the units.
     """
 
     modality: Modality
@@ -106,6 +115,7 @@ class Evidence:
     targets: tuple[int, ...] = ()
     quasi_identifiers: tuple[int, ...] = ()
     visits: Visits | None = None
+    drawn: DrawnUnits | None = None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from privacy.distances import Gallery
 from privacy.errors import EvidenceMissing
 from privacy.evidence import JointEvidence
 from privacy.joint_report import Paired, joint_report
-from privacy.looked_at import drawn_units, of_units
+from privacy.looked_at import drawn_units, in_all, of_units
 from privacy.meter import Progress
 from privacy.policy import Policy
 from privacy.report import AuditReport, SpecimenResult, Verdict
@@ -114,7 +114,7 @@ def _paired(
         galleries, evidence.table.samples, evidence.images.samples, present=population.present
     )
     unit = "images" if evidence.unit == "record" else "persons"
-    finding = pairing.finding_of(found, rows.detector, unit=unit)
+    finding = in_all(pairing.finding_of(found, rows.detector, unit=unit), evidence.table)
     materials = rows.materials
     if isinstance(materials, str):
         return Paired(finding, ())

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.evidence import Arm, Evidence
+from privacy.evidence import Arm, DrawnUnits, Evidence, Finding
 
 Ints = NDArray[np.integer]
 
@@ -25,6 +25,8 @@ MOST_UNITS = 20_000
 """Units of a draw."""
 MOST_RECORDS = 200_000
 """Rows of everybody, or of a draw on average over units: one person may have many."""
+_OF_UNITS = frozenset({"copied_units", "control_units", "paired_units"})
+_OF_RECORDS = frozenset({"train_record", "held_out_record"})
 # Who decides most comes first: coins are few and bound epsilon, half b are controls, half a calibrates.
 _SHARES: tuple[tuple[tuple[Arm, ...], float], ...] = (
     ((Arm.AUDIT_IN, Arm.AUDIT_OUT), 0.5),
@@ -87,7 +89,28 @@ def of_units(evidence: Evidence, chosen: Ints) -> Evidence:
         excluded=np.asarray(evidence.excluded)[chosen],
         record_scores={name: scores[rows] for name, scores in evidence.record_scores.items()},
         gradient_features=gradients[rows] if gradients.size else gradients,
+        drawn=DrawnUnits(chosen, rows),
     )
+
+
+def in_all(finding: Finding, evidence: Evidence) -> Finding:
+    """Return a finding whose units and records are told by their places in all the evidence.
+
+    Whoever shows a suspicious pair looks there, and not among those that were drawn.
+    """
+    drawn = evidence.drawn
+    if drawn is None:
+        return finding
+    details = dict(finding.details)
+    for name in _OF_UNITS & details.keys():
+        details[name] = drawn.units[np.asarray(details[name], dtype=np.int64)].tolist()
+    pairs = details.get("pairs")
+    if isinstance(pairs, list):
+        details["pairs"] = [
+            pair | {name: int(drawn.records[pair[name]]) for name in _OF_RECORDS & pair.keys()}
+            for pair in pairs
+        ]
+    return finding.model_copy(update={"details": details})
 
 
 def _drawn(units: Ints, arms: Ints, *, most: int, rng: np.random.Generator) -> Ints:

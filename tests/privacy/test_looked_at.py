@@ -8,8 +8,8 @@ import pytest
 
 from privacy import battery
 from privacy.audits import run_battery
-from privacy.evidence import Arm
-from privacy.looked_at import MOST_RECORDS, MOST_UNITS, WHOLE_UNITS, looked_at
+from privacy.evidence import Arm, Finding
+from privacy.looked_at import MOST_RECORDS, MOST_UNITS, WHOLE_UNITS, in_all, looked_at
 from privacy.policy import load_policy
 from privacy.report import Verdict
 from privacy.statements import not_tested
@@ -110,3 +110,21 @@ def test_a_draw_of_a_table_is_audited_as_a_small_table_is(monkeypatch, leaks):
     assert (report.verdict is Verdict.FAIL) == leaks
     assert report.units["total"] == report.records["total"] == 4000
     assert any("2,800 of 4,000" in line for line in report.not_tested)
+
+
+def test_a_pair_among_drawn_units_is_told_by_its_place_among_all():
+    evidence = marked()
+    found = drawn(evidence, most_units=1200)
+    pair = {"sample": 3, "train_record": 17, "held_out_record": 1500, "ratio": 0.5}
+    told = in_all(
+        Finding(audit="x", metrics=(), details={"copied_units": [7], "pairs": [pair]}), found
+    )
+    [shown] = told.details["pairs"]
+    assert shown["sample"] == 3
+    for name in ("train_record", "held_out_record"):
+        assert evidence.labels[shown[name]] == found.labels[pair[name]]
+    [unit] = told.details["copied_units"]
+    assert evidence.arms[unit] == found.arms[7]
+    assert unit in evidence.labels[evidence.persons == unit]
+    whole = Finding(audit="x", metrics=(), details={"pairs": [pair]})
+    assert in_all(whole, evidence) is whole

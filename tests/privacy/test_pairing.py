@@ -137,10 +137,10 @@ def test_chances_of_a_sound_generator_are_no_smaller_than_they_say(material):
     for _ in range(120):
         arms = population.arms.copy()
         arms[detector.judged] = rng.permutation(arms[detector.judged])
+        config = Config(permutations=200)
         shuffled = Detector(
-            population.__class__(**{**population.__dict__, "arms": arms}),
-            {}, sample_count=300, config=Config(permutations=200), rng=rng,
-        )  # fmt: skip
+            replace(population, arms=arms), {}, sample_count=300, config=config, rng=rng
+        )
         chances.append(pairing.chance_of(found, shuffled))
     accused = sum(value < 0.1 for value in chances)
     assert stats.binomtest(accused, 120, 0.1, alternative="greater").pvalue > 0.001
