@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from privacy.errors import InvalidParameter
-from privacy.evidence import Arm, Evidence, SplitOrigin
+from privacy.evidence import Arm, Evidence, SplitOrigin, Visits
 from privacy.mechanisms import PrivacyTarget, UnitOfPrivacy
 
 LARGEST_VALUE = 1e100
@@ -73,7 +73,7 @@ def record_set(
     return RecordSet(values, codes, classes, ids, _scores(name, scores or {}, count=count))
 
 
-def evidence_of_sets(
+def evidence_of_sets(  # noqa: PLR0913 - three sets, and what is known about them
     members: RecordSet,
     holdout: RecordSet,
     synthetic: RecordSet,
@@ -83,12 +83,15 @@ def evidence_of_sets(
     split: SplitOrigin = SplitOrigin.UNKNOWN,
     target: PrivacyTarget | None = None,
     ids_are_shared: bool = False,
+    order: int | None = None,
 ) -> Evidence:
     """Join the sets into the evidence that audits look at.
 
     With `reference`, its persons are REFERENCE_A; without, a quarter of the holdout is. `target` is
     what the release claims. `ids_are_shared`: one id in two sets is one person, who is never scored.
-    Raises: InvalidParameter if the sets hold records of different shape, or the same records.
+    `order`: the column by which rows of a person follow one another, also of a synthetic one.
+    Raises: InvalidParameter if the sets hold records of different shape, or the same records, or if
+    there is no such column.
     """
     given = [members, holdout] + ([reference] if reference else [])
     _check_alike([*given, synthetic])
@@ -127,7 +130,22 @@ def evidence_of_sets(
         target=target,
         record_scores=_joined_scores(given),
         split=split,
+        visits=None if order is None else _visits(synthetic, order),
     )
+
+
+def _visits(synthetic: RecordSet, order: int) -> Visits:
+    """Return whose the samples are, and which column they follow."""
+    if synthetic.records.ndim != 2 or not 0 <= order < synthetic.records.shape[1]:
+        raise InvalidParameter(
+            f"The order {order} was refused: samples have shape {synthetic.records.shape}. Give the "
+            "place of a column of a table, counted from 0."
+        )
+    if not len(synthetic.ids):
+        raise InvalidParameter(
+            "The order was refused: no sample says whose it is. Give record_set(..., persons=...)."
+        )
+    return Visits(order, synthetic.persons)
 
 
 def same_ids(sets: Sequence[RecordSet]) -> int:

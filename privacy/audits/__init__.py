@@ -72,6 +72,7 @@ def audit(  # noqa: PLR0913 - everything that may be said of a release
     reference: Records | None = None,
     split: SplitOrigin | str = SplitOrigin.UNKNOWN,
     target: PrivacyTarget | None = None,
+    order: int | None = None,
     tier: str = "registered",
     depth: Depth | str = Depth.QUICK,
     attempt: int = 1,
@@ -84,7 +85,9 @@ def audit(  # noqa: PLR0913 - everything that may be said of a release
     arrays of images (records, height, width) or rows (records, columns), or `record_set(...)`, which
     also holds persons, labels and the generator's own scores. `split` says how members were told
     from non-members ("coins", "random" or "unknown"): what the report can claim depends on it.
-    `target` is the guarantee that the release claims, if it claims one. `depth` is "quick" or "full".
+    `target` is the guarantee that the release claims, if it claims one. `order` is the column of a table by
+    which a person's rows follow one another: whole persons are then looked at as well, and samples
+    name theirs (`record_set(..., persons=)`). `depth` is "quick" or "full".
     `attempt` counts the audits of this release and of what it was chosen from; later ones have stricter
     upper bounds. Retries must be counted, also those with another `seed`, which draws folds, specimens
     and permutations; the report names both. Without a `target` no claim is tested, and it says so.
@@ -101,6 +104,7 @@ def audit(  # noqa: PLR0913 - everything that may be said of a release
         rng=rng,
         split=origin,
         target=target,
+        order=order,
     )
     return run_battery(
         evidence,

@@ -8,8 +8,9 @@ from scipy import stats
 
 from privacy.audits import run_battery, trajectory_copies, trajectory_membership
 from privacy.copies import Config, Detector
-from privacy.errors import EvidenceMissing
+from privacy.errors import EvidenceMissing, InvalidParameter
 from privacy.evidence import Arm, Visits
+from privacy.given_sets import evidence_of_sets, record_set
 from privacy.membership import Settings
 from privacy.neighbourhoods import population_of, survey
 from privacy.policy import load_policy
@@ -180,3 +181,18 @@ def with_nothing_seen(audit):
         return run(replace(given, samples=made, visits=Visits(0, of_whom)), seen, **how)
 
     return blind
+
+
+def test_sets_that_are_handed_over_may_say_how_rows_follow():
+    rng = np.random.default_rng(9)
+    members, others, made = (
+        record_set(rows, persons=whose) for rows, whose in (visits(30, rng) for _ in range(3))
+    )
+    found = evidence_of_sets(members, others, made, reference=None, rng=rng, order=0)
+    assert found.visits.order == 0
+    assert len(found.visits.sample_persons) == len(found.samples)
+    with pytest.raises(InvalidParameter, match="order 6"):
+        evidence_of_sets(members, others, made, reference=None, rng=rng, order=6)
+    nobody = record_set(made.records)
+    with pytest.raises(InvalidParameter, match="whose it is"):
+        evidence_of_sets(members, others, nobody, reference=None, rng=rng, order=0)
