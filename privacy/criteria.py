@@ -16,6 +16,7 @@ from privacy.report import Attack, Criterion, Gate, GateStatus
 
 DIRECT = "disclosure"
 """The audit that attacks each criterion by itself."""
+NOT_RUN = " Not run"
 _BELOW = (GateStatus.PASS, GateStatus.PROVEN)
 _QUESTIONS = {
     "singling out": "Can one {unit}'s record be isolated in the release?",
@@ -72,7 +73,7 @@ def _criterion(
         answer = "below tolerance"
         sentence = "Every attack that bears on it and was tried stayed below tolerance."
     left_out = [attack.audit for attack in bearing if not attack.ran]
-    more = f" Not run: {', '.join(left_out)}." if left_out else ""
+    more = f"{NOT_RUN}: {', '.join(left_out)}." if left_out else ""
     return Criterion.model_validate(
         {
             "name": name,

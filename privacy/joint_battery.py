@@ -65,7 +65,15 @@ def run(
     paired = _paired(evidence, parts, policy=order.policy, rng=rng)
     if progress is not None:
         progress("images and rows of one person", 1000, 1000)
-    return joint_report(parts[0].report, parts[1].report, paired, order=order, given=given)
+    rows, images = parts
+    return joint_report(
+        rows.report,
+        images.report,
+        paired,
+        order=order,
+        given=given,
+        looked_at=len(rows.survey.population.arms),
+    )
 
 
 def check_parts(evidence: JointEvidence) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from privacy import pairing
 from privacy.battery import Order, count_records, count_units, passed_self_test
+from privacy.criteria import NOT_RUN
 from privacy.evidence import Evidence, Finding
 from privacy.parts import IMAGES, TABLE, WORDS
 from privacy.report import (
@@ -51,9 +52,15 @@ class Paired:
 
 
 def joint_report(
-    table: AuditReport, images: AuditReport, paired: Paired, *, order: Order, given: Evidence
+    table: AuditReport,
+    images: AuditReport,
+    paired: Paired,
+    *,
+    order: Order,
+    given: Evidence,
+    looked_at: int,
 ) -> AuditReport:
-    """Return one report about both parts; `given` is the table's evidence before a draw of units."""
+    """Return one report about both parts; `looked_at` of the units in the table's evidence took part."""
     parts = ((TABLE, table), (IMAGES, images))
     gate = pairing.judge_pairing(paired.finding, policy=order.policy)
     gates = [
@@ -101,7 +108,7 @@ def joint_report(
         "criteria": _criteria(table, images, gate),
         "not_tested": (
             *_told(parts, "not_tested"),
-            *not_drawn(given, looked_at=table.units["total"]),
+            *not_drawn(given, looked_at=looked_at),
             "Rows and images that lead to one person only together with a third thing, such as a date.",
         ),
         "disclaimers": (HALVED, *_told(parts, "disclaimers")),
@@ -190,18 +197,28 @@ def _criteria(table: AuditReport, images: AuditReport, gate: Gate) -> tuple[Crit
             if gate.status is GateStatus.FAIL:
                 answer = _ANSWERS[0]
                 sentences.append(f"Failed the gate “{gate.title}”.")
-        opened = [f"{WORDS[part]}: {each.open_points}" for part, each in both.items()]
         found.append(
             mine.model_copy(
                 update={
                     "answer": answer,
                     "sentence": " ".join(sentences),
                     "audits": tuple(audits),
-                    "open_points": " ".join(opened),
+                    "open_points": _left_open(both),
                 }
             )
         )
     return tuple(found)
+
+
+def _left_open(both: Mapping[str, Criterion]) -> str:
+    """Return what nobody looked at in either part; what both say alike is said once."""
+    shared = {each.open_points.partition(NOT_RUN)[0] for each in both.values()}
+    left_out = [
+        f"{NOT_RUN} ({WORDS[part].lower()}): {rest.removeprefix(': ')}"
+        for part, each in both.items()
+        if (rest := each.open_points.partition(NOT_RUN)[2])
+    ]
+    return "".join([" ".join(sorted(shared)), *left_out])
 
 
 def _told(parts: Iterable[tuple[str, AuditReport]], name: str) -> tuple[str, ...]:

@@ -115,7 +115,7 @@ def _criterion(criterion: Criterion) -> dict[str, str]:
     return {
         "name": criterion.name,
         "question": criterion.question,
-        "audits": ", ".join(words.audit_title(name) for name in criterion.audits) or "none",
+        "audits": words.audit_titles(criterion.audits) or "none",
         "sentence": criterion.sentence,
         "open_points": criterion.open_points,
         "word": word,

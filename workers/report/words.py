@@ -118,6 +118,17 @@ def audit_title(name: str) -> str:
     return f"{PARTS[part_of(name)]}: {title.lower()}" if part_of(name) else title
 
 
+def audit_titles(names: Sequence[str]) -> str:
+    """Return the titles of audits in a line; of parts, a part once before all of its audits."""
+    groups = {part: [n for n in names if part_of(n) == part] for part in ("", *PARTS)}
+    listed = {
+        part: ", ".join(audit_title(plain(name)) for name in mine) for part, mine in groups.items()
+    }
+    return "; ".join(
+        f"{PARTS[part]}: {titles}" if part else titles for part, titles in listed.items() if titles
+    )
+
+
 def is_context(metric: Metric) -> bool:
     """Tell whether a metric is one for the curious, behind the ones that gates look at."""
     return metric.name.startswith(_CONTEXT)
