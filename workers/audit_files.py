@@ -106,6 +106,12 @@ def _read_npz(path: Path) -> RecordSet:
             found = {name: arrays[name] for name in arrays.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
         raise InvalidParameter(f"{path} was refused: it cannot be read as an npz.") from error
+    if {"images", "table"} <= found.keys():
+        raise InvalidParameter(
+            f"{path} was refused: it holds `images` and `table`, and this command audits one of them. "
+            "Give each in a file of its own; rows with their images are audited together by the "
+            "service, or by privacy.audits.run_battery."
+        )
     records = found.get("images", found.get("table"))
     if records is None or records.ndim != (3 if "images" in found else 2) or not len(records):
         raise InvalidParameter(

@@ -159,10 +159,10 @@ def test_a_policy_from_before_still_reads_and_tests_pairs_at_the_same_level():
     assert old.errors.pairing == load_policy().errors.pairing
 
 
-def test_the_rows_of_a_joint_report_are_judged_as_a_table_alone_is():
+@pytest.mark.slow
+def test_the_rows_of_a_joint_report_are_judged_as_a_table_alone_is(small):
     """Except for epsilon, whose error is halved: rows and images share it."""
-    evidence = innocent_joint(np.random.default_rng(2), persons=60, samples=80)
-    together, alone = audited(evidence), audited(evidence.table)
+    together, alone = audited(small), audited(small.table)
     rows = [gate for gate in together.gates if gate.audit.startswith("table.")]
     assert [
         (plain(gate.name), gate.status, gate.value, gate.bound, gate.reason) for gate in rows
@@ -173,9 +173,9 @@ def test_the_rows_of_a_joint_report_are_judged_as_a_table_alone_is():
     ]
 
 
-def test_every_audit_of_rows_or_images_is_listed_with_its_part():
-    evidence = innocent_joint(np.random.default_rng(2), persons=60, samples=80)
-    listed = {attack.audit for attack in audited(evidence).attacks}
+@pytest.mark.slow
+def test_every_audit_of_rows_or_images_is_listed_with_its_part(small):
+    listed = {attack.audit for attack in audited(small).attacks}
     assert {
         "table.near_copies",
         "images.near_copies",
@@ -185,6 +185,11 @@ def test_every_audit_of_rows_or_images_is_listed_with_its_part():
     of_tables = [n for n in ("disclosure",) if load(n).MODALITIES == ("table",)]
     assert {f"table.{name}" for name in of_tables} <= listed
     assert not {f"images.{name}" for name in of_tables} & listed
+
+
+@pytest.fixture(scope="module")
+def small():
+    return innocent_joint(np.random.default_rng(2), persons=60, samples=80)
 
 
 @pytest.fixture(scope="module")

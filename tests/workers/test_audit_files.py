@@ -67,6 +67,7 @@ def test_an_npz_may_name_persons_and_labels_of_any_type(tmp_path):
         ({"pixels": np.zeros((2, 8, 8))}, "needs `images`"),
         ({"images": np.zeros((2, 8))}, "needs `images`"),
         ({"images": np.zeros((0, 8, 8))}, "needs `images`"),
+        ({"images": np.ones((2, 8, 8)), "table": np.ones((2, 3))}, "holds `images` and `table`"),
         ({"images": np.zeros((2, 8, 8)), "person_ids": np.arange(3)}, "3 entries for 2 records"),
         ({"images": np.array([{}], dtype=object)}, "cannot be read"),
         ({"table": np.array([[0, 1], [2, np.nan]])}, "row 1, column 1 .* is nan"),
