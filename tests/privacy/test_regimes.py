@@ -9,9 +9,11 @@ from privacy.mechanisms import (
     GaussianStage,
     PoissonSubsampledGaussianMechanism,
     PrivacyTarget,
+    ZcdpStage,
 )
 from privacy.planning import plan_mechanisms
 from privacy.presets import SMALL_UNIT_EPSILON
+from privacy.table_schema import TableSchema
 
 LEARNING = (DpSgdStage(stage="dp_sgd", steps=300, expected_batch_size="batch"),)
 RELEASES = (GaussianStage(stage="means", noise_ratio=1.0),)
@@ -99,3 +101,37 @@ def test_the_most_demanding_generator_that_the_data_carries_is_recommended():
     assert regimes.recommended({"exotic": None}, **large) == ""
     told = regimes.recommendation("statistics", schema=schema(), **small)
     assert told.startswith("Recommended: statistics. 5,000 persons × epsilon 1 is 5,000")
+
+
+def test_images_of_a_table_need_persons_in_every_cell_and_rows_have_their_part_of_the_budget():
+    names = ("rows", "means")
+    columns = [
+        {"name": name, "kind": "category", "levels": [str(n) for n in range(8)]} for name in names
+    ]
+    images = {"height": 16, "width": 16, "condition_on": names}
+    document = {"declared_count": 1000, "person": "id", "columns": columns, "images": images}
+    joint = TableSchema.model_validate(document)
+    alone = TableSchema.model_validate(document | {"images": None})
+    rows = ZcdpStage(stage="rows", steps=10, noise_ratio=3.0)
+    stages = (rows, GaussianStage(stage="means", noise_ratio=1.0))
+
+    def told(declared, stages, *, units, epsilon):
+        mechanisms = plan_mechanisms(
+            stages,
+            config={},
+            target=PrivacyTarget(epsilon=epsilon, delta=1e-5),
+            public_train_count=units,
+        )
+        return " ".join(
+            regimes.warnings(
+                mechanisms, stages=stages, schema=declared, units=units, epsilon=epsilon
+            )
+        )
+
+    assert "Name fewer columns there" in told(joint, stages, units=1500, epsilon=2.0)
+    assert "cells" not in told(joint, stages, units=15_000, epsilon=2.0)
+    # A tenth of the budget is for rows: as if epsilon were a third.
+    assert "rare codes are mostly noise" in told(joint, stages, units=900, epsilon=1.0)
+    assert told(alone, (rows,), units=900, epsilon=1.0) == ""
+    assert "independent_columns" in told(alone, (rows,), units=200, epsilon=0.5)
+    assert "lower row_noise_ratio" in told(joint, stages, units=200, epsilon=0.5)
