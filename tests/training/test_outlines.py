@@ -97,11 +97,11 @@ def test_detail_varies_between_images_and_leaves_what_is_coarse():
     np.testing.assert_array_equal(varied_detail(values, 0.0, reproducible(1)), values)
 
 
-def test_the_balanced_mixture_keeps_outlines_and_declares_it():
+def test_the_balanced_mixture_keeps_outlines_and_leaves_detail_to_the_owner():
     preset = mixture.PRESETS["balanced"].resolved(units=60_000, epsilon=1.0)
     config = mixture.Config(**preset)
     assert config.background_slope > 0
-    assert config.detail_spread > 0
+    assert config.detail_spread == 0
 
 
 def test_a_fitted_mixture_scores_images_as_it_measured_them():
