@@ -7,14 +7,15 @@ those who were trained on and hardly to others.
 
 For each sample, the person nearest to its image, and among the persons nearest to its row (several have
 the same row) the one nearest to its image. *Between* is how many persons come as near in the other
-part as that person does: 1 where image and row lead to the same one. *Clearness* is how much nearer both
-parts are to the person than to the next one, as a product of two ratios. A person counts with the best
-sample that leads to them, however many do, so that samples need not be independent and a person's many
-images weigh once. Sets of persons are drawn up by both, blind to arms; whether fewer of them were held
-out than chance allows is judged by the hypergeometric law, the smallest tail over all sets against its own
+part as that person does: 1 where image and row lead to the same one. *Clearness* is how much nearer to
+the person than to the next one the sample is in that part in which it is less so: the larger of two
+ratios, so that a copied row with somebody else's image is not clear. A person counts with the best sample
+that leads to them, however many do, so that samples need not be independent and a person's many images
+weigh once. Sets of persons are drawn up by both, blind to arms; whether fewer of them were held out than
+chance allows is judged by the hypergeometric law, the smallest tail over all sets against its own
 permutation distribution: exact, since arms are independent of all records.
 
-What a pass does not mean: nothing, it accuses only. Rows and images that are copied and paired anew show
+What a pass does not mean: anything; it may accuse and never clears. Rows and images that are copied and paired anew show
 in the near-copies of either part and not here; where rows of many persons are alike, so that a row leads
 nowhere, it sees little.
 """
@@ -95,7 +96,7 @@ def find_pairs(
         by_row = _distances(galleries.rows, rows[block], present)
         by_image = _distances(galleries.images, images[block], present)
         for person, others in _led_to(by_row, by_image):
-            clear = _ratio(by_row, person) * _ratio(by_image, person)
+            clear = np.maximum(_ratio(by_row, person), _ratio(by_image, person))
             np.minimum.at(between, person, others)
             better = np.flatnonzero(clear < clearness[person])
             better = better[np.argsort(-clear[better], kind="stable")]  # the clearest one last

@@ -9,6 +9,7 @@ from scipy import ndimage
 from privacy.evidence import Arm, Evidence, JointEvidence
 from privacy.mechanisms import GaussianMechanism, PrivacyTarget, UnitOfPrivacy
 from privacy.policy import Policy
+from privacy.table_schema import Column, ImagePart, TableSchema
 
 SIDE = 32
 _SHAPES = ndimage.gaussian_filter(
@@ -116,6 +117,19 @@ def quick(policy: Policy) -> Policy:
     """Return the policy with fewer shuffles and repeats, where a test asks for no power."""
     grid = policy.grid.model_copy(update={"permutations": 400, "self_test_repeats": 2})
     return policy.model_copy(update={"grid": grid})
+
+
+JOINT_SCHEMA = TableSchema(
+    declared_count=60,
+    person="patient",
+    columns=(
+        *(Column(name=f"value {n}", kind="number", edges=(-40, 0, 40)) for n in range(6)),
+        Column(name="sex", kind="category", levels=("f", "m")),
+        Column(name="grade", kind="ordinal", levels=("0", "1"), role="target"),
+    ),
+    images=ImagePart(height=SIDE, width=SIDE, condition_on=("grade",)),
+)
+"""What `innocent_joint` makes, as its owner would declare it."""
 
 
 def innocent_joint(
