@@ -216,7 +216,11 @@ class _Audit:
             both = {
                 name: joined(
                     self._survey.samples[name],
-                    nearest_of_rows(distances[:count], self._population),
+                    nearest_of_rows(
+                        distances[:count],
+                        self._population,
+                        space=self._survey.galleries[name].space,
+                    ),
                 )
                 for name, distances in found.items()
             }

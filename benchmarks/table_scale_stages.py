@@ -87,6 +87,7 @@ def audit(folder: Path, request: dict[str, Any], schema: TableSchema) -> dict[st
     """Score the pool and run the quick battery on the first synthetic rows."""
     from privacy.audits import run_battery  # noqa: PLC0415
     from privacy.policy import Depth, load_policy  # noqa: PLC0415
+    from privacy.report import GateStatus  # noqa: PLC0415
 
     table, persons = _blob(folder, "table"), _blob(folder, "persons")
     arms, samples = np.load(folder / "arms.npy"), np.load(folder / "synthetic.npy")
@@ -107,6 +108,8 @@ def audit(folder: Path, request: dict[str, Any], schema: TableSchema) -> dict[st
         sample_labels=schema.columns[target].codes_of(samples[:, target]).astype(np.int64),
         target=PrivacyTarget(epsilon=request["epsilon"], delta=_DELTA),
         record_scores={name: _spread(one, pool, len(table)) for name, one in scores.items()},
+        targets=schema.targets,
+        quasi_identifiers=schema.quasi_identifiers,
     )
     report = run_battery(
         evidence,
@@ -116,7 +119,20 @@ def audit(folder: Path, request: dict[str, Any], schema: TableSchema) -> dict[st
         rng=np.random.default_rng(request["seed"]),
         depth=Depth.QUICK,
     )
-    return {"verdict": report.verdict.value, "verdict_reason": report.verdict_reason}
+    return {
+        "verdict": report.verdict.value,
+        "verdict_reason": report.verdict_reason,
+        "limits_of_detection": {one.leak: one.fraction for one in report.limit_of_detection},
+        "not_passed": [
+            gate.name
+            for gate in report.gates
+            if gate.status in (GateStatus.FAIL, GateStatus.INCONCLUSIVE)
+        ],
+        "accused": any(
+            gate.name == "near_copy_test" and gate.status is GateStatus.FAIL
+            for gate in report.gates
+        ),
+    }
 
 
 def _blob(folder: Path, name: str) -> NDArray[Any]:

@@ -57,18 +57,30 @@ def load(data: str, *, schema_file: Path | None) -> TableSet:
     Raises: InvalidParameter, InputRefused for what is no table; RuntimeError where a package cannot
     be had.
     """
-    if data in NAMES:
-        schema = read_schema(schema_file or _SCHEMAS / f"{data}.toml")
-        return read(_fetched(data), schema, name=data)
-    if schema_file is None:
+    schema = read_schema(schema_of(data, schema_file))
+    return read(csv_of(data), schema, name=data if data in NAMES else Path(data).stem)
+
+
+def schema_of(data: str, schema_file: Path | None) -> Path:
+    """Return the file that declares a named set, or the table at a path."""
+    if schema_file is not None:
+        return schema_file
+    if data not in NAMES:
         raise InvalidParameter(
             f"--data {data} was refused: a file needs --schema FILE.toml. Named tables are "
             f"{', '.join(NAMES)}."
         )
+    return _SCHEMAS / f"{data}.toml"
+
+
+def csv_of(data: str) -> Path:
+    """Return the file of a named set, fetched at the first time, or the one at a path."""
+    if data in NAMES:
+        return _fetched(data)
     path = Path(data)
     if not path.is_file():
         raise InvalidParameter(f"--data {path.name} was refused: there is no such file.")
-    return read(path, read_schema(schema_file), name=path.stem)
+    return path
 
 
 def read(path: Path, schema: TableSchema, *, name: str) -> TableSet:

@@ -13,6 +13,7 @@ from scipy import stats
 
 from privacy.evidence import Metric
 from privacy.exact_copies import BLANK, NO_MATCH, Twins, Verbatim
+from privacy.natural_nearness import NearestPairs, fit_power_law, nearest_pairs
 from privacy.neighbourhoods import Calibration, Nearest, Population
 from privacy.statistics import clopper_pearson
 
@@ -20,8 +21,13 @@ Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 Bools = NDArray[np.bool_]
 
-_TABLE_SPACES = ("columns", "worst_column", "all_but_one")
-_RATIO_SPACES = ("pixels", "tiles", "moved", "embedding", *_TABLE_SPACES)
+_ROW_SPACES = ("columns", "worst_column", "all_but_one")
+_TABLE_SPACES = (*_ROW_SPACES, "cells")
+_RATIO_SPACES = ("pixels", "tiles", "moved", "embedding", *_ROW_SPACES)
+# Ranks of the nearest real pairs that samples must not come nearer than, and the share of the ratio
+# detector's level that each of them spends; what is left is for the power laws.
+_PAIR_RANKS = {2: 0.7, 7: 0.2}
+_TELLING = 0.001  # pairs name persons where they are so surely nearer than by nature
 _QUANTILES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 _CLEAREST = (10, 20, 40, 80, 160, 320)  # persons whom samples point at most clearly
 _CALIBRATED = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -57,60 +63,6 @@ class Copies:
     ratio_thresholds: Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class PowerLaw:
-    """P(ratio < x) = share * (x / edge) ** exponent, for x below `edge`."""
-
-    share: float
-    edge: float
-    exponent: float
-    lowest: Floats
-
-    def threshold(self, probability: float) -> float:
-        """Return the ratio that a fresh record falls below with `probability`."""
-        return float(min(self.edge, self.edge * (probability / self.share) ** (1 / self.exponent)))
-
-    def count_below(self, threshold: float) -> int:
-        """Return how many of the real records lie below `threshold`."""
-        return int((self.lowest < threshold).sum())
-
-
-def fit_power_law(ratios: Floats, *, tail: float = 0.2, trim: float = 0.02) -> PowerLaw | None:
-    """Fit the lower tail of real-to-real ratios; None below 200 of them.
-
-    The few lowest are trimmed, so that natural duplicates do not hide the law (they come back
-    through `count_below`), and the exponent is taken at its lower 95 % bound, so that the
-    extrapolation errs towards more chance matches.
-    """
-    if len(ratios) < 200:
-        return None
-    ordered = np.sort(ratios)
-    last, first = int(tail * len(ordered)), max(2, int(trim * len(ordered)))
-    low, edge = float(ordered[first]), float(ordered[last])
-    if not 0 < low < edge < 1:
-        return None
-    mean_log = float(np.log(edge / ordered[first:last]).mean())
-    span = float(np.log(edge / low))
-    exponent = _truncated_exponent(mean_log, span)
-    lower = exponent * (1 - 1.645 / np.sqrt(last - first))
-    if lower <= 0.5:
-        return None
-    return PowerLaw(tail, edge, lower, ordered)
-
-
-def _truncated_exponent(mean_log: float, span: float) -> float:
-    """Return the maximum-likelihood rate of an exponential cut off at `span`, by bisection."""
-
-    def expected(rate: float) -> float:
-        return float(1 / rate - span / np.expm1(min(rate * span, 700.0)))
-
-    low, high = 1e-3, 1e4
-    for _ in range(100):
-        middle = float(np.sqrt(low * high))
-        low, high = (middle, high) if expected(middle) > mean_log else (low, middle)
-    return low
-
-
 class Detector:
     """The three detectors, with everything that does not depend on the samples worked out once."""
 
@@ -144,6 +96,11 @@ class Detector:
             name: law.threshold(config.chance_matches / max(1, sample_count))
             for name, law in self.laws.items()
         }
+        self._pairs = {
+            name: nearest_pairs(found.ratios, found.pairs, ranks=tuple(_PAIR_RANKS))
+            for name, found in calibration.items()
+            if len(found.pairs)
+        }
 
     def inspect(
         self,
@@ -157,7 +114,7 @@ class Detector:
 
         The exact one is slow and comes last: only if `exact`, and the others stay above `enough`.
         """
-        copied, controls, flagged, p_ratio = self._ratio(near, verbatim)
+        copied, controls, flagged, p_ratio = self._near_by_nature(near, verbatim)
         twins, control_twins, p_verbatim = self._verbatim(verbatim)
         settled = DETECTORS * min(p_ratio, p_verbatim) < enough
         p_arms = self._arms(near) if exact and not settled else None
@@ -264,6 +221,37 @@ class Detector:
             flagged |= below & trained[space.first] & (verbatim.person != BLANK)
         return named, controls, flagged, min(1.0, smallest * max(1, len(self.thresholds)))
 
+    def _near_by_nature(
+        self, near: Mapping[str, Nearest], verbatim: Verbatim
+    ) -> tuple[Ints, Ints, Bools, float]:
+        """Return what `_ratio` does, of power laws and of nearest pairs together."""
+        named, controls, flagged, smallest = self._ratio(near, verbatim)
+        spent = sum(_PAIR_RANKS[pair.pairs + 1] for pairs in self._pairs.values() for pair in pairs)
+        smallest = min(1.0, smallest / (1 - spent))
+        for name, pairs in self._pairs.items():
+            space = near[name]
+            for pair in pairs:
+                below = space.ratio < pair.threshold
+                inside, outside, p_value = self._beyond(pair, space.first[below])
+                if p_value < _TELLING:
+                    named, controls = np.union1d(named, inside), np.union1d(controls, outside)
+                    flagged = flagged | (below & self.population.trained[space.first])
+                smallest = min(smallest, p_value / _PAIR_RANKS[pair.pairs + 1])
+        return named, controls, flagged, smallest
+
+    def _beyond(self, pair: NearestPairs, found: Ints) -> tuple[Ints, Ints, float]:
+        """Return trained-on and other persons among `found`, and how likely nature names so many."""
+        trained = self.population.trained
+        met = np.unique(found)
+        inside, outside = met[trained[met]], met[~trained[met]]
+        if len(inside) < self.config.min_persons:
+            return inside, outside, 1.0
+        share = float(trained[self.population.persons].mean())
+        by_nature = pair.chance_of(
+            len(inside), len(outside), samples=self.sample_count, share=share
+        )
+        return inside, outside, max(by_nature, self._by_controls(len(inside), len(outside)))
+
     def _verbatim(self, verbatim: Verbatim) -> tuple[Ints, Ints, float]:
         """Return trained-on and other persons copied exactly, and how likely chance does that."""
         hit = verbatim.person[verbatim.person >= 0]
@@ -280,16 +268,20 @@ class Detector:
 
         `below`: of how many real records how many lie as near; of tables, `twins` as well.
         """
-        trained = int(self.population.trained.sum())
-        controls = int(self.population.present.sum()) - trained
-        expected = max(self.config.chance_matches, outside * trained / max(1, controls))
-        p_value = float(stats.poisson.sf(inside - 1, expected))
+        p_value = self._by_controls(inside, outside)
         seen, records = below
         if seen:
             p_value = max(p_value, self._by_nature(inside, outside, seen=seen, compared=records))
         if twins is not None and twins.values:
             p_value = max(p_value, self._by_twins(inside, outside, twins))
         return p_value
+
+    def _by_controls(self, inside: int, outside: int) -> float:
+        """Return how likely `inside` are named where as many are as among persons not trained on."""
+        trained = int(self.population.trained.sum())
+        controls = int(self.population.present.sum()) - trained
+        expected = max(self.config.chance_matches, outside * trained / max(1, controls))
+        return float(stats.poisson.sf(inside - 1, expected))
 
     def _by_twins(self, inside: int, outside: int, twins: Twins) -> float:
         if not twins.natural:

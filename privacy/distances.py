@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from privacy.errors import InvalidParameter
+from privacy.table_cells import CellCosts, cell_costs
 from privacy.table_spaces import MOST_LEFT_OUT, all_but_one, scale_of, together, worst
 from privacy.tangents import ZOOMS, smoothed, tangent_parts, waves, zoomed
 
@@ -20,6 +21,7 @@ Floats = NDArray[np.float32]
 CELLS = 16  # images are averaged down to CELLS x CELLS
 MOVED_CELLS = 24  # derivatives need more of them
 MIN_CONTENT = 16  # pixels
+CELLS_AGREE = "cells"  # the space of a table that knows how rare a cell is
 TILES = 4  # tiles per side of the tiled distance
 _BLOCK_FLOATS = 4_000_000  # one block of the similarity matrix
 
@@ -33,7 +35,8 @@ class Space:
     al. 2023, arXiv:2301.13188, for tiles), or parts after the first are how far the record lies along
     directions that count for nothing (`tangent`). Then the smallest distance over views counts. The
     first view is the identity, and describes records. A `learnt` space knows the persons of reference half
-    a, so that how near these come to others says nothing of fresh ones.
+    a, so that how near these come to others says nothing of fresh ones. Where `cells` are given, distances
+    are costs of cells, in nats, views are not looked at, and nearness is judged by how crowded it is.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Space:
     views: Callable[[NDArray[np.generic]], Iterator[list[Floats]]]
     parts: Literal["worst", "tangent"] = "worst"
     learnt: bool = False
+    cells: CellCosts | None = None
 
     def describe(self, records: NDArray[np.generic]) -> list[Floats]:
         """Return the parts of untransformed records."""
@@ -86,7 +90,17 @@ def table_spaces(
     ]
     if 2 < len(scale.supports) <= MOST_LEFT_OUT:
         spaces.append(Space("all_but_one", "all columns but the worst", all_but_one(scale)))
+    cells = cell_costs(reference if known is None else known)
+    spaces.append(
+        Space(CELLS_AGREE, "cells that agree, rare ones weighing more", _no_views, cells=cells)
+    )
     return tuple(spaces)
+
+
+def _no_views(records: NDArray[np.generic]) -> Iterator[list[Floats]]:
+    """Yield nothing: cells are compared by their costs."""
+    del records
+    yield from ()
 
 
 def pooling_matrix(size: int, cells: int, *, shift: float, flip: bool) -> Floats:
@@ -213,17 +227,27 @@ class Gallery:
         self.space = space
         self.count = count
         self._starts = np.searchsorted(persons[order], np.arange(count))
-        self._parts = [np.ascontiguousarray(part[order]) for part in space.describe(records)]
+        self._parts: list[Floats] = []
+        self._codes = np.empty((0, 0), dtype=np.int16)
+        self._width = max(1, len(records))
+        if space.cells is not None:
+            self._codes = space.cells.codes(records[order])
+        else:
+            self._parts = [np.ascontiguousarray(part[order]) for part in space.describe(records)]
 
     def search(self, queries: NDArray[np.generic]) -> Iterator[tuple[slice, Floats]]:
         """Yield (which queries, (queries, persons) distances) block by block."""
-        width = max(1, len(self._parts[0]))
-        step = max(1, _BLOCK_FLOATS // width)
+        step = max(1, _BLOCK_FLOATS // self._width)
         for start in range(0, len(queries), step):
             rows = slice(start, min(start + step, len(queries)))
             yield rows, self._distances(queries[rows])
 
     def _distances(self, queries: NDArray[np.generic]) -> Floats:
+        if self.space.cells is not None:
+            cells = self.space.cells
+            costs = cells.between(cells.codes(queries), self._codes)
+            lowest: Floats = np.minimum.reduceat(costs, self._starts, axis=1)
+            return lowest
         views = self.space.views(queries)
         next(views)  # the records' own description
         best = np.full((len(queries), len(self._parts[0])), -np.inf, dtype=np.float32)

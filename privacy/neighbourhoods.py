@@ -5,7 +5,7 @@ self-test swaps the samples for specimens and takes their distances from the sam
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from privacy.distances import Gallery, Space, image_spaces, table_spaces
 from privacy.embedding import embedding_space
 from privacy.evidence import Arm, Evidence
+from privacy.table_cells import crowding
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
@@ -23,6 +24,10 @@ ABSENT = -1  # an arm value: the person is left out of this comparison
 IN_TRAINING = (Arm.TRAIN, Arm.AUDIT_IN)
 HELD_OUT = (Arm.AUDIT_OUT, Arm.REFERENCE_B)
 CALIBRATION_ROWS = 3000
+_NO_COST = 1e-6
+CELLS_ROWS = (
+    8000  # of everybody: how near fresh rows come by nature must be known far into the tail
+)
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,7 @@ class Nearest:
 
     Shapes: to_samples, to_next_sample, nearest_sample (persons,); first, first_distance,
     second_distance (samples,). Where there is one sample only, the next one is infinitely far.
+    In a space of cells, `second_distance` is not a person's: it is what makes `ratio` the crowding there.
     """
 
     to_samples: Floats
@@ -140,13 +146,15 @@ class Calibration:
     """One space: how near real records of different persons come to each other.
 
     Shapes: ratios (calibration records,); gaps (reference records,); to_reference (persons,);
-    to_trained (persons,) for held-out persons, inf elsewhere.
+    to_trained (persons,) for held-out persons, inf elsewhere. In a space of cells, pairs (calibration
+    records,) numbers the two persons whom a ratio is about; empty elsewhere.
     """
 
     ratios: Floats
     gaps: Floats
     to_reference: Floats
     to_trained: Floats
+    pairs: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -227,7 +235,7 @@ def nearest(
         better = values < to_samples
         to_samples[better] = values[better]
         nearest_sample[better] = rows.start + closest[better]
-        parts.append(two_nearest(distances, population.present))
+        parts.append(two_nearest(distances, population.present, space=gallery.space))
         if progress is not None:
             progress(rows.stop, len(queries))
     first, one, two = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -245,9 +253,9 @@ def _two_smallest(distances: Floats) -> tuple[Ints, Floats, Floats]:
     return closest, values, following
 
 
-def nearest_of_rows(distances: Floats, population: Population) -> Nearest:
+def nearest_of_rows(distances: Floats, population: Population, *, space: Space) -> Nearest:
     """Return what `nearest` would, from (queries, persons) distances that are already known."""
-    first, one, two = two_nearest(distances, population.present)
+    first, one, two = two_nearest(distances, population.present, space=space)
     closest, values, following = _two_smallest(distances)
     return Nearest(values, following, closest, first, one, two)
 
@@ -267,14 +275,19 @@ def joined(left: Nearest, right: Nearest) -> Nearest:
     )
 
 
-def two_nearest(distances: Floats, allowed: NDArray[np.bool_]) -> tuple[Ints, Floats, Floats]:
+def two_nearest(
+    distances: Floats, allowed: NDArray[np.bool_], *, space: Space
+) -> tuple[Ints, Floats, Floats]:
     """Return nearest person, its distance, and the next person's distance, for each row."""
     masked = np.where(allowed, distances, np.inf)
     rows = np.arange(len(masked))
     first = masked.argmin(axis=1)
     one = masked[rows, first]
     masked[rows, first] = np.inf
-    return first, one, masked.min(axis=1)
+    if space.cells is None:
+        return first, one, masked.min(axis=1)
+    one = np.maximum(one, _NO_COST)
+    return first, one, one / crowding(one, masked)
 
 
 def _calibrate(
@@ -284,11 +297,16 @@ def _calibrate(
     count = gallery.count
     reference = (population.arms == Arm.REFERENCE_A) & ~population.excluded
     wanted = population.records_of(Arm.REFERENCE_A, Arm.REFERENCE_B, Arm.AUDIT_OUT, Arm.AUDIT_IN)
-    rows = np.union1d(_evenly(wanted, CALIBRATION_ROWS), keep).astype(np.int64)
+    chosen = _evenly(wanted, CALIBRATION_ROWS)
+    if gallery.space.cells is not None:  # real against real is the same of every arm
+        others = np.setdiff1d(population.records_of(Arm.TRAIN), chosen)
+        chosen = np.union1d(chosen, _evenly(others, max(0, CELLS_ROWS - len(chosen))))
+    rows = np.union1d(chosen, keep).astype(np.int64)
     keep_set = set(keep.tolist())
     kept: dict[int, Floats] = {}
     ratios: list[Floats] = []
     gaps: list[Floats] = []
+    pairs: list[Ints] = []
     to_reference = np.full(count, np.inf)
     to_trained = np.full(count, np.inf)
     for block, distances in gallery.search(population.records[rows]):
@@ -296,7 +314,9 @@ def _calibrate(
         kept |= {int(r): distances[i].copy() for i, r in enumerate(here) if int(r) in keep_set}
         own = population.persons[here]
         distances[np.arange(len(here)), own] = np.inf
-        _, one, two = two_nearest(distances, population.present)
+        first, one, two = two_nearest(distances, population.present, space=gallery.space)
+        if gallery.space.cells is not None:
+            pairs.append(np.minimum(own, first) * count + np.maximum(own, first))
         is_reference = reference[own]
         near = np.where(two > 0, one / np.where(two > 0, two, 1.0), 1.0)
         ratios.append(near[~is_reference] if gallery.space.learnt else near)
@@ -313,6 +333,7 @@ def _calibrate(
             gaps=held_out_gaps[np.isfinite(held_out_gaps)],
             to_reference=to_reference,
             to_trained=to_trained,
+            pairs=np.concatenate(pairs) if pairs else np.empty(0, dtype=np.int64),
         ),
         kept,
     )

@@ -147,7 +147,15 @@ class Bench:
         }
 
     def _near(self, distances: Mapping[str, Floats]) -> dict[str, Nearest]:
-        return {name: nearest_of_rows(d, self.population) for name, d in distances.items()}
+        return self._neighbours(distances, self.population)
+
+    def _neighbours(
+        self, distances: Mapping[str, Floats], population: Population
+    ) -> dict[str, Nearest]:
+        return {
+            name: nearest_of_rows(d, population, space=self._survey.galleries[name].space)
+            for name, d in distances.items()
+        }
 
     def specimens(self) -> Iterator[Specimen]:
         """Yield every specimen, leaks first."""
@@ -273,7 +281,7 @@ class Bench:
         """Return the neighbourhood, in `population`, of the `picked` ones of the planted copies."""
         distances, verbatim = self._copies(leak)
         return (
-            {name: nearest_of_rows(d[picked], population) for name, d in distances.items()},
+            self._neighbours({name: d[picked] for name, d in distances.items()}, population),
             Verbatim(verbatim.person[picked], verbatim.twins),
         )
 

@@ -16,8 +16,15 @@ Pictures are compared in pixels, tile by tile, by a perceptual hash and whatever
 full battery adds an embedding that a network learnt on pictures of reference half a alone, 200 or more:
 contrastively, so that a picture turned by up to 25 degrees, cut or noised stays near itself.
 
+Rows of a table are compared in all columns together, in the worst one, in all but the worst, and cell by
+cell: the likelihood that a sample is a noised copy of a person over the likelihood that it agrees by
+chance, cells that are rare counting more (`privacy.table_cells`). How near is near is told there by the
+nearest pairs of real persons: samples that lie in less of a crowd than the second, or the seventh,
+nearest pair of them, and are more than as many fresh records would be, are a finding of the ratio
+detector (`privacy.natural_nearness`; nine tenths of its level are spent there).
+
 Sources: Carlini et al. 2023 (arXiv:2301.13188); Meehan, Chaudhuri and Dasgupta 2020 (arXiv:2004.05675);
-Chen et al. 2020 (arXiv:2002.05709); Pizzi et al. 2022 (arXiv:2202.10261).
+Chen et al. 2020 (arXiv:2002.05709); Pizzi et al. 2022 (arXiv:2202.10261); Wilks 1941 (order statistics).
 
 What a pass does not mean: copies that are rotated a lot, cropped, recoloured or stitched from
 several persons may go unseen, and so may copies of a record that two persons share. Persons who

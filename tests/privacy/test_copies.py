@@ -7,11 +7,12 @@ import pytest
 from scipy import stats
 
 from privacy.changes import jitter
-from privacy.copies import Config, Detector, fit_power_law
+from privacy.copies import Config, Detector
 from privacy.distances import shows_nobody
 from privacy.evidence import Arm
 from privacy.exact_copies import Twins, match_verbatim, natural_twins, unique_records
 from privacy.membership import pool_of
+from privacy.natural_nearness import fit_power_law
 from privacy.neighbourhoods import population_of, survey
 from tests.privacy.audit_material import (
     draw_arms,

@@ -157,7 +157,7 @@ def rows_with_few_values(count, rng):
 def test_noise_on_columns_with_few_values_hides_nothing_from_the_worst_column():
     rng = np.random.default_rng(12)
     records = rows_with_few_values(200, rng)
-    _, worst, _ = table_spaces(records[100:], records)
+    _, worst, *_ = table_spaces(records[100:], records)
     queries = records[:20].copy()
     queries[:, :2] += rng.uniform(-0.4, 0.4, (20, 2))
     found = searched(worst, queries, records, np.arange(200))
@@ -167,7 +167,7 @@ def test_noise_on_columns_with_few_values_hides_nothing_from_the_worst_column():
 def test_the_worst_column_and_all_but_one_are_slow_distances():
     rng = np.random.default_rng(13)
     records, queries = rng.normal(size=(30, 4)), rng.normal(size=(5, 4))
-    _, worst, all_but_one = table_spaces(records)
+    _, worst, all_but_one, *_ = table_spaces(records)
     gaps = np.abs(queries[:, None] - records) / records.std(axis=0)
     persons = np.arange(30)
     assert searched(worst, queries, records, persons) == pytest.approx(gaps.max(axis=2), abs=2e-3)
