@@ -268,9 +268,7 @@ class TableSchema(Document):
         if part is None:
             return
         if self.unit is not UnitOfPrivacy.PERSON:
-            raise ValueError(
-                "images with their table need unit = 'person': name the column with the person's id"
-            )
+            raise ValueError("images need unit = 'person': name the column with the person's id")
         if self.visits is not None:
             raise ValueError(
                 "images and visits cannot be declared together: leave out [visits], so that each "
@@ -290,8 +288,7 @@ class TableSchema(Document):
         if cells > MOST_CELLS:
             raise ValueError(
                 f"the columns of images.condition_on have {cells} cells together, and at most "
-                f"{MOST_CELLS} can be learnt: name fewer columns, or columns with fewer levels or "
-                "bins"
+                f"{MOST_CELLS} can be learnt: name fewer columns, or some with fewer levels or bins"
             )
 
     def column(self, name: str) -> Column:
