@@ -26,7 +26,6 @@ def image_schema(schema: TableSchema) -> DatasetSchema:
     """
     part = _part(schema)
     columns = _columns(schema)
-    cells = product(*(column.names for column in columns))
     return DatasetSchema(
         unit=schema.unit,
         declared_count=schema.declared_count,
@@ -34,7 +33,7 @@ def image_schema(schema: TableSchema) -> DatasetSchema:
         width=part.width,
         bit_depth=part.bit_depth,
         label=_label(columns),
-        labels=tuple(_words(columns, cell, number) for number, cell in enumerate(cells)),
+        labels=_all_words(columns),
     )
 
 
@@ -86,9 +85,27 @@ def _label(columns: tuple[Column, ...]) -> str:
     return name if is_plain else f"cell of {columns[0].name}"[:_LONGEST_LABEL].rstrip()
 
 
-def _words(columns: tuple[Column, ...], cell: tuple[str, ...], number: int) -> str:
-    """Return a cell in words: each column with its level; cut after its number if that is long."""
-    words = ", ".join(f"{column.name} {level}" for column, level in zip(columns, cell, strict=True))
+def _all_words(columns: tuple[Column, ...]) -> tuple[str, ...]:
+    """Return every cell in words: each column with its level; with its number where that is long.
+
+    Where two cells read alike (bins whose edges are written with the same digits, or a level that
+    holds another column's words) all have their numbers, so that words are always distinct.
+    """
+    cells = list(product(*(column.names for column in columns)))
+    words = [
+        ", ".join(f"{column.name} {level}" for column, level in zip(columns, cell, strict=True))
+        for cell in cells
+    ]
+    short = tuple(
+        each if len(each) <= _LONGEST_LABEL else _cut(f"cell {number}: {', '.join(cell)}")
+        for number, (each, cell) in enumerate(zip(words, cells, strict=True))
+    )
+    if len(set(short)) == len(short):
+        return short
+    return tuple(_cut(f"cell {number}: {each}") for number, each in enumerate(words))
+
+
+def _cut(words: str) -> str:
     if len(words) <= _LONGEST_LABEL:
         return words
-    return f"cell {number}: {', '.join(cell)}"[: _LONGEST_LABEL - 1].rstrip() + _CUT
+    return words[: _LONGEST_LABEL - 1].rstrip() + _CUT

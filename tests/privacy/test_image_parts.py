@@ -74,6 +74,37 @@ def test_long_names_are_cut_and_stay_distinct():
     assert all(len(label) <= 64 for label in part.labels)
 
 
+def number(edges):
+    return {"name": "dose", "kind": "number", "edges": edges}
+
+
+def category(name, *levels):
+    return {"name": name, "kind": "category", "levels": list(levels)}
+
+
+ALIKE = {
+    "bins that are written alike": [number([1_000_000, 1_000_001, 1_000_002, 1_000_003])],
+    "a level that holds another column's words": [
+        category("a", "p", "p, b q"),
+        category("b", "r", "q, b r"),
+    ],
+    "a column that looks like a number of a cell": [
+        category("cell 1:", "cell 1: x", "x"),
+        number([1_000_000, 1_000_001, 1_000_002, 1_000_003]),
+    ],
+}
+
+
+@pytest.mark.parametrize("case", ALIKE)
+def test_cells_that_read_alike_are_told_apart_by_their_numbers(case):
+    names = [column["name"] for column in ALIKE[case]]
+    schema = declared(columns=ALIKE[case], images=images(condition_on=names))
+    labels = image_schema(schema).labels
+    assert len(set(labels)) == len(labels) == cells_of(schema)
+    assert all(label.startswith(f"cell {n}: {names[0]} ") for n, label in enumerate(labels))
+    assert all(len(label) <= 64 for label in labels)
+
+
 def test_a_column_that_means_something_else_among_images_can_be_named():
     columns = [{"name": "split", "kind": "category", "levels": ["a", "b"]}]
     part = image_schema(declared(columns=columns, images=images(condition_on=["split"])))
