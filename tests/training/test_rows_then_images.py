@@ -326,6 +326,36 @@ def test_a_hopeless_budget_is_refused_before_it_is_charged_with_a_remedy_that_th
     assert not any(run.charges)
 
 
+@pytest.mark.parametrize(
+    ("named", "changes", "is_ordered"),
+    [
+        (["grade", "sex"], {}, False),
+        (["grade", "age"], {}, False),
+        (["sex"], {}, False),
+        (["grade"], {"missing": True}, False),
+        (["grade"], {"other": True}, False),
+        (["grade"], {}, True),
+        (["age"], {}, True),
+    ],
+)
+def test_cells_are_graded_only_where_one_ordered_column_makes_them(named, changes, is_ordered):
+    document = joint_schema(condition_on=named).model_dump()
+    document["columns"] = [
+        c | (changes if c["name"] == "grade" else {}) for c in document["columns"]
+    ]
+    schema = type(joint_schema()).model_validate(document)
+    settings = config(teacher_labels="ordinal")
+    run = LocalRun(planned())
+    records = joint_records(10, schema=schema)
+    if is_ordered:
+        GENERATOR.fit(records, settings, schema=schema, run=run, seed=0)
+        assert all(run.charges)
+        return
+    with pytest.raises(InvalidParameter, match='Set teacher_labels = "nominal", or name one'):
+        GENERATOR.fit(records, settings, schema=schema, run=run, seed=0)
+    assert not any(run.charges)
+
+
 def test_a_twin_scores_canaries_of_rows_with_pictures():
     schema = joint_schema()
     canaries = make_joint_canaries(30, schema=schema, rng=np.random.default_rng(0))

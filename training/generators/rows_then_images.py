@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from privacy.errors import InvalidParameter
 from privacy.image_parts import factors_of, image_labels, image_schema
 from privacy.mechanisms import Mechanism, Stage, ZcdpStage
 from privacy.presets import Preset, Settings
@@ -218,10 +219,11 @@ def fit(
 ) -> Fitted:
     """Fit the table, then the images given the cells of their rows, within what `run` has reserved.
 
-    Raises: InvalidParameter if the records contradict the schema, or if the budget or the
-    constraints are hopeless; ReleaseLost on a resume whose measured results are gone.
+    Raises: InvalidParameter if the records or the settings contradict the schema, or if the budget
+    or the constraints are hopeless; ReleaseLost on a resume whose measured results are gone.
     """
     Ranks.here().refuse_several("Rows and then images")
+    _refuse_grades_without_order(schema, config)
     records = records.checked(schema)
     parts = RunParts(run)
     table = parts.part(_ROWS, range(1))
@@ -238,6 +240,23 @@ def fit(
     )
     return Fitted(
         config=config, schema=schema, rows=rows, pictures=pictures, mechanisms=run.mechanisms
+    )
+
+
+def _refuse_grades_without_order(schema: TableSchema, config: Config) -> None:
+    """Refuse to teach cells as grades unless they are the levels of one column that has an order."""
+    named = schema.images.condition_on if schema.images is not None else ()
+    are_ordered = [
+        not (column.kind == "category" or column.missing or column.other)
+        for column in map(schema.column, named)
+    ]
+    if config.teacher_labels == "nominal" or are_ordered == [True]:
+        return
+    raise InvalidParameter(
+        f'teacher_labels = "{config.teacher_labels}" was refused: images are drawn for '
+        f"{' and '.join(repr(name) for name in named)}, and only the cells of one column follow one "
+        "another, which is ordinal or of numbers and takes neither missing cells nor other levels. "
+        'Set teacher_labels = "nominal", or name one such column in images.condition_on.'
     )
 
 
