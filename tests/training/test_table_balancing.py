@@ -94,7 +94,40 @@ def test_rounding_keeps_the_total_and_is_right_on_average():
     np.testing.assert_allclose(drawn.mean(axis=0), counts.ravel(), atol=0.04)
 
 
-def test_large_tables_get_fewer_passes_and_the_largest_none():
-    assert passes_for(6_000, 11) == passes_for(1, 2) == 30
+def _chain():
+    """Return the model of a column and two that each depend on it, and its shares of all cells."""
+    first, second, third = [0.3, 0.7], [[0.9, 0.1], [0.2, 0.8]], [[0.85, 0.15], [0.3, 0.7]]
+    shares = np.einsum("b,ba,bc->abc", first, second, third)
+    tree = junction_tree([(0, 1), (1, 2)], (2, 2, 2))
+    beliefs = [
+        shares.sum(axis=tuple(c for c in range(3) if c not in clique)) for clique in tree.cliques
+    ]
+    return tree, beliefs, pair_marginals(tree, beliefs, (2, 2, 2)), shares
+
+
+def test_a_handful_of_rows_has_the_model_s_shares_of_three_columns_on_average():
+    tree, beliefs, pairs, shares = _chain()
+    rng = np.random.default_rng(8)
+    counts = np.zeros((3000, 2, 2, 2))
+    for each in counts:
+        rows = draw(tree, beliefs, (2, 2, 2), count=6, rng=rng, pairs=pairs)
+        np.add.at(each, tuple(rows.T), 1 / 6)
+    error = counts.std(axis=0) / np.sqrt(len(counts))
+    assert (np.abs(counts.mean(axis=0) - shares) < 4.5 * error).all()
+
+
+def test_rows_drawn_again_for_a_constraint_are_balanced_only_where_they_are_many():
+    tree, beliefs, pairs, _ = _chain()
+    for count, is_balanced in ((39, False), (40, True)):
+        apart, given = (
+            draw(tree, beliefs, (2, 2, 2), count=count, rng=np.random.default_rng(9), pairs=p)
+            for p in (None, pairs)
+        )
+        assert (apart != given).any() == is_balanced
+
+
+def test_large_tables_get_fewer_passes_and_the_smallest_and_largest_none():
+    assert passes_for(6_000, 11) == passes_for(40, 2) == 30
+    assert passes_for(39, 2) == 0
     assert 0 < passes_for(50_000, 40) < 30
     assert passes_for(1_000_000, 40) == 0

@@ -5,8 +5,8 @@ the group's ranks, in random order and with one random offset, are looked up in 
 conditional. Every row has the model's distribution, and the counts of a drawn table stay within
 about one of what the model expects, which independent draws would not (their scatter would be added to the
 noise for nothing). Given the model's marginals of all pairs, rows of a group then exchange what they drew until
-pairs of columns that share no clique agree with them as well (`balancing.py`). Rows that break a constraint too
-large for the model's tables are drawn again.
+pairs of columns that share no clique agree with them as well (`balancing.py`), unless fewer than 40 are drawn.
+Rows that break a constraint too large for the model's tables are drawn again, a handful of them unbalanced.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +41,8 @@ def draw(
 ) -> Codes:
     """Draw rows from the model whose clique marginals are `beliefs`. Shapes: result (count, D).
 
-    With `pairs`, the model's shares of all pairs of columns, drawn rows are balanced towards them.
+    With `pairs`, the model's shares of all pairs of columns, drawn rows are balanced towards them where
+    there are enough of them.
     """
     rows = np.zeros((count, len(sizes)), dtype=np.int16)
     if count == 0:
@@ -60,7 +61,7 @@ def draw(
         for column in reversed(fresh):
             cells, rows[:, column] = np.divmod(cells, sizes[column])
         earlier = tuple(column for column in known if column not in shared)
-        if pairs is not None and earlier:
+        if pairs is not None and passes and earlier:
             balance(
                 rows,
                 group,
