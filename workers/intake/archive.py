@@ -1,7 +1,8 @@
 """Read a zip that may be hostile, without ever writing one of its files under its own name.
 
 Every entry is judged from the directory before a byte is unpacked. Contents are handed out one file
-at a time, in memory, never more than was announced.
+at a time, in memory, never more than was announced. Where names of files may not be shown, refusals
+count the entries of the directory from 1, as `unzip -l` lists them.
 """
 
 import re
@@ -13,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from workers.intake.limits import Limits
 from workers.intake.refusal import refused
@@ -44,10 +45,17 @@ _BROKEN = (
 )
 
 
+class _Entry(NamedTuple):
+    """One entry of the directory, and what refusals call it."""
+
+    called: str
+    info: zipfile.ZipInfo
+
+
 class Archive:
     """A zip whose directory was found harmless. Names are those inside the zip."""
 
-    def __init__(self, archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo]) -> None:
+    def __init__(self, archive: zipfile.ZipFile, entries: dict[str, _Entry]) -> None:
         self._archive = archive
         self._entries = entries
 
@@ -58,16 +66,19 @@ class Archive:
 
     def size(self, name: str) -> int:
         """Return the unpacked size of a file in bytes, as announced."""
-        return self._entries[name].file_size
+        return self._entries[name].info.file_size
+
+    def called(self, name: str) -> str:
+        """Return what refusals call a file: its name, or its number where names are not shown."""
+        return self._entries[name].called
 
     def read(self, name: str, *, limit_bytes: int) -> bytes:
         """Return the content of a file. Raises: InputRefused if it is larger, or broken."""
-        entry = self._entries[name]
-        if entry.file_size > limit_bytes:
+        if self.size(name) > limit_bytes:
             raise refused(
                 "the file is too large",
-                file=name,
-                value=f"{entry.file_size} bytes",
+                file=self.called(name),
+                value=f"{self.size(name)} bytes",
                 limit=f"{limit_bytes} bytes",
                 remedy="Upload images at the declared size.",
             )
@@ -78,12 +89,12 @@ class Archive:
     def open(self, name: str) -> Iterator[IO[bytes]]:
         """Open a file as a stream. Raises: InputRefused if its bytes contradict the directory."""
         try:
-            with self._archive.open(self._entries[name]) as stream:
+            with self._archive.open(self._entries[name].info) as stream:
                 yield stream
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
             raise refused(
                 "its bytes do not match what the zip says about it",
-                file=name,
+                file=self.called(name),
                 value=type(error).__name__,
                 limit="an intact zip entry",
                 remedy="Make the zip again and upload it again.",
@@ -91,9 +102,10 @@ class Archive:
 
 
 @contextmanager
-def open_archive(path: Path, limits: Limits) -> Iterator[Archive]:
+def open_archive(path: Path, limits: Limits, *, show_names: bool = True) -> Iterator[Archive]:
     """Open the zip at `path` after judging every entry.
 
+    Without `show_names`, a refusal calls a file "entry 7 of the zip": its name may be a patient's.
     Raises: InputRefused for what is not a plain zip, links, unsafe or repeated names, nested
         archives, encryption, unusual compression, overlapping entries and bombs.
     """
@@ -104,7 +116,10 @@ def open_archive(path: Path, limits: Limits) -> Iterator[Archive]:
     except _BROKEN as error:
         raise _broken_zip(type(error).__name__) from None
     with archive:
-        entries = archive.infolist()
+        entries = [
+            _Entry(info.orig_filename if show_names else f"entry {number} of the zip", info)
+            for number, info in enumerate(archive.infolist(), 1)
+        ]
         if len(entries) > limits.archive_entries:
             raise _too_many_entries(len(entries), limits)
         for entry in entries:
@@ -113,9 +128,9 @@ def open_archive(path: Path, limits: Limits) -> Iterator[Archive]:
         _check_expansion(entries, path.stat().st_size, limits)
         _check_layout(entries, path, archive.start_dir)
         files = {
-            entry.filename: entry
+            entry.info.filename: entry
             for entry in entries
-            if not entry.is_dir() and not _CLUTTER.search(entry.filename)
+            if not entry.info.is_dir() and not _CLUTTER.search(entry.info.filename)
         }
         if not files:
             raise refused(
@@ -128,14 +143,17 @@ def open_archive(path: Path, limits: Limits) -> Iterator[Archive]:
         yield Archive(archive, files)
 
 
-def check_name(name: str, limits: Limits, *, file: str) -> None:
-    """Refuse a path that is absolute, climbs, or could mean different files to different programs."""
+def check_name(name: str, limits: Limits, *, called: str) -> None:
+    """Refuse a path that is absolute, climbs, or could mean different files to different programs.
+
+    `called` is what the refusal calls the file.
+    """
     what = unsafe_path(name, limits)
     if what is not None:
         raise refused(
             what,
-            file=file,
-            value=name,
+            file=called,
+            value=called,
             limit=SAFE_PATHS,
             remedy="Rename the file and make the zip again.",
         )
@@ -197,15 +215,16 @@ def _check_directory_size(path: Path, limits: Limits) -> None:
         )
 
 
-def _check_entry(entry: zipfile.ZipInfo, limits: Limits) -> None:
+def _check_entry(named: _Entry, limits: Limits) -> None:
+    called, entry = named
     name = entry.filename
     # zipfile cuts names at a NUL byte; the name as written is the one to judge.
-    check_name(entry.orig_filename.rstrip("/") or "/", limits, file=entry.orig_filename)
+    check_name(entry.orig_filename.rstrip("/") or "/", limits, called=called)
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise refused(
             "it is a link or a special file",
-            file=name,
+            file=called,
             value="symbolic link" if kind == stat.S_IFLNK else "special file",
             limit="plain files",
             remedy="Put the file itself into the zip (zip without --symlinks).",
@@ -213,7 +232,7 @@ def _check_entry(entry: zipfile.ZipInfo, limits: Limits) -> None:
     if entry.flag_bits & _FLAG_ENCRYPTED:
         raise refused(
             "it is encrypted",
-            file=name,
+            file=called,
             value="encrypted",
             limit="files without a password",
             remedy="Make the zip without a password; the transfer itself is encrypted.",
@@ -221,7 +240,7 @@ def _check_entry(entry: zipfile.ZipInfo, limits: Limits) -> None:
     if entry.compress_type not in _METHODS:
         raise refused(
             "its compression is not supported",
-            file=name,
+            file=called,
             value=f"method {entry.compress_type}",
             limit="stored (0) or deflate (8)",
             remedy="Make the zip with ordinary deflate compression.",
@@ -229,22 +248,22 @@ def _check_entry(entry: zipfile.ZipInfo, limits: Limits) -> None:
     if _NESTED_SUFFIX.search(name) and not _CLUTTER.search(name):
         raise refused(
             "it is an archive inside the archive",
-            file=name,
+            file=called,
             value=Path(name).suffix,
             limit="images and one CSV",
             remedy="Unpack it and put its images into the zip directly.",
         )
 
 
-def _check_distinct(entries: list[zipfile.ZipInfo]) -> None:
+def _check_distinct(entries: list[_Entry]) -> None:
     seen: set[str] = set()
-    for entry in entries:
+    for called, entry in entries:
         # Two names that one file system would merge are one name.
         name = unicodedata.normalize("NFC", entry.filename).casefold()
         if name in seen:
             raise refused(
                 "the name occurs twice in the zip",
-                file=entry.filename,
+                file=called,
                 value="2 entries of one name",
                 limit="distinct names, letter case ignored",
                 remedy="Rename one of them and make the zip again.",
@@ -252,8 +271,8 @@ def _check_distinct(entries: list[zipfile.ZipInfo]) -> None:
         seen.add(name)
 
 
-def _check_expansion(entries: list[zipfile.ZipInfo], size: int, limits: Limits) -> None:
-    total = sum(entry.file_size for entry in entries)
+def _check_expansion(entries: list[_Entry], size: int, limits: Limits) -> None:
+    total = sum(entry.info.file_size for entry in entries)
     if total > limits.expanded_bytes:
         raise refused(
             "the archive unpacks to too much",
@@ -262,24 +281,24 @@ def _check_expansion(entries: list[zipfile.ZipInfo], size: int, limits: Limits) 
             limit=f"{limits.expanded_bytes} bytes",
             remedy="Upload images at the declared size, in several datasets if need be.",
         )
-    packed = [(entry.filename, entry.file_size, entry.compress_size) for entry in entries]
-    for name, unpacked_bytes, packed_bytes in [*packed, (UPLOAD, total, size)]:
+    packed = [(called, entry.file_size, entry.compress_size) for called, entry in entries]
+    for called, unpacked_bytes, packed_bytes in [*packed, (UPLOAD, total, size)]:
         ratio = unpacked_bytes / max(packed_bytes, 1)
         if unpacked_bytes > limits.ratio_free_bytes and ratio > limits.expansion_ratio:
             raise refused(
                 "it unpacks like a zip bomb",
-                file=name,
+                file=called,
                 value=f"{ratio:.0f} times its packed size",
                 limit=f"{limits.expansion_ratio} times",
                 remedy="Upload the images themselves, without padding.",
             )
 
 
-def _check_layout(entries: list[zipfile.ZipInfo], path: Path, directory_at: int) -> None:
+def _check_layout(entries: list[_Entry], path: Path, directory_at: int) -> None:
     """Refuse entries that share bytes: the trick behind bombs of few bytes and many files."""
     with path.open("rb") as stream:
         free_from = 0
-        for entry in sorted(entries, key=lambda each: each.header_offset):
+        for called, entry in sorted(entries, key=lambda each: each.info.header_offset):
             if entry.header_offset < 0:
                 raise _broken_zip("an entry that starts before the file")
             stream.seek(entry.header_offset)
@@ -292,7 +311,7 @@ def _check_layout(entries: list[zipfile.ZipInfo], path: Path, directory_at: int)
             if start < free_from or end > directory_at:
                 raise refused(
                     "its bytes overlap those of another entry",
-                    file=entry.filename,
+                    file=called,
                     value=f"bytes {start} to {end}",
                     limit="entries one after the other",
                     remedy="Make the zip again with an ordinary program.",

@@ -206,7 +206,7 @@ def _read_row(reading: _Reading, line: int, cells: list[str]) -> Row:
         )
     _check_cells(reading, line, cells)
     file = cells[columns[FILE_COLUMN]].strip()
-    check_name(file, reading.limits, file=file)
+    check_name(file, reading.limits, called=file)
     label_cell = cells[columns[schema.label]]
     label = label_index(label_cell, schema)
     if label is None:

@@ -1,10 +1,12 @@
 """A zip of a table and the image of each row becomes blobs in row order, or is refused whole."""
 
+import io
 import json
 import zipfile
 
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
 from privacy.table_schema import parse_schema
 from service.domain.errors import InputRefused
@@ -42,7 +44,8 @@ def read(made, folder, *, schema=None, **limits):
 def refusal_of(made, folder, **options):
     with pytest.raises(InputRefused) as caught:
         read(made, folder, **options)
-    assert SECRET not in caught.value.sentence
+    told = json.dumps([caught.value.sentence, caught.value.extensions])
+    assert SECRET.casefold() not in told.casefold()
     assert caught.value.sentence.isprintable()
     assert all(caught.value.extensions[key] for key in ("file", "value", "limit", "remedy"))
     assert not (folder / "out").exists()
@@ -127,6 +130,17 @@ def test_dicom_headers_are_dropped_and_must_name_the_person_of_their_row(tmp_pat
     assert "the image of row 5" in refusal_of(made, tmp_path / "swapped")
 
 
+def test_pixels_are_taken_as_stored_whatever_orientation_is_noted_beside_them(tmp_path):
+    made = joint_zip()
+    name = f"clinic/{made.rows[2][FILE]}"
+    turned, noted = io.BytesIO(), Image.Exif()
+    noted[ExifTags.Base.Orientation] = 6
+    Image.fromarray(picture(2)).save(turned, "PNG", exif=noted)
+    made.files[name] = turned.getvalue()
+    _, stored = read(made, tmp_path)
+    np.testing.assert_array_equal(stored["images"][2], picture(2))
+
+
 def test_sixteen_bits_are_kept(tmp_path):
     made = joint_zip()
     deep = picture(5, dtype=np.uint16)
@@ -181,16 +195,101 @@ def test_every_image_has_one_row_and_every_row_one_image(tmp_path):
         made = joint_zip()
         made.rows[2][FILE] = made.rows[0][FILE] if "same" in fault else fault["named"]
         assert words in refusal_of(made, tmp_path / str(number))
-    made = joint_zip(more={"clinic/images/nobody.png": uploads.encode(picture(1))})
-    assert "clinic/images/nobody.png was refused: no row" in refusal_of(made, tmp_path / "more")
+    made = joint_zip(more={f"clinic/images/{SECRET}.png": uploads.encode(picture(1))})
+    number = len(made.rows) + 1
+    said = refusal_of(made, tmp_path / "more")
+    assert said.startswith(f"entry {number} of the zip was refused: no row of table.csv names it")
 
 
 def test_exactly_one_table_is_taken(tmp_path):
     assert "not exactly one table" in refusal_of(joint_zip(table=""), tmp_path / "none")
-    two = joint_zip(more={"other/table.parquet": joint_zip().parquet()})
-    assert "other/table.parquet" in refusal_of(two, tmp_path / "two")
+    two = joint_zip(more={f"{SECRET}/table.parquet": joint_zip().parquet()})
+    assert "not exactly one table: 2 tables" in refusal_of(two, tmp_path / "two")
     other = joint_zip(more={"clinic/labels.csv": b"file\n"})
-    assert "labels.csv was refused: it is neither" in refusal_of(other, tmp_path / "other")
+    said = refusal_of(other, tmp_path / "other")
+    assert said.startswith(f"entry {len(other.rows) + 1} of the zip was refused: it is neither")
+
+
+NAMED_AFTER_A_PATIENT = {
+    "no row of": f"{SECRET}/images/{SECRET}.png",
+    "neither an image nor the table": f"{SECRET}/x.{SECRET}",
+    "an archive inside the archive": f"{SECRET}/images/{SECRET}.zip",
+    "are mixed, such as entry 91 of the zip": f"{SECRET}/\u202e{SECRET}.dcm",
+    "the name occurs twice": f"{SECRET}/images/{SECRET}-0000.PNG",
+    "leaves the archive with '..'": f"../{SECRET}.png",
+    "the path is absolute": f"/{SECRET}.png",
+    "holds a backslash": f"{SECRET}\\x.png",
+    "holds control characters": f"{SECRET}\x1b.png",
+    "the name is longer than": f"{SECRET * 40}.png",
+    "not exactly one table": f"{SECRET}/{SECRET}/table.csv",
+}
+
+
+@pytest.mark.parametrize("words", NAMED_AFTER_A_PATIENT)
+def test_the_name_of_a_file_is_in_no_refusal(tmp_path, words):
+    made = named_after_patients()
+    made.more[NAMED_AFTER_A_PATIENT[words]] = uploads.encode(picture(1))
+    assert words in refusal_of(made, tmp_path)
+
+
+def named_after_patients():
+    """Every folder and every file but the table bears the id of a patient."""
+    made = joint_zip(table=f"{SECRET}/table.csv")
+    made.files = {name.replace("clinic", SECRET): body for name, body in made.files.items()}
+    return made
+
+
+def edited(path, *, flags=0, method=0, kind=0, local_name=None):
+    """Change what a zip says about its first image: in its directory, or in the file's own header."""
+    content = bytearray(path.read_bytes())
+    at = content.find(b"PK\x01\x02")
+    content[at + 8] |= flags & 255
+    content[at + 9] |= flags >> 8
+    content[at + 10] = method or content[at + 10]
+    content[at + 5] = 3  # made on Unix: the mode counts
+    content[at + 41] = kind << 4 or content[at + 41]
+    if local_name is not None:
+        content[30 : 30 + len(local_name)] = local_name
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "edit"),
+    {
+        "a link or a special file": {"kind": 0o12},
+        "it is encrypted": {"flags": 1},
+        "its compression is not supported": {"method": 12},
+        "its bytes do not match": {"local_name": b"other"},
+        "not match what the zip says": {"flags": 0x800, "local_name": b"\xff\xfe"},
+    }.items(),
+    ids=str,
+)
+def test_the_name_of_a_damaged_entry_is_in_no_refusal(tmp_path, words, edit):
+    path = edited(named_after_patients().write(tmp_path / "upload.zip"), **edit)
+    assert words in refusal_of(path, tmp_path)
+
+
+def test_the_folder_of_the_table_is_in_no_refusal(tmp_path):
+    for number, (words, change) in enumerate(
+        {
+            "table.csv was refused: row 3": lambda rows: rows[2].update({FILE: f"{SECRET}.png"}),
+            "table.csv was refused: the column 'patient_id'": lambda rows: rows[2].update(
+                {"patient_id": SECRET * 50}
+            ),
+            "too few persons": lambda rows: [row.update({"patient_id": SECRET}) for row in rows],
+        }.items()
+    ):
+        made = named_after_patients()
+        change(made.rows)
+        assert words in refusal_of(made, tmp_path / str(number))
+    made = named_after_patients()
+    assert "the table is too large" in refusal_of(
+        made, tmp_path / "large", table_expanded_bytes=100
+    )
+    assert "unpacks like a zip bomb" in refusal_of(
+        made, tmp_path / "bomb", ratio_free_bytes=1, expansion_ratio=1
+    )
 
 
 def test_a_table_without_rows_is_refused(tmp_path):

@@ -1,11 +1,11 @@
 """Match the rows of a table with the files of its zip: each row has one image, each image one row.
 
-What a row says is never part of a refusal, the name of its file included: names of files may be
-made of patient ids. A refusal names the row, counted from 1 below the header.
+What a row says is never part of a refusal, and nor is the name of a file: it may be made of patient
+ids. A refusal names the row, counted from 1 below the header, or the entry of the zip.
 """
 
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,13 +43,15 @@ class _Rows:
 class RowsWithFiles:
     """A source of rows that notes, on their way, which image each row names.
 
-    `images` are the names of the zip's images. Holds four bytes for each row and each image.
+    `images` are the names of the zip's images, `called` says what a refusal calls one of them. Holds
+    four bytes for each row and each image.
     """
 
     source: Source
     column: str
     folder: str  # of the table inside the zip: paths are relative to it
     images: Sequence[str]
+    called: Callable[[str], str]
     limits: Limits
     _rows: int = 0
     _chosen: list[Places] = field(default_factory=list)
@@ -101,7 +103,7 @@ class RowsWithFiles:
         if len(nameless):
             raise refused(
                 f"no row of {self.name} names it",
-                file=self.images[nameless[0]],
+                file=self.called(self.images[nameless[0]]),
                 value=f"{len(nameless)} images without a row",
                 limit="every image has its row",
                 remedy="Add the row or remove the image.",

@@ -60,11 +60,15 @@ def read_joint_upload(
     Blobs: those of a table, and images.npy (rows, height, width) uint8|uint16 in the order of the
     rows. duplicated_persons.npy marks who shares an image with another person, or all rows.
     `progress(stage, step, total)` counts rows, then images.
-    Raises: InputRefused naming row or file, value, limit and remedy; then nothing is left in `out`.
+    Raises: InputRefused naming row or entry of the zip, never the name of a file in it, and value,
+        limit and remedy; then nothing is left in `out`.
     """
     limits, progress = limits or Limits(), progress or unheard
     _check_is_zip(path)
-    with open_archive(path, limits) as archive, blobs.staged(out) as folder:
+    with (
+        open_archive(path, limits, show_names=False) as archive,
+        blobs.staged(out) as folder,
+    ):
         table, images = _sort_files(archive)
         with _opened(archive, table, schema=schema, limits=limits, scratch=folder) as source:
             files = RowsWithFiles(
@@ -72,6 +76,7 @@ def read_joint_upload(
                 column=_column(schema),
                 folder=posixpath.dirname(table),
                 images=images,
+                called=archive.called,
                 limits=limits,
             )
             reading = Reading(files, schema, tenant_key, folder, limits, progress)
@@ -140,7 +145,7 @@ def _sort_files(archive: Archive) -> tuple[str, list[str]]:
         raise refused(
             "there is not exactly one table",
             file=UPLOAD,
-            value=", ".join(tables) or "no table",
+            value=f"{len(tables)} tables" if tables else "no table",
             limit=f"one file called {' or '.join(TABLES)}, in any folder",
             remedy="Put one table into the zip, and name it so.",
         )
@@ -150,16 +155,16 @@ def _sort_files(archive: Archive) -> tuple[str, list[str]]:
         if not is_image_name(name) and not is_dicom_name(name):
             raise refused(
                 "it is neither an image nor the table",
-                file=name,
-                value=Path(name).suffix,
+                file=archive.called(name),
+                value="another kind of file",
                 limit=f".png, .jpg, .jpeg, .dcm and one {' or '.join(TABLES)}",
                 remedy="Remove the file from the zip.",
             )
         kinds.setdefault(is_dicom_name(name), name)
     if len(kinds) == 2:  # both kinds
         raise refused(
-            f"DICOM files and other images are mixed, such as {kinds[True]}",
-            file=kinds[False],
+            f"DICOM files and other images are mixed, such as {archive.called(kinds[True])}",
+            file=archive.called(kinds[False]),
             value="two kinds of file",
             limit="one kind of image",
             remedy="Upload DICOM files alone or PNG and JPEG files alone.",
@@ -171,17 +176,21 @@ def _sort_files(archive: Archive) -> tuple[str, list[str]]:
 def _opened(
     archive: Archive, name: str, *, schema: TableSchema, limits: Limits, scratch: Path
 ) -> Iterator[Source]:
-    """Open the table inside of the zip; Parquet is read from its end, so it is unpacked first."""
+    """Open the table inside of the zip; Parquet is read from its end, so it is unpacked first.
+
+    Refusals call it by its last name, one of `TABLES`: its folder may be called after a patient.
+    """
+    called = posixpath.basename(name)
     if archive.size(name) > limits.table_expanded_bytes:
         raise refused(
             "the table is too large",
-            file=name,
+            file=called,
             value=f"{archive.size(name)} bytes",
             limit=f"{limits.table_expanded_bytes} bytes",
             remedy="Leave out the columns that are not declared, or use Parquet.",
         )
     if name.lower().endswith(".csv"):
-        yield CsvRows(lambda: archive.open(name), name=name, schema=schema, limits=limits)
+        yield CsvRows(lambda: archive.open(name), name=called, schema=schema, limits=limits)
         return
     with tempfile.TemporaryDirectory(prefix="table-", dir=scratch) as folder:
         unpacked = Path(folder) / "unpacked.parquet"
