@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from privacy.modality import Modality, modality_in
 from service import joint_formats, table_formats
 from service.bundle_files import UNDECODABLE, BundleFiles, Comparison, FormatCheck, Unlike
+from service.bundle_pngs import decode_png
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "imagefolder": ("PIL",),
@@ -208,11 +209,6 @@ def _labels(bundle: BundleFiles) -> list[str]:
     return list(bundle.certificate["declared"]["labels"])
 
 
-def _shape(bundle: BundleFiles) -> tuple[int, int]:
-    """Return the declared height and width."""
-    return bundle.certificate["declared"]["height"], bundle.certificate["declared"]["width"]
-
-
 def _table(bundle: BundleFiles, folder: str) -> Iterator[tuple[str, str]]:
     """Yield path and label of each row of a folder's metadata.jsonl."""
     name = f"{folder}/metadata.jsonl"
@@ -227,15 +223,9 @@ def _table(bundle: BundleFiles, folder: str) -> Iterator[tuple[str, str]]:
 
 
 def _decode_png(bundle: BundleFiles, content: bytes, *, file: str) -> NDArray[np.generic]:
-    from PIL import Image as Pictures
-
-    try:
-        with Pictures.open(io.BytesIO(content), formats=["PNG"]) as picture:
-            if picture.size[::-1] != _shape(bundle):
-                raise Unlike(file, f"is {picture.size} pixels; {_shape(bundle)[::-1]} is certified")
-            return np.asarray(picture)
-    except (Pictures.DecompressionBombError, *UNDECODABLE) as error:
-        raise Unlike(file, f"is no PNG that can be read ({error})") from error
+    declared = bundle.certificate["declared"]
+    size = {name: declared[name] for name in ("height", "width", "bit_depth")}
+    return decode_png(content, **size, file=file)
 
 
 def _small_array(archive: zipfile.ZipFile, name: str) -> NDArray[np.generic]:

@@ -7,14 +7,12 @@ differs like one with another cell. See `service.table_formats`.
 # ruff: noqa: PLC0415 - a library is imported when its format is read, and may be absent
 
 import hashlib
-import io
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from privacy.table_schema import TableSchema
-from service.bundle_files import UNDECODABLE, BundleFiles, FormatCheck, Unlike
+from service.bundle_files import BundleFiles, FormatCheck, Unlike
+from service.bundle_pngs import decode_png
 from service.table_formats import (
     Batches,
     Form,
@@ -74,24 +72,13 @@ def _with_images(rows: Any, seen: Sequence[str]) -> Any:
 
 def _digest(content: bytes, schema: TableSchema, *, file: str) -> str:
     """Return a digest of an image as what is compared.  Raises: Unlike if it is not as declared."""
-    from PIL import Image as Pictures
-
     part = schema.images
     if part is None:
         raise Unlike("certificate.json", "declares no images")
-    try:
-        with Pictures.open(io.BytesIO(content), formats=["PNG"]) as picture:
-            if picture.size != (part.width, part.height):
-                size = (part.width, part.height)
-                raise Unlike(file, f"is {picture.size} pixels; {size} is certified")
-            pixels = np.asarray(picture)
-    except (Pictures.DecompressionBombError, *UNDECODABLE) as error:
-        raise Unlike(file, f"is no PNG that can be read ({error})") from error
-    if pixels.ndim != 2 or (pixels.dtype == np.uint8) != (part.bit_depth == 8):
-        raise Unlike(file, f"holds no grey levels of {part.bit_depth} bits")
-    # Some readers hold 16 bits in 32.
-    plain = pixels.astype(np.uint8 if part.bit_depth == 8 else np.uint16)
-    return hashlib.sha256(plain.tobytes()).hexdigest()
+    pixels = decode_png(
+        content, height=part.height, width=part.width, bit_depth=part.bit_depth, file=file
+    )
+    return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
 _FORMS = {

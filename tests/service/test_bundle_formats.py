@@ -1,5 +1,6 @@
 """A bundle whose formats differ is refused although its publisher signed it; what was not compared is told."""
 
+import io
 import json
 import shutil
 import sys
@@ -15,7 +16,9 @@ from pyarrow import parquet
 
 from privacy import attestation, bundle
 from privacy.manifests import ReleaseCertificate
+from service.bundle_files import Unlike
 from service.bundle_formats import compare
+from service.bundle_pngs import decode_png
 from tests.workers.bundle_material import KEY, PUBLIC, make_bundle, synthetic_set
 
 
@@ -58,6 +61,60 @@ def shrink_a_png(folder):
     path = min((folder / "imagefolder" / "train").rglob("*.png"))
     Image.fromarray(np.zeros((2, 2), np.uint8)).save(path)
     return "pixels; (11, 9) is certified"
+
+
+def as_palette(picture):
+    """Show the negative of the same numbers."""
+    other = Image.frombytes("P", picture.size, picture.tobytes())
+    other.putpalette([255 - number // 3 for number in range(768)])
+    return other
+
+
+PNGS_THAT_SHOW_MORE = {
+    "a palette": lambda picture: (as_palette(picture), {}),
+    "one bit": lambda picture: (picture.convert("1"), {}),
+    "16 bits": lambda picture: (picture.convert("I;16"), {}),
+    "colours": lambda picture: (picture.convert("RGB"), {}),
+    "a transparent grey": lambda picture: (picture, {"transparency": 7}),
+    "frames": lambda picture: (
+        picture,
+        {"save_all": True, "append_images": [Image.new("L", picture.size, 9)]},
+    ),
+}
+
+
+@pytest.mark.parametrize("change", PNGS_THAT_SHOW_MORE.values(), ids=PNGS_THAT_SHOW_MORE)
+def test_a_png_that_shows_anything_but_its_grey_levels_is_refused(change):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 11), np.uint8)
+    with pytest.raises(Unlike, match="no grey levels of 8 bits"):
+        decode_png(encoded(*change(Image.fromarray(pixels))), **SIZE, bit_depth=8)
+
+
+def test_a_png_is_read_in_the_depth_that_is_certified():
+    for depth, kind in ((8, np.uint8), (16, np.uint16)):
+        pixels = np.random.default_rng(0).integers(0, 2**depth, (9, 11)).astype(kind)
+        seen = decode_png(encoded(Image.fromarray(pixels), {}), **SIZE, bit_depth=depth)
+        assert seen.dtype == kind
+        assert np.array_equal(seen, pixels)
+    with pytest.raises(Unlike, match="no grey levels of 16 bits"):
+        decode_png(encoded(Image.new("1", (11, 9)), {}), **SIZE, bit_depth=16)
+
+
+SIZE = {"height": 9, "width": 11, "file": "x.png"}
+
+
+def encoded(picture, options):
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", **options)
+    return stream.getvalue()
+
+
+def give_a_png_a_palette(folder):
+    path = min((folder / "imagefolder" / "train").rglob("*.png"))
+    with Image.open(path) as picture:
+        other = as_palette(picture)
+    other.save(path)
+    return "holds no grey levels of 8 bits"
 
 
 def break_a_png(folder):
@@ -156,6 +213,7 @@ BROKEN = {
     "a pixel of a PNG": change_a_png,
     "a PNG of another size": shrink_a_png,
     "a PNG that is none": break_a_png,
+    "a PNG with a palette": give_a_png_a_palette,
     "a label of a table": swap_labels_of_a_table,
     "a row of a table": drop_a_row_of_a_table,
     "a path to elsewhere": name_a_file_elsewhere,

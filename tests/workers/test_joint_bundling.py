@@ -150,6 +150,16 @@ def test_an_image_of_another_size_is_named(ours):
     assert "(11, 9) is certified" in reason
 
 
+def test_an_image_with_a_palette_is_refused_though_its_numbers_are_equal(ours):
+    name = "imagefolder/train/images/000002.png"
+    with Image.open(ours / name) as picture:
+        other = Image.frombytes("P", picture.size, picture.tobytes())
+    other.putpalette([255 - number // 3 for number in range(768)])
+    other.save(ours / name)
+    signed_again(ours)
+    assert (name, "holds no grey levels of 8 bits") in compare(ours).problems
+
+
 def test_no_cell_beside_the_images_is_a_formula_and_each_comes_back(hostile):
     rows = csv_rows(hostile / TABLE)
     words = [row["'\uff1dcmd"] for row in rows]
