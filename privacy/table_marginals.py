@@ -20,7 +20,11 @@ BINS = 12
 SETS = 300
 _MIN_REFERENCE = 40
 _SHARP = 2.0  # agreeing in one column more weighs e ** 2 times as much
-_MOST_ROWS = 10_000
+_MOST_LEARNT = 10_000
+# A copy counts only where it is among the rows compared: as many as there are units where nobody is drawn.
+_MOST_COMPARED = 50_000
+_ROWS_AT_ONCE = 10_000
+_BLOCK_FLOATS = 4_000_000
 
 
 def marginal_scores(
@@ -42,11 +46,10 @@ def marginal_scores(
     samples = coder.codes(evidence.samples)
     reference = coder.codes(population.records[reference_rows])
     found = _by_counts(targets, samples, reference, coder=coder, sets=sets)
-    few_samples, few_reference = (_some(codes, rng) for codes in (samples, reference))
-    found["density"] = _agreement(targets, few_samples, coder) - _agreement(
-        targets, few_reference, coder
-    )
-    found["classifier"] = _odds(targets, few_samples, few_reference, coder)
+    near, others = (_some(codes, rng, most=_MOST_COMPARED) for codes in (samples, reference))
+    found["density"] = _agreement(targets, near, coder) - _agreement(targets, others, coder)
+    near, others = (_some(codes, rng, most=_MOST_LEARNT) for codes in (samples, reference))
+    found["classifier"] = _odds(targets, near, others, coder)
     scores: dict[str, Floats] = {}
     for name in ATTACKS:
         spread = np.full(len(population.records), np.nan)
@@ -81,22 +84,25 @@ def _log_share(cells: Ints, among: Ints) -> Floats:
     return np.asarray(np.log((counts_at(cells, among) + 0.5) / (len(among) + 1.0)))
 
 
-def _some(codes: Ints, rng: np.random.Generator) -> Ints:
-    """Return at most 10,000 rows, which tell a density well enough."""
-    if len(codes) <= _MOST_ROWS:
+def _some(codes: Ints, rng: np.random.Generator, *, most: int) -> Ints:
+    """Return all rows, or `most` of them drawn by chance."""
+    if len(codes) <= most:
         return codes
-    return codes[rng.choice(len(codes), _MOST_ROWS, replace=False)]
+    return codes[rng.choice(len(codes), most, replace=False)]
 
 
 def _agreement(targets: Ints, points: Ints, coder: Coder) -> Floats:
     """Return the log mean over points of exp(_SHARP * number of columns that agree)."""
-    queries, others = coder.indicators(targets), coder.indicators(points).T
-    step = max(1, 4_000_000 // max(1, len(points)))
-    found = []
-    for start in range(0, len(queries), step):
-        missing = queries[start : start + step] @ others - targets.shape[1]
-        found.append(np.log(np.exp(_SHARP * missing).mean(axis=1)))
-    return np.concatenate(found).astype(np.float64)
+    queries, columns = coder.indicators(targets), targets.shape[1]
+    weights = np.exp(_SHARP * np.arange(-columns, 1))  # by how many columns agree, from none on
+    total = np.zeros(len(queries))
+    for begin in range(0, len(points), _ROWS_AT_ONCE):
+        others = coder.indicators(points[begin : begin + _ROWS_AT_ONCE]).T
+        step = max(1, _BLOCK_FLOATS // others.shape[1])
+        for start in range(0, len(queries), step):
+            agree = np.rint(queries[start : start + step] @ others).astype(np.int16)
+            total[start : start + step] += weights[agree].sum(axis=1)
+    return np.asarray(np.log(total / len(points)))
 
 
 def _odds(targets: Ints, samples: Ints, reference: Ints, coder: Coder) -> Floats:

@@ -8,10 +8,17 @@ from scipy import stats
 
 from privacy.audits import data_copying
 from privacy.audits.data_copying import Config, _lists, _rank_z
+from privacy.audits.data_copying import _nearby as looked_at
 from privacy.evidence import Arm
 from privacy.neighbourhoods import population_of, survey
 from privacy.policy import load_policy
-from tests.privacy.audit_material import draw_arms, innocent, pictures, trained_rows
+from tests.privacy.audit_material import (
+    draw_arms,
+    innocent,
+    innocent_table,
+    pictures,
+    trained_rows,
+)
 
 QUICK = Config(shuffles=200, most=500)
 
@@ -38,6 +45,38 @@ def test_a_generator_that_smears_its_training_set_is_accused():
     assert finding.metric("c_t").value < finding.metric("c_t").baseline
 
 
+def test_a_release_of_everybody_is_seen_though_few_units_and_few_samples_are_looked_at():
+    rng = np.random.default_rng(8)
+    evidence = innocent_table(rng, persons=4000, samples=50)
+    population = population_of(evidence)
+    seen = survey(
+        evidence,
+        keep=np.empty(0, int),
+        population=population,
+        progress=lambda *_: None,
+        most_spaces=1,
+    )
+    everybody = replace(evidence, samples=evidence.records[trained_rows(evidence)])
+    config = Config(shuffles=200, most=100)
+    finding = data_copying.run(
+        everybody, seen, settings=None, detector=None, rng=rng, config=config
+    )
+    assert finding.metric("c_t").n == 100
+    assert finding.metric("p_value").value < 0.01
+
+
+def test_the_samples_looked_at_are_those_nearest_to_the_records():
+    rng = np.random.default_rng(9)
+    queries, points = rng.normal(size=(30, 3)), rng.normal(size=(8, 3))
+    gaps = np.linalg.norm(queries[:, None] - points, axis=2)
+    usual = rng.uniform(1, 2, 8)
+    closest = gaps[:, np.argmin(gaps.min(axis=0) / usual)].argmin()
+    assert np.isin(gaps.argmin(axis=0), looked_at(queries, points, usual, rng, most=20)).all()
+    assert looked_at(queries, points, usual, rng, most=1).tolist() == [closest]
+    assert len(looked_at(queries, points, usual, rng, most=20)) == 20
+    assert looked_at(queries, points, usual, rng, most=30).tolist() == list(range(30))
+
+
 def test_a_generator_stuck_on_one_picture_is_near_everybody_and_not_accused():
     rng = np.random.default_rng(2)
     evidence = innocent(rng, persons=500, samples=600)
@@ -59,7 +98,8 @@ def test_scarce_held_out_units_are_all_looked_at():
 
 
 @pytest.mark.slow
-def test_shuffled_arms_give_uniform_p_values():
+@pytest.mark.parametrize("most", [500, 80])
+def test_shuffled_arms_give_uniform_p_values(most):
     rng = np.random.default_rng(3)
     evidence = innocent(rng, persons=500, samples=300)
     _, seen = measured(evidence, rng)
@@ -68,7 +108,12 @@ def test_shuffled_arms_give_uniform_p_values():
         arms = draw_arms(500, rng).astype(np.int64)
         other = replace(seen, population=replace(seen.population, arms=arms))
         finding = data_copying.run(
-            evidence, other, settings=None, detector=None, rng=rng, config=QUICK
+            evidence,
+            other,
+            settings=None,
+            detector=None,
+            rng=rng,
+            config=Config(shuffles=200, most=most),
         )
         p_values.append(finding.metric("p_value").value)
     assert np.mean(np.array(p_values) <= 0.05) <= stats.binom.ppf(0.999, 80, 0.05) / 80

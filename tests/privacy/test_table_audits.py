@@ -1,5 +1,7 @@
 """Audits of tables: gains are differences with bounds, counts tell copied rows, codes follow the rows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -57,6 +59,20 @@ def test_rows_that_are_copied_agree_with_more_synthetic_rows_than_others_do():
     scores = marginal_scores(leaky, population, pool, rng=rng)
     assert set(scores) == set(ATTACKS)
     assert auc(scores["density"], pool.coins) > 0.7
+
+
+def test_copies_among_many_synthetic_rows_are_all_counted():
+    rng = np.random.default_rng(3)
+    evidence = innocent_table(rng, persons=600, samples=1)
+    evidence = replace(evidence, records=rng.normal(size=(600, 12)))
+    fresh = rng.normal(size=(25_000, 12))
+    leaky = replace(
+        evidence, samples=np.concatenate([evidence.records[trained_rows(evidence)], fresh])
+    )
+    population = population_of(leaky)
+    pool = pool_of(population)
+    scores = marginal_scores(leaky, population, pool, rng=rng, sets=20)
+    assert auc(scores["density"], pool.coins) > 0.95
 
 
 def test_a_coder_keeps_few_values_and_bins_many():
