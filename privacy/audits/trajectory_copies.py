@@ -9,7 +9,8 @@ number of visits; who has fewer stays as they were at the last one. On these row
 near_copies (exact test of arms, ratio, verbatim), with the same control persons and corrections: who
 was held out, and how often real persons equal each other by nature.
 
-Sources: as near_copies. The unit is the person.
+Sources: as near_copies (Carlini et al. 2023, arXiv:2301.13188; Meehan, Chaudhuri and Dasgupta 2020,
+arXiv:2004.05675), with a person as the record.
 
 Metrics: p_value, copied_units and copy_rate (share of synthetic persons) as near_copies has them.
 
