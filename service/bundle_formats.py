@@ -44,7 +44,10 @@ class Image(NamedTuple):
 
 
 def compare(path: Path) -> Comparison:
-    """Compare every format that can be read here with the first of them, record by record."""
+    """Compare every format that can be read here with the first of them, record by record.
+
+    Every file of such a format must be one that its rows name, once.
+    """
     with ExitStack() as stack:
         bundle = BundleFiles.open(path, stack)
         modality = modality_in(bundle.certificate["declared"])
@@ -58,6 +61,11 @@ def compare(path: Path) -> Comparison:
                 readable.append(found.formats[-1])
         for split in bundle.certificate.get("splits", {}):
             compare_split(bundle, split, readable, found.problems)
+        # A format with a problem was not read to its end.
+        if not found.problems:
+            for check in readable:
+                found.problems += bundle.unread(check.format)
+            found.problems += bundle.strays()
         return found
 
 
@@ -119,7 +127,7 @@ def _guarded(images: Iterator[Image], problems: list[tuple[str, str]]) -> Iterat
 
 def _read_imagefolder(bundle: BundleFiles, split: str) -> Iterator[Image]:
     for file, label in _table(bundle, f"imagefolder/{split}"):
-        yield Image(file, label, _decode_png(bundle, bundle.read(file), file=file))
+        yield Image(file, label, _decode_png(bundle, bundle.read_once(file), file=file))
 
 
 def _read_parquet(bundle: BundleFiles, split: str) -> Iterator[Image]:
@@ -155,7 +163,7 @@ def _read_dicom(bundle: BundleFiles, split: str) -> Iterator[Image]:
     import pydicom
 
     for file, label in _table(bundle, f"dicom/{split}"):
-        content = bundle.read(file)
+        content = bundle.read_once(file)
         try:
             image = pydicom.dcmread(io.BytesIO(content))
             pixels = image.pixel_array

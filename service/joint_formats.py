@@ -58,7 +58,7 @@ def _read_image_folder(bundle: BundleFiles, schema: TableSchema, file: str) -> B
     folder = file.rpartition("/")[0]
     for batch in csv_batches(bundle, schema, file, before=(FILE_NAME,)):
         paths = [f"{folder}/{name}" for name in batch[FILE_NAME].to_pylist()]
-        seen = [_digest(bundle.read(path), schema, file=path) for path in paths]
+        seen = [_digest(bundle.read_once(path), schema, file=path) for path in paths]
         yield _with_images(batch.drop_columns([FILE_NAME]), seen)
 
 

@@ -149,6 +149,31 @@ def claim_a_huge_png(folder):
     return "is no PNG that can be read"
 
 
+def add_a_png(folder):
+    path = min((folder / "imagefolder" / "train").rglob("*.png"))
+    shutil.copy(path, path.with_name("999999.png"))
+    return "is named by no row"
+
+
+def add_a_dicom_file(folder):
+    path = min((folder / "dicom" / "train").rglob("*.dcm"))
+    shutil.copy(path, path.with_name("999999.dcm"))
+    return "is named by no row"
+
+
+def add_a_folder(folder):
+    (folder / "originals").mkdir()
+    (folder / "originals" / "0.png").write_bytes(b"x")
+    return "belongs to no format that is certified"
+
+
+def name_a_png_twice(folder):
+    table = folder / "imagefolder" / "train" / "metadata.jsonl"
+    first, _, *others = table.read_text().splitlines()
+    table.write_text("\n".join([first, first, *others]) + "\n")
+    return "is named by more than one row"
+
+
 def cut_a_dicom_file(folder):
     path = min((folder / "dicom" / "train").rglob("*.dcm"))
     path.write_bytes(path.read_bytes()[:-50])
@@ -218,6 +243,10 @@ BROKEN = {
     "a row of a table": drop_a_row_of_a_table,
     "a path to elsewhere": name_a_file_elsewhere,
     "a PNG that claims to be huge": claim_a_huge_png,
+    "a PNG that no row names": add_a_png,
+    "a DICOM file that no row names": add_a_dicom_file,
+    "a folder of no format": add_a_folder,
+    "a PNG that two rows name": name_a_png_twice,
     "a DICOM file that was cut": cut_a_dicom_file,
     "labels of the Parquet file": change_parquet,
     "a Parquet file that is none": no_parquet,

@@ -235,6 +235,15 @@ def test_a_file_that_somebody_adds_stops_the_packaging(tmp_path, name):
         contents.check(folder, certificate_of(synthetic, declared))
 
 
+@pytest.mark.parametrize("kind", ["imagefolder/train/0/999999.png", "dicom/train/0/999999.dcm"])
+def test_an_image_beyond_those_that_are_certified_stops_the_packaging(tmp_path, kind):
+    synthetic, declared = synthetic_set(), ReleaseDeclaration(formats=ALL)
+    folder = make_bundle(tmp_path / "bundle", synthetic, declared=declared)
+    (folder / kind).write_bytes(b"x")
+    with pytest.raises(InvalidParameter, match=r"train holds 13 files of records; .* names 12"):
+        contents.check(folder, certificate_of(synthetic, declared))
+
+
 def test_what_the_owner_declares_is_in_card_and_croissant(rich):
     card = (rich / "README.md").read_text(encoding="utf-8")
     croissant = json.loads((rich / "croissant.json").read_text(encoding="utf-8"))

@@ -160,6 +160,38 @@ def test_an_image_with_a_palette_is_refused_though_its_numbers_are_equal(ours):
     assert (name, "holds no grey levels of 8 bits") in compare(ours).problems
 
 
+@pytest.mark.parametrize("chosen", [("parquet", "imagefolder"), ("imagefolder",)], ids=str)
+def test_an_image_that_no_row_names_is_neither_packaged_nor_accepted(tmp_path, chosen):
+    declared = ReleaseDeclaration(formats=chosen)
+    folder = make_joint_bundle(tmp_path / "bundle", synthetic_joint(), declared=declared)
+    name = "imagefolder/train/images/999999.png"
+    Image.fromarray(np.zeros((9, 11), np.uint8)).save(folder / name)
+    with pytest.raises(InvalidParameter, match=r"train holds 31 files of records; .* names 30"):
+        contents.check(folder, certificate_of(synthetic_joint(), declared))
+    signed_again(folder)
+    assert compare(folder).problems == [(name, "is named by no row")]
+
+
+def test_an_image_that_two_rows_name_is_refused(tmp_path):
+    declared = ReleaseDeclaration(formats=("imagefolder",))
+    folder = make_joint_bundle(tmp_path / "bundle", synthetic_joint(), declared=declared)
+    table = folder / TABLE
+    table.write_text(table.read_text().replace("images/000003.png", "images/000002.png"))
+    signed_again(folder)
+    reason = "is named by more than one row"
+    assert ("imagefolder/train/images/000002.png", reason) in compare(folder).problems
+
+
+def test_a_missing_image_and_a_format_that_is_not_certified_stop_the_packaging(ours):
+    declared = ReleaseDeclaration(formats=("parquet",))
+    with pytest.raises(InvalidParameter, match="imagefolder is no format that its certificate"):
+        contents.check(ours, certificate_of(synthetic_joint(), declared))
+    (ours / "imagefolder/train/images/000000.png").unlink()
+    declared = ReleaseDeclaration(formats=("parquet", "imagefolder"))
+    with pytest.raises(InvalidParameter, match="train holds 29 files of records"):
+        contents.check(ours, certificate_of(synthetic_joint(), declared))
+
+
 def test_no_cell_beside_the_images_is_a_formula_and_each_comes_back(hostile):
     rows = csv_rows(hostile / TABLE)
     words = [row["'\uff1dcmd"] for row in rows]

@@ -9,6 +9,7 @@ insiders cannot leave unnoticed.
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -30,6 +31,8 @@ _OPEN_TABLES = (
     "verdicts", "thresholds", "labels",
     "declared.constraints[].when", "declared.constraints[].then",
 )  # fmt: skip
+# Formats with one file for each record.
+_FILE_EACH = {"imagefolder": ".png", "dicom": ".dcm"}
 # Documents that not every bundle has.
 _MAY_LACK = frozenset({"datapackage.json", "marginals.json"})
 
@@ -64,6 +67,35 @@ def check(root: Path, certificate: ReleaseCertificate) -> None:
             raise InvalidParameter(_refusal(f"{min(added)} of {name}"))
     if certificate.layout != 2 or not certificate.formats:
         raise InvalidParameter("The bundle was refused: its certificate does not name its formats.")
+    _check_counts(root, certificate)
+
+
+def _check_counts(root: Path, certificate: ReleaseCertificate) -> None:
+    """Refuse a format that was not certified, and more or fewer files of records than were."""
+    found = Counter[tuple[str, str]]()
+    for path in root.rglob("*"):
+        folder, *inside = path.relative_to(root).parts
+        if not inside or not path.is_file():
+            continue
+        if folder not in certificate.formats:
+            raise InvalidParameter(
+                f"The bundle was refused: {folder} is no format that its certificate names "
+                f"({', '.join(certificate.formats)}). Remove the folder, or certify the format."
+            )
+        if path.suffix == _FILE_EACH.get(folder):
+            found[folder, inside[0]] += 1
+    expected = {
+        (folder, split): count
+        for folder in set(certificate.formats) & set(_FILE_EACH)
+        for split, count in certificate.splits.items()
+    }
+    for folder, split in sorted(found.keys() | expected.keys()):
+        counts = found[folder, split], expected.get((folder, split), 0)
+        if counts[0] != counts[1]:
+            raise InvalidParameter(
+                f"The bundle was refused: {folder}/{split} holds {counts[0]} files of records; its "
+                f"certificate names {counts[1]}. Write the bundle again, each record once."
+            )
 
 
 def keys_of(document: Any, prefix: str = "") -> Iterator[str]:
