@@ -33,6 +33,13 @@ Answer = Literal["violated", "not shown", "below tolerance"]
 
 _ABOUT_BOTH = frozenset({"claim", "self_test"})
 _GRAVITY = list(GateStatus)  # declared from the gravest on
+_VERDICTS = (  # from the worst on
+    Verdict.INVALID,
+    Verdict.FAIL,
+    Verdict.INCONCLUSIVE,
+    Verdict.PASS_EMPIRICAL,
+    Verdict.PASS_PROVEN,
+)
 _ANSWERS: tuple[Answer, ...] = ("violated", "not shown", "below tolerance")
 
 HALVED = (
@@ -76,9 +83,10 @@ def joint_report(
     gates.append(judge_self_test(specimens, _why_no_self_test(table, images)))
     attacks = [_attack(part, each) for part, report in parts for each in report.attacks]
     attacks.append(pairing.attack_of(paired.finding))
-    verdict, sentence = decide(gates, order.problems)
+    verdict, sentence = _worst(decide(gates, order.problems), parts)
     if verdict is not Verdict.INVALID:
-        sentence = " ".join([sentence, *conditions(given)])
+        unsaid = [each for each in conditions(given) if each not in sentence]
+        sentence = " ".join([sentence, *unsaid])
     bounds = [report for report in (table, images) if report.epsilon_lower_bound is not None]
     best = max(bounds, key=lambda report: report.epsilon_lower_bound or 0.0, default=table)
     reach = [r.epsilon_max_certifiable for r in bounds if r.epsilon_max_certifiable is not None]
@@ -114,6 +122,22 @@ def joint_report(
         "disclaimers": (HALVED, *_told(parts, "disclaimers")),
     }
     return table.model_copy(update=changed)
+
+
+def _worst(
+    together: tuple[Verdict, str], parts: Iterable[tuple[str, AuditReport]]
+) -> tuple[Verdict, str]:
+    """Return the worst of the verdict on all gates together and of each part's own, and why.
+
+    A part of which nothing could be asked brings in no gate: the other one must not pass for both.
+    """
+    verdict, sentence = together
+    for part, report in parts:
+        if _VERDICTS.index(report.verdict) < _VERDICTS.index(verdict):
+            verdict = report.verdict
+            why = report.verdict_reason
+            sentence = f"{WORDS[part]} alone are {verdict}, and the worst part decides: {why}"
+    return verdict, sentence
 
 
 def _of(part: str, document: Named, *names: str) -> Named:

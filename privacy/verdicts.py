@@ -44,6 +44,8 @@ def decide(gates: Sequence[Gate], problems: Sequence[str]) -> tuple[Verdict, str
 
 def _because(word: str, gates: Sequence[Gate], status: GateStatus) -> str:
     named = [f"“{g.title}” ({g.audit})" for g in gates if g.status is status]
+    if not named:
+        return f"{word}: no question was asked whose answer could be a pass."
     return f"{word} by the gates " + ", ".join(named) + "."
 
 

@@ -77,6 +77,30 @@ def test_the_worst_part_decides(given, table, images, expected):
     assert report.modality == "joint"
 
 
+@pytest.mark.parametrize("status", [GateStatus.NOT_APPLICABLE, GateStatus.NOTHING_SEEN])
+@pytest.mark.parametrize(("part", "word"), [("table", "Rows"), ("images", "Images")])
+def test_a_part_of_which_nothing_was_asked_is_not_passed_by_the_other_one(
+    given, status, part, word
+):
+    silent = audit_report()
+    gates = [
+        gate if gate.audit in {"claim", "self_test"} else gate.model_copy(update={"status": status})
+        for gate in silent.gates
+    ]
+    changed = {"gates": tuple(gates), "verdict": Verdict.INCONCLUSIVE, "verdict_reason": "No."}
+    parts = {"table": audit_report(), "images": audit_report()}
+    parts[part] = silent.model_copy(update=changed)
+    report = joined(given, **parts)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.verdict_reason.startswith(f"{word} alone are INCONCLUSIVE, and the worst part")
+
+
+def test_one_part_that_is_proven_does_not_prove_both(given):
+    proven = audit_report(Verdict.PASS_PROVEN)
+    for parts in ((proven, audit_report()), (audit_report(), proven)):
+        assert joined(given, *parts).verdict is Verdict.PASS_EMPIRICAL
+
+
 def test_a_pairing_that_chance_does_not_explain_fails_alone(given):
     good = audit_report()
     assert joined(given, good, good, found=paired(0.0001)).verdict is Verdict.FAIL

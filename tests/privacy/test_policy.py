@@ -221,6 +221,13 @@ def test_verdicts_come_in_the_agreed_order(gates, problems, verdict):
     assert all(problem in sentence for problem in problems)
 
 
+def test_gates_that_say_nothing_leave_a_candidate_undecided_and_the_sentence_says_so():
+    silent = [gate(GateStatus.NOT_APPLICABLE), gate(GateStatus.NOTHING_SEEN)]
+    verdict, sentence = decide(silent, [])
+    assert verdict is Verdict.INCONCLUSIVE
+    assert sentence == "Left undecided: no question was asked whose answer could be a pass."
+
+
 def test_a_broken_self_test_makes_everything_invalid():
     broken = judge_self_test([specimen(True), specimen(False)], None)
     verdict, sentence = decide([gate(GateStatus.PASS), broken], [])
