@@ -16,7 +16,8 @@ chance allows is judged by the hypergeometric law, the smallest tail over all se
 permutation distribution: exact, since arms are independent of all records.
 
 What a pass does not mean: anything; it may accuse and never clears. Rows and images that are copied and paired anew show
-in the near-copies of either part and not here; where rows of many persons are alike, so that a row leads
+in the near-copies of either part and, as a rule, not here (where they are a large share of few persons, a copied
+row still makes a person's own image look clearer than that of others); where rows of many persons are alike, so that a row leads
 nowhere, it sees little.
 """
 
@@ -50,6 +51,8 @@ THREAT_MODEL = ThreatModel(
 _BETWEEN = (1, 2, 5, 10, 20, 50)
 _SHARES_BETWEEN = (0.005, 0.01, 0.02, 0.05)
 _CLEAREST = (10, 20, 40, 80, 160, 320)
+# Larger shares of everybody are told apart by one part alone, which is not what is asked here.
+_MOST_BETWEEN, _MOST_CLEAREST = 0.05, 0.25
 _SETS = len(_BETWEEN) + len(_SHARES_BETWEEN) + len(_CLEAREST)
 # Distances are square roots of float32 differences: equal rows may lie this far apart.
 _ALIKE, _ROUNDING = 1.001, 2e-3
@@ -135,12 +138,18 @@ def _ratio(distances: Floats, person: Ints) -> Floats:
 
 
 def sets_of(pairs: Pairs, judged: Ints) -> Bools:
-    """Return the sets of judged persons that are compared, (judged, sets); ties are all in."""
+    """Return the sets of judged persons that are compared, (judged, sets); ties are all in.
+
+    As many persons may come between as are a twentieth of the judged ones, and a quarter of them at
+    most are the clearest: where persons are few, larger sets are told apart by rows alone.
+    """
     between, clearness = pairs.between[judged], pairs.clearness[judged]
-    cuts = (*_BETWEEN, *(max(1, int(share * len(judged))) for share in _SHARES_BETWEEN))
-    columns = [between <= cut for cut in cuts]
+    most = max(1, int(_MOST_BETWEEN * len(judged)))
+    shares = (max(1, int(share * len(judged))) for share in _SHARES_BETWEEN)
+    columns = [between <= cut for cut in sorted({min(cut, most) for cut in (*_BETWEEN, *shares)})]
     led = np.sort(clearness[np.isfinite(clearness)])
-    columns += [clearness <= led[most - 1] for most in _CLEAREST if most <= len(led)]
+    largest = min(len(led), max(_CLEAREST[0], int(_MOST_CLEAREST * len(judged))))
+    columns += [clearness <= led[count - 1] for count in _CLEAREST if count <= largest]
     return np.stack(columns, axis=1)
 
 

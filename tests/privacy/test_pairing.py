@@ -97,6 +97,50 @@ def test_images_paired_with_other_rows_lead_to_nobody(material):
     assert (apart.clearness[copied] > 100 * together.clearness[copied]).all()
 
 
+def few_persons(rng, *, persons=160):
+    """Return sound samples of few persons with coarse rows, the persons, both galleries and a detector."""
+    evidence = innocent_joint(rng, persons=persons, samples=200)
+    records = np.round(evidence.table.records)
+    table = replace(evidence.table, records=records, samples=np.round(evidence.table.samples))
+    population = population_of(table)
+    galleries = pairing.Galleries(
+        Gallery(table_spaces(records)[0], records, population.persons, count=persons),
+        Gallery(image_spaces()[0], evidence.images.records, population.persons, count=persons),
+    )
+    config = Config(permutations=1000)
+    detector = Detector(population, {}, sample_count=200, config=config, rng=rng)
+    return (replace(evidence, table=table), population, galleries, detector)
+
+
+@pytest.mark.slow
+def test_of_few_persons_with_coarse_rows_copies_of_rows_alone_accuse_nobody():
+    """Two of these five were accused when sets of up to half of everybody were compared."""
+    apart = []
+    for seed in (101, 103, 303, 304, 100):
+        rng = np.random.default_rng(seed)
+        given = few_persons(rng)
+        copied = rng.permutation(np.flatnonzero(given[1].trained))[:40]
+        rows, images = with_copies(given, copied)
+        apart.append(chance(given, rows, given[0].images.samples))
+        assert chance(given, rows, images) < POLICY.errors.pairing
+    assert min(apart) > 5 * POLICY.errors.pairing
+
+
+@pytest.mark.parametrize("persons", [40, 128, 600, 4000])
+def test_no_set_of_persons_is_a_large_share_of_those_who_are_judged(persons):
+    rng = np.random.default_rng(2)
+    pairs = pairing.Pairs(
+        between=rng.permutation(persons) + 1,
+        clearness=rng.permutation(persons) / persons,
+        sample=np.zeros(persons, dtype=int),
+    )
+    sizes = pairing.sets_of(pairs, np.arange(persons)).sum(axis=0)
+    assert sizes.min() == 1
+    assert sizes.max() <= max(10, persons / 4)
+    only_between = replace(pairs, clearness=np.full(persons, np.inf))
+    assert pairing.sets_of(only_between, np.arange(persons)).sum(axis=0).max() <= persons / 20
+
+
 def test_a_person_counts_once_however_many_samples_lead_to_them(material):
     one = persons_in(material, Arm.TRAIN, count=1)
     once = with_copies(material, one)
