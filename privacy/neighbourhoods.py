@@ -171,13 +171,17 @@ class Survey:
 
 
 def spaces_for(evidence: Evidence, population: Population) -> tuple[Space, ...]:
-    """Return the spaces that fit the modality; constants come from held-out records only."""
+    """Return the spaces that fit the modality.
+
+    Scales of columns come from reference half a, which no comparison of arms counts; where it is too
+    small, from everybody: those of some arms alone would see who is in which.
+    """
     if evidence.modality == "image":
         network = evidence.copy_network
         return image_spaces() + ((embedding_space(network),) if network is not None else ())
     reference = population.records_of(Arm.REFERENCE_A)
     if len(reference) < 20:
-        reference = population.records_of(Arm.AUDIT_OUT, Arm.REFERENCE_A, Arm.REFERENCE_B)
+        reference = np.arange(len(population.records))
     return table_spaces(
         population.records[reference].astype(np.float64), population.records.astype(np.float64)
     )

@@ -1,6 +1,7 @@
 """Distances agree with slow references, are blind to arms, and know pictures of nobody."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from scipy import ndimage
 from privacy import distances
 from privacy.distances import Gallery, image_spaces, pooling_matrix, table_spaces
 from privacy.errors import InvalidParameter
+from privacy.evidence import Arm
+from privacy.neighbourhoods import population_of, spaces_for
 from privacy.tangents import directions, smoothed
-from tests.privacy.audit_material import pictures
+from tests.privacy.audit_material import innocent_table, pictures
 
 PIXELS, TILES, HASH, MOVED = image_spaces()
 
@@ -173,3 +176,22 @@ def test_the_worst_column_and_all_but_one_are_slow_distances():
     assert searched(worst, queries, records, persons) == pytest.approx(gaps.max(axis=2), abs=2e-3)
     slow = np.sqrt((gaps**2).sum(axis=2) - gaps.max(axis=2) ** 2)
     assert searched(all_but_one, queries, records, persons) == pytest.approx(slow, abs=2e-3)
+
+
+def test_distances_of_rows_see_no_arm_where_reference_half_a_is_too_small_to_scale_them():
+    rng = np.random.default_rng(3)
+    evidence = innocent_table(rng, persons=120, samples=20)
+    found = []
+    for held_out in (range(40), range(80, 120)):
+        arms = np.full(120, Arm.TRAIN, dtype=np.int8)
+        arms[list(held_out)] = Arm.AUDIT_OUT
+        arms[50:60] = Arm.REFERENCE_A
+        population = population_of(replace(evidence, arms=arms))
+        found.append(
+            [
+                searched(space, evidence.samples, population.records, population.persons)
+                for space in spaces_for(evidence, population)
+            ]
+        )
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
