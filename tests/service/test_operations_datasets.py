@@ -328,13 +328,13 @@ def test_a_withdrawn_person_is_erased_listed_and_refused_later(walk: Walk) -> No
 
 def test_the_id_of_a_withdrawn_person_is_stored_nowhere(sqlite_walk: Walk) -> None:
     dataset = sqlite_walk.dataset()
-    patient = "patient-4711-müller"
+    patient = "patient-quokka-müller"
     sqlite_walk.version(dataset, persons=["p1", patient])
     erased(sqlite_walk, dataset, patient, persons_left=1)
     with sqlite_walk.application.engine.connect() as connection:
         for table in tables.metadata.tables.values():
             for row in connection.execute(sa.select(table)):
-                assert "4711" not in repr(row)
+                assert "quokka" not in repr(row)
 
 
 def test_nobody_is_withdrawn_by_a_wrong_id_or_while_a_job_reads_the_data(walk: Walk) -> None:
