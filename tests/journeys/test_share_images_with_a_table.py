@@ -96,7 +96,11 @@ def test_rows_with_images_are_shared_from_upload_to_verified_download(actors, tm
     )
     assert summary["rows"] == summary["images"]
     assert summary["rows"]["synthetic"] == SAMPLES
-    assert summary["leaky_specimen"]["verdict"] == "FAIL"
+    # By the luck of the split so few of these persons may be held out that no leak can be planted.
+    if walk.record.report["self_test"]:
+        assert summary["leaky_specimen"]["verdict"] == "FAIL"
+    else:
+        assert walk.record.report["verdict"] == "INCONCLUSIVE"
     json.dumps(summary)
 
 
