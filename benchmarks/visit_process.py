@@ -15,6 +15,8 @@ from pathlib import Path
 import click
 import numpy as np
 
+from privacy.rounding import rounded_count
+
 COLUMNS = (
     "person", "month", "age", "sex", "marker", "pressure", "state", "treated", "hospital", "pain",
 )  # fmt: skip
@@ -46,8 +48,7 @@ then = {{ treated = ["no"] }}
 
 def schema_text(persons: int) -> str:
     """Return the schema as TOML, for a number of persons rounded to two digits."""
-    step = 10 ** max(len(str(persons)) - 2, 0)
-    return _SCHEMA.format(count=max(round(persons / step) * step, 50))
+    return _SCHEMA.format(count=max(rounded_count(persons), 50))
 
 
 def make_rows(persons: int, *, seed: int) -> Iterator[tuple[str, ...]]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from privacy.rounding import rounded_count
 from training.phantoms import Cohort, make_cohort
 
 COLUMNS = (
@@ -124,8 +125,7 @@ description = "the knee was replaced within eight years"
 
 def schema_text(persons: int, *, pixels: int = PIXELS) -> str:
     """Return the schema as TOML, with the number of persons rounded to two digits."""
-    step = 10 ** max(len(str(persons)) - 2, 0)
-    return _SCHEMA.format(count=max(round(persons / step) * step, 50), pixels=pixels)
+    return _SCHEMA.format(count=max(rounded_count(persons), 50), pixels=pixels)
 
 
 def make_rows(cohort: Cohort, *, seed: int) -> Iterator[tuple[int, tuple[str, ...]]]:

@@ -14,6 +14,8 @@ from pathlib import Path
 import click
 import numpy as np
 
+from privacy.rounding import rounded_count
+
 COLUMNS = (
     "patient_id", "visit_year", "age", "sex", "height", "bmi", "kl_grade", "joint_space",
     "pain", "walking_speed", "crp", "replaced", "years_to_replacement",
@@ -139,9 +141,7 @@ def schema_text(persons: int, *, visits: bool = False) -> str:
     With `visits` it declares that a patient's rows follow one another by year.
     """
     following = f'visits = {{ order = "visit_year", most = {_MOST_VISITS} }}\n' if visits else ""
-    step = 10 ** max(len(str(persons)) - 2, 0)
-    count = max(round(persons / step) * step, 50)
-    return _SCHEMA.format(count=count, visits=following)
+    return _SCHEMA.format(count=max(rounded_count(persons), 50), visits=following)
 
 
 def make_rows(persons: int, *, seed: int) -> Iterator[tuple[str, ...]]:

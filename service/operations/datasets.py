@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from privacy import inclusion, ledger
 from privacy.errors import InvalidParameter
+from privacy.rounding import SIGNIFICANT_DIGITS, rounded_count
 from service.domain import permissions
 from service.domain.accounts import Actor
 from service.domain.datasets import Cohort, Dataset, DatasetVersion, DeclaredSchema
@@ -51,7 +52,6 @@ __all__ = [
 
 _NAME_LIMIT, _PURPOSE_LIMIT = 200, 5000
 _SAFETY_FACTOR = 10
-_SIGNIFICANT_DIGITS = 2
 
 
 def create_dataset(  # noqa: PLR0913 - what an owner declares
@@ -250,15 +250,14 @@ def _check_rounded(schema: DeclaredSchema) -> None:
     """Refuse a count so exact that it would tell whether one more unit is in the data."""
     count = schema.declared_count
     digits = len(str(count).rstrip("0"))
-    if digits > _SIGNIFICANT_DIGITS:
-        place = 10 ** (len(str(count)) - _SIGNIFICANT_DIGITS)
-        rounded = round(count / place) * place
+    if digits > SIGNIFICANT_DIGITS:
+        rounded = rounded_count(count)
         raise InputRefused(
             f"The declared count of {count} was refused: it is public, and only a rounded count "
-            f"hides who is in it. Give at most {_SIGNIFICANT_DIGITS} significant digits, "
+            f"hides who is in it. Give at most {SIGNIFICANT_DIGITS} significant digits, "
             f"{rounded} for example.",
             value=count,
-            limit=f"{_SIGNIFICANT_DIGITS} significant digits",
+            limit=f"{SIGNIFICANT_DIGITS} significant digits",
             remedy=f"declared_count: {rounded}",
         )
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from privacy.errors import InvalidParameter
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import UnitOfPrivacy
+from privacy.rounding import rounded_count
 from privacy.table_schema import TableSchema, read_schema
 from service.domain.datasets import DeclaredSchema
 
@@ -130,8 +131,7 @@ def round_count(count: int) -> int:
         raise UploadRefused(
             f"The upload was refused: it holds {count} units of privacy, the minimum is 50."
         )
-    step: int = 10 ** max(len(str(count)) - 2, 0)
-    return int(round(count / step) * step)
+    return rounded_count(count)
 
 
 def _read_table(archive: zipfile.ZipFile, label: str, unit: UnitOfPrivacy) -> _Content:
