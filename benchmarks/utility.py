@@ -35,7 +35,8 @@ STAYS_INSIDE = (
     "Scores are measured on real records without noise: they are not differentially private and "
     "stay with the data owner and the auditors."
 )
-_SAMPLES = {"light": 20_000, "dpimagebench": 60_000}
+_PUBLISHED_SAMPLES = 60_000
+_FEWEST_SAMPLES = 20_000  # of the light protocol
 _PUBLISHED_TRAIN_COUNT = 55_000
 _SLOW_ON_CPU = frozenset({"diffusion", "wasserstein_gan"})  # their best preset takes hours there
 _SMALL = 20_000  # units; augmentation curves are a question of small sets
@@ -61,8 +62,13 @@ _SMALL = 20_000  # units; augmentation curves are a question of small sets
 @click.option("--delta", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=1e-5)
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Fit + sample per seed.")
-@click.option("--samples", type=click.IntRange(100), help="Synthetic images per seed.")
-@click.option("--protocol", type=click.Choice(list(_SAMPLES)), default="light", show_default=True)
+@click.option(
+    "--samples",
+    type=click.IntRange(100),
+    help="Synthetic images per seed; by default 60,000, for the light protocol as many as there are "
+    "real ones between 20,000 and 60,000.",
+)
+@click.option("--protocol", type=click.Choice(list(PROTOCOLS)), default="light", show_default=True)
 @click.option("--binary-rule", help='Two-way rule of the labels, such as "KL>=2".')
 @click.option("--ordinal/--nominal", default=None, help="By default the grades 0 to 4 are ordered.")
 @click.option("--augmentation/--no-augmentation", default=None, help="By default for small sets.")
@@ -119,7 +125,7 @@ def main(**options: Any) -> None:
             is_ordinal=task.is_ordinal,
             target=PrivacyTarget(epsilon=options["epsilon"], delta=options["delta"]),
             unit=unit,
-            samples=options["samples"] or _SAMPLES[options["protocol"]],
+            samples=options["samples"] or _samples(len(real.train), options["protocol"]),
             minutes=options["minutes"],
             teacher_only=options["teacher_only"],
         )
@@ -212,6 +218,13 @@ def _classifiers(asked: str | None, protocol: Protocol) -> tuple[str, ...] | Non
             f"is {module.HEADLINE}. Name some of them, the headline included."
         )
     return tuple(name for name in known if name in named)
+
+
+def _samples(real: int, protocol: Protocol) -> int:
+    """Return how many images are drawn by default."""
+    if protocol == "dpimagebench":
+        return _PUBLISHED_SAMPLES
+    return min(max(real, _FEWEST_SAMPLES), _PUBLISHED_SAMPLES)
 
 
 def _default_unit(data: str) -> str:

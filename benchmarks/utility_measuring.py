@@ -214,7 +214,7 @@ class Measuring:
 
     def _shortcut(self) -> None:
         found: dict[str, Any] = {"what": shortcuts.MEANING}
-        steps = light.recipe_of(light.HEADLINE, self.effort.most_steps).steps
+        steps = light.steps_of(light.HEADLINE, self.real.test, self.effort.most_steps)
         for name, records in {"synthetic": self._synthetic(), "real": self.real.train}.items():
             with self.display.step(f"shortcut {name}", f"shortcut check, {name}") as advance:
                 checked = shortcuts.check(

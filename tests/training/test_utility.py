@@ -72,10 +72,20 @@ def test_a_small_and_a_large_set_are_taught_in_the_same_number_of_steps(name):
         assert seen[-1] == (7, 7)
         found[count] = scored.as_json(TWO)[name]["steps"]
     assert found == {20: 7, 900: 7}
-    assert light.steps_of(name, 20) == light.steps_of(name, 60_000)
-    assert {n: light.steps_of(n, 1) for n in light.CLASSIFIERS} == {
-        "cnn": 1250, "mlp": 3000, "hog_linear": 1250
-    }  # fmt: skip
+    few, many = bars(20, rng), bars(900, rng)
+    assert light.steps_of(name, few) == light.steps_of(name, many)
+
+
+def test_only_the_network_for_pixels_is_taught_less_on_large_images():
+    rng = np.random.default_rng(11)
+    small = bars(3, rng)
+    large = Labelled.of(np.zeros((3, 64, 64), dtype=np.uint8), small.labels)
+    steps = {
+        name: (light.steps_of(name, small), light.steps_of(name, large))
+        for name in light.CLASSIFIERS
+    }
+    assert steps == {"cnn": (5000, 1250), "mlp": (3000, 3000), "hog_linear": (1250, 1250)}
+    assert light.described()["cnn_above_40_pixels"]["steps"] == 1250
 
 
 def test_scores_agree_with_scikit_learn():

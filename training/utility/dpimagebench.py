@@ -165,9 +165,9 @@ def taught(
         return _taught(network, data, seed=seed, epochs=most or EPOCHS, progress=progress)
 
 
-def steps_of(_name: str, records: int, most: int | None = None) -> int:
-    """Return the steps of a network taught on `records`: as published, epochs and not steps count."""
-    rows = np.arange(records - max(1, round(_VALIDATION_SHARE * records)))
+def steps_of(_name: str, data: Labelled, most: int | None = None) -> int:
+    """Return the steps of a network taught on `data`: as published, epochs and not steps count."""
+    rows = np.arange(len(data) - max(1, round(_VALIDATION_SHARE * len(data))))
     return (most or EPOCHS) * len(_batches(rows))
 
 

@@ -113,7 +113,7 @@ def score(  # noqa: PLR0913 - what is scored, how, and where
                 progress=_named(watch, name),
             )
     measured = {name: judged(network, test, task=task) for name, network in ready.items()}
-    steps = {name: module.steps_of(name, len(taught_on), most) for name in ready}
+    steps = {name: module.steps_of(name, taught_on, most) for name in ready}
     return Scored(measured=measured, networks=ready, steps=steps, headline=module.HEADLINE)
 
 
