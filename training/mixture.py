@@ -55,7 +55,18 @@ class Mixture:
         for label, place in np.unique(np.stack([labels, cell], axis=1), axis=0):
             inside = (labels == label) & (cell == place)
             values[inside] += normal[inside] @ self.factors[label, place].T
-        rest = rng.standard_normal((len(labels), len(self.reference)))
+        return self._shown(values, rng, texture=texture)
+
+    def redraw(self, coefficients: Array, rng: np.random.Generator, *, texture: float) -> Array:
+        """Return each image as the mixture could have drawn it: its place along the directions, and grain.
+
+        Shapes: (N, D) -> (N, D). Every image is changed by itself.
+        """
+        values = (coefficients - self.reference) @ self.rulers.T
+        return self._shown(values, rng, texture=texture)
+
+    def _shown(self, values: Array, rng: np.random.Generator, *, texture: float) -> Array:
+        rest = rng.standard_normal((len(values), len(self.reference)))
         rest *= texture * np.sqrt(self.residual_variance)
         return np.asarray(self.reference + values @ self.directions + rest)
 

@@ -5,6 +5,10 @@ The teacher sees private records through fixed features (`features.py`) and DP-S
 takes a stated share of the budget and is the last mechanism of a generator. What it says about
 synthetic images afterwards is post-processing and costs nothing.
 
+It is asked about drawn images, which lack detail that records have. A generator may therefore show it each
+record twice: as it is, and as the generator would draw it (`Redraw`). Both views belong to the record, whose
+loss is their average, so that sensitivity and budget stay what they are.
+
 *Nominal* labels: softmax regression. *Ordinal* labels (grades in the order declared): one direction
 and a threshold between neighbouring grades, each a logistic regression that shares the direction
 (CORAL, Cao et al. 2020, arXiv:1901.07884), so that far fewer numbers are noised.
@@ -32,6 +36,8 @@ from training.records import TrainingRecords
 from training.run import Run
 
 Use = Literal["off", "relabel", "filter"]
+# Images as a generator would draw them, each made from itself and released values alone: (N, H, W) -> the same.
+Redraw = Callable[[NDArray[np.integer]], NDArray[np.integer]]
 
 _STAGE = "teacher"
 _IMAGES_AT_ONCE = 2048
@@ -168,8 +174,11 @@ def fit_teacher(
     schema: DatasetSchema,
     run: Run,
     kept: Progress,
+    redraw: Redraw | None = None,
 ) -> Teacher | None:
     """Train the teacher within the run's mechanism of that name; None where it is switched off.
+
+    With `redraw` it sees each record as it is and redrawn.
 
     Raises: InvalidParameter if the run reserved no such mechanism.
     """
@@ -184,7 +193,7 @@ def fit_teacher(
     teacher = Teacher.blank(options, schema)
     dp_sgd.train(
         teacher.network,
-        _Lessons(records, teacher, run),
+        _Lessons(records, teacher, run, redraw),
         people=records.by_person(),
         index=stages.index(_STAGE),
         settings=_settings(options, schema),
@@ -195,39 +204,47 @@ def fit_teacher(
 
 
 class _Lessons:
-    """The objective of DP-SGD: tell a record's label from its features."""
+    """The objective of DP-SGD: tell a record's label from its features, in each of its views."""
 
-    def __init__(self, records: TrainingRecords, teacher: Teacher, run: Run) -> None:
+    def __init__(
+        self, records: TrainingRecords, teacher: Teacher, run: Run, redraw: Redraw | None = None
+    ) -> None:
         self._labels = torch.from_numpy(np.asarray(records.labels, dtype=np.int64))
         self._is_ordinal = teacher.is_ordinal
-        size = Layout.of(teacher.schema).size
+        size, views = Layout.of(teacher.schema).size, 1 if redraw is None else 2
         # Half precision halves the memory of the largest thing that a fit holds.
-        self._features = np.empty((len(records), size), dtype=np.float16)
+        self._features = np.empty((len(records), views, size), dtype=np.float16)
         # A fixed number of parts: how many records there are is private.
         edges = np.linspace(0, len(records), _PARTS + 1).round().astype(int)
         for part, (start, stop) in enumerate(pairwise(edges)):
             block = records.images[start:stop]
-            self._features[start:stop] = _scaled_features(block, teacher.schema)
+            self._features[start:stop, 0] = _scaled_features(block, teacher.schema)
+            if redraw is not None:
+                self._features[start:stop, 1] = _scaled_features(redraw(block), teacher.schema)
             run.progress("features", part + 1, _PARTS)
 
     def examples(self, records: NDArray[np.int64]) -> dp_sgd.Examples:
-        """Return features and labels of records."""
+        """Return features (R, views, D) and labels (R,) of records."""
         values = torch.from_numpy(self._features[records].astype(np.float32))
         return values, self._labels[torch.from_numpy(records)]
 
     def loss(self, network: Callable[..., Tensor], examples: dp_sgd.Examples) -> Tensor:
-        """Return the cross-entropy of each record (nats)."""
+        """Return the cross-entropy of each record, averaged over its views (nats)."""
         values, labels = examples
-        logits = network(values)
+        logits = network(values)  # (R, views, labels or thresholds)
+        of_views = labels[:, None].expand(logits.shape[:2])
         if not self._is_ordinal:
-            return functional.cross_entropy(logits, labels, reduction="none")
-        is_above = (labels[:, None] > torch.arange(logits.shape[1])).float()
+            losses = functional.cross_entropy(
+                logits.flatten(0, 1), of_views.flatten(), reduction="none"
+            )
+            return losses.view(of_views.shape).mean(dim=1)
+        is_above = (of_views[..., None] > torch.arange(logits.shape[2])).float()
         losses = functional.binary_cross_entropy_with_logits(logits, is_above, reduction="none")
-        return losses.sum(dim=1)
+        return losses.sum(dim=2).mean(dim=1)
 
 
 class _Ordinal(nn.Module):
-    """One direction, and a threshold between neighbouring grades. Shapes: (N, D) -> (N, grades - 1).
+    """One direction, and a threshold between neighbouring grades. Shapes: (..., D) -> (..., grades - 1).
 
     The outputs are the logits of being above each grade but the last.
     """

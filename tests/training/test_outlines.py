@@ -119,3 +119,18 @@ def test_a_fitted_mixture_scores_images_as_it_measured_them():
     np.testing.assert_array_equal(
         fitted.sample(records.labels[:20], seed=5), again.sample(records.labels[:20], seed=5)
     )
+
+
+def test_an_image_is_redrawn_from_itself_alone_with_the_grain_of_drawn_ones():
+    records = _discs()
+    run = LocalRun([GaussianMechanism(stage=s, noise_multiplier=0.1) for s in STAGES])
+    config = mixture.Config(cells_per_label=2, directions=12, background_slope=SLOPE, texture=0.5)
+    fitted = mixture.fit(records, config, schema=SCHEMA, run=run, seed=0)
+    images = records.images[:40]
+    again = fitted.redrawn(images, reproducible(3))
+    others = np.concatenate([images[:20], 255 - images[20:]])
+    np.testing.assert_array_equal(fitted.redrawn(others, reproducible(3))[:20], again[:20])
+    away = np.abs(again.astype(float) - images).mean(axis=(1, 2))
+    strangers = np.abs(again.astype(float) - np.roll(images, 1, axis=0)).mean(axis=(1, 2))
+    assert 0 < away.mean() < 0.5 * strangers.mean()
+    assert (again[:, 0, 0] == 0).mean() > 0.8  # corners are black in records

@@ -17,6 +17,7 @@ as by Blum et al. 2005, SuLQ; Ledoit and Wolf 2004 (covariances that lean on a s
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -35,7 +36,7 @@ from training.outlines import sunk_coefficients, varied_detail
 from training.randomness import reproducible
 from training.records import TrainingRecords, decode
 from training.run import Run
-from training.spectrum import to_images
+from training.spectrum import Array, to_images
 from training.teacher import STAGE as TEACHER_STAGE
 from training.teacher import Teacher, TeacherOptions, confidence, fit_teacher
 
@@ -86,6 +87,12 @@ class Config(TeacherOptions):
         "its logarithm; 0 for the same in all). 0.6 suits plain and patterned things such as clothes; "
         "it makes radiographs grainy or flat.",
     )
+    teacher_sees_redrawn: bool = Field(
+        default=False,
+        description="Whether the teacher learns from each record both as it is and as this generator would "
+        "draw it, along its directions with its grain. It then knows its way among drawn images, "
+        "where noise hides most of a record's detail.",
+    )
     reference_noise_ratio: float = Field(
         default=6.0,
         ge=1,
@@ -125,6 +132,7 @@ STAGES: tuple[Stage, ...] = (
 _TAUGHT: Settings = {"teacher": "relabel", "teacher_steps": 120}
 # Where nothing is black, the slope changes nothing.
 _OUTLINED: Settings = {
+    "teacher_sees_redrawn": True,
     "background_slope": 0.12,
     "basis_coefficients": 260,
     "directions": 160,
@@ -167,11 +175,24 @@ class Fitted(DealtSamples):
         for start in range(0, len(labels), _IMAGES_AT_ONCE):
             block = np.asarray(labels[start : start + _IMAGES_AT_ONCE], dtype=np.int64)
             drawn = self.model.draw(block, rng, texture=self.config.texture)
-            values = to_images(drawn, self.schema.height, self.schema.width)
-            parts.append(varied_detail(values, self.config.detail_spread, rng))
+            parts.append(self._pictures(drawn, rng))
             if progress is not None:
                 progress(start + len(block), len(labels))
         return decode(np.concatenate(parts), self.schema)
+
+    def redrawn(self, images: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.integer]:
+        """Return each image as it would look had it been drawn. Shapes: (N, H, W) -> the same."""
+        parts = [np.zeros((0, self.schema.height, self.schema.width))]
+        for start in range(0, len(images), _IMAGES_AT_ONCE):
+            block = images[start : start + _IMAGES_AT_ONCE]
+            coefficients = sunk_coefficients(block, self.schema, self.config.background_slope)
+            again = self.model.redraw(coefficients, rng, texture=self.config.texture)
+            parts.append(self._pictures(again, rng))
+        return decode(np.concatenate(parts), self.schema)
+
+    def _pictures(self, coefficients: Array, rng: np.random.Generator) -> Array:
+        values = to_images(coefficients, self.schema.height, self.schema.width)
+        return varied_detail(values, self.config.detail_spread, rng)
 
     def score(
         self, images: NDArray[np.integer], labels: NDArray[np.integer], *, seed: int
@@ -227,9 +248,10 @@ def fit(
     records = records.checked(schema)
     model = fit_cells(records, settings, schema=schema, run=run, kept=kept)
     fitted = Fitted(config=config, schema=schema, model=model, mechanisms=run.mechanisms)
-    fitted = replace(
-        fitted, teacher=fit_teacher(records, config, schema=schema, run=run, kept=kept)
-    )
+    # The grain hides nothing, so that its seed is nobody's secret.
+    redraw = partial(fitted.redrawn, rng=reproducible(0)) if config.teacher_sees_redrawn else None
+    teacher = fit_teacher(records, config, schema=schema, run=run, kept=kept, redraw=redraw)
+    fitted = replace(fitted, teacher=teacher)
     shown = np.repeat(np.arange(len(schema.labels)), 8)[:64]
     run.show_samples(fitted.sample(shown, seed=0), shown)
     return fitted
