@@ -379,3 +379,32 @@ def test_gradient_features_are_one_finite_row_per_record_and_repeat(name):
     np.testing.assert_allclose(again, found[:7], atol=2e-3)
     if found.shape[1]:
         assert found[:, 0].std() > 0
+
+
+@pytest.mark.parametrize("name", ["mixture", "diffusion"])
+@pytest.mark.parametrize("sees_redrawn", [True, False])
+def test_a_teacher_that_is_to_see_redrawn_records_is_shown_each_of_them_once(
+    name, sees_redrawn, monkeypatch
+):
+    module, schema, shown = generators.load(name), _schema(), []
+    redrawn = module.Fitted.redrawn
+
+    def watched(fitted, images, rng):
+        again = redrawn(fitted, images, rng)
+        assert (again.shape, again.dtype) == (images.shape, images.dtype)
+        shown.append(images)
+        return again
+
+    monkeypatch.setattr(module.Fitted, "redrawn", watched)
+    config = _config(module).model_copy(update={"teacher_sees_redrawn": sees_redrawn})
+    records, run = _records(schema), LocalRun(_mechanisms(module, config))
+    fitted = module.fit(records, config, schema=schema, run=run, seed=3)
+    if sees_redrawn:
+        np.testing.assert_array_equal(np.concatenate(shown), records.images)
+    else:
+        assert not shown
+    first, again, other = (
+        redrawn(fitted, records.images[:6], np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()

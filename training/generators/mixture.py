@@ -38,13 +38,13 @@ from training.records import TrainingRecords, decode
 from training.run import Run
 from training.spectrum import Array, to_images
 from training.teacher import STAGE as TEACHER_STAGE
-from training.teacher import Teacher, TeacherOptions, confidence, fit_teacher
+from training.teacher import RedrawnOptions, Teacher, confidence, fit_teacher
 
 _IMAGES_AT_ONCE = 1000
 _TEACHER = "teacher/"
 
 
-class Config(TeacherOptions):
+class Config(RedrawnOptions):
     """What a data owner may set; every default was chosen on phantoms and public data."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -86,12 +86,6 @@ class Config(TeacherOptions):
         description="How much the strength of fine detail differs from image to image (deviation of "
         "its logarithm; 0 for the same in all). 0.6 suits plain and patterned things such as clothes; "
         "it makes radiographs grainy or flat.",
-    )
-    teacher_sees_redrawn: bool = Field(
-        default=False,
-        description="Whether the teacher learns from each record both as it is and as this generator would "
-        "draw it, along its directions with its grain. It then knows its way among drawn images, "
-        "where noise hides most of a record's detail.",
     )
     reference_noise_ratio: float = Field(
         default=6.0,
@@ -147,10 +141,9 @@ PRESETS = {
         settings=_TAUGHT | _OUTLINED,
     ),
     "best": Preset(
-        summary="A teacher, and twice the images to deal from, for labels that run short; outlines "
-        "as drawn. Where a turned or bent image keeps its label, as a digit does, set teacher_warp "
-        "to 1 as well; it costs elsewhere.",
-        settings=_TAUGHT | {"teacher_pool": 3.0},
+        summary="The same with twice the images to deal from, for labels that run short. Where a turned or "
+        "bent image keeps its label, as a digit does, set teacher_warp to 1 as well; it costs elsewhere.",
+        settings=_TAUGHT | _OUTLINED | {"teacher_pool": 3.0},
     ),
 }
 SUITS_FROM = 50_000.0
