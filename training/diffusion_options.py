@@ -8,7 +8,7 @@ from training import moment_options, teacher
 from training.warm_start import WarmStart
 
 
-class Config(moment_options.MomentOptions, teacher.RedrawnOptions):
+class Config(moment_options.MomentOptions, teacher.TeacherOptions):
     """What a data owner may set; every default was chosen on phantoms and public data."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -95,17 +95,6 @@ class TeacherOptions(BaseModel):
     )
 
 
-class RedrawnOptions(TeacherOptions):
-    """The same for generators that can redraw a record."""
-
-    teacher_sees_redrawn: bool = Field(
-        default=False,
-        description="Whether the teacher learns from each record both as it is and as this generator would "
-        "draw it from what it can tell of the record. It then knows its way among drawn images, which lack "
-        "detail that records have.",
-    )
-
-
 STAGE = DpSgdStage(
     stage=_STAGE,
     steps="teacher_steps",

@@ -26,9 +26,8 @@ arXiv:2210.09929 (several noise draws per record, DP diffusion); Li et al. 2025,
 first); Abadi et al. 2016, arXiv:1607.00133 (DP-SGD).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Self
 
 import numpy as np
@@ -103,46 +102,16 @@ class Fitted(DealtSamples):
         self, labels: NDArray[np.integer], *, seed: int, progress: SampleProgress | None = None
     ) -> NDArray[np.integer]:
         """Draw one image per label without the teacher. Shapes: (M,) -> (M, H, W)."""
-        base, rng = self.scale.base, reproducible(seed)
-
-        def draws(block: NDArray[np.int64], _first: int) -> NDArray[np.floating]:
-            return to_images(self.start.draw(block, rng), base.height, base.width)
-
-        return self._walked(draws, labels, generator=reproducible_torch(seed), progress=progress)
-
-    def redrawn(self, images: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.integer]:
-        """Return each image as it would look had its coarse part been drawn: with the detail of others.
-
-        Images take the place of the Gaussian's draws, under the same first noise. Labels are drawn at
-        random, or the network would paint them into what the teacher should read them from.
-        Shapes: (N, H, W) -> (N, H, W).
-        """
-        labels = rng.integers(len(self.schema.labels), size=len(images))
-        generator = reproducible_torch(int(rng.integers(2**31)))
-
-        def shrunk(block: NDArray[np.int64], first: int) -> NDArray[np.floating]:
-            return encode(self.scale.shrink(images[first : first + len(block)]), self.scale.base)
-
-        return self._walked(shrunk, labels, generator=generator)
-
-    def _walked(
-        self,
-        starts: Callable[[NDArray[np.int64], int], NDArray[np.floating]],
-        labels: NDArray[np.integer],
-        *,
-        generator: torch.Generator,
-        progress: SampleProgress | None = None,
-    ) -> NDArray[np.integer]:
-        """Walk from the first noise around `starts` of blocks of labels to images of full size."""
+        rng, generator = reproducible(seed), reproducible_torch(seed)
         schedule = equations.NoiseLevels().schedule(self.config.sampling_steps)
         base = self.scale.base
         parts = [np.zeros((0, base.height, base.width), dtype=np.float32)]
         for first in range(0, len(labels), _IMAGES_AT_ONCE):
             block = np.asarray(labels[first : first + _IMAGES_AT_ONCE], dtype=np.int64)
-            start = (starts(block, first) / self.gaussian.scale).astype(np.float32)
+            drawn = to_images(self.start.draw(block, rng), base.height, base.width)
             images = equations.sample(
                 self.network,
-                torch.from_numpy(start),
+                torch.from_numpy((drawn / self.gaussian.scale).astype(np.float32)),
                 torch.from_numpy(block),
                 gaussian=self.gaussian,
                 schedule=schedule,
@@ -276,9 +245,7 @@ def fit(
         small = None if public is None else scale.records(public.checked(schema))
         _warm_up(fitted, public=small, scale=scale, run=run, seed=seed)
     ran = _refine(fitted, base, scale=scale, run=run, kept=kept)
-    # The noise around records hides nothing, so that its seed is nobody's secret.
-    redraw = partial(fitted.redrawn, rng=reproducible(0)) if config.teacher_sees_redrawn else None
-    teacher = fit_teacher(records, config, schema=schema, run=run, kept=kept, redraw=redraw)
+    teacher = fit_teacher(records, config, schema=schema, run=run, kept=kept)
     return replace(fitted, teacher=teacher).with_mechanisms(
         (*run.mechanisms[:_DP_SGD_INDEX], ran, *run.mechanisms[_DP_SGD_INDEX + 1 :])
     )

@@ -38,13 +38,13 @@ from training.records import TrainingRecords, decode
 from training.run import Run
 from training.spectrum import Array, to_images
 from training.teacher import STAGE as TEACHER_STAGE
-from training.teacher import RedrawnOptions, Teacher, confidence, fit_teacher
+from training.teacher import Teacher, TeacherOptions, confidence, fit_teacher
 
 _IMAGES_AT_ONCE = 1000
 _TEACHER = "teacher/"
 
 
-class Config(RedrawnOptions):
+class Config(TeacherOptions):
     """What a data owner may set; every default was chosen on phantoms and public data."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -86,6 +86,12 @@ class Config(RedrawnOptions):
         description="How much the strength of fine detail differs from image to image (deviation of "
         "its logarithm; 0 for the same in all). 0.6 suits plain and patterned things such as clothes; "
         "it makes radiographs grainy or flat.",
+    )
+    teacher_sees_redrawn: bool = Field(
+        default=False,
+        description="Whether the teacher learns from each record both as it is and as this generator would "
+        "draw it, along its directions with its grain. It then knows its way among drawn images, "
+        "where noise hides most of a record's detail.",
     )
     reference_noise_ratio: float = Field(
         default=6.0,
