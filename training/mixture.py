@@ -55,19 +55,19 @@ class Mixture:
         for label, place in np.unique(np.stack([labels, cell], axis=1), axis=0):
             inside = (labels == label) & (cell == place)
             values[inside] += normal[inside] @ self.factors[label, place].T
-        return self._shown(values, rng, texture=texture)
+        grain = rng.standard_normal((len(labels), len(self.reference)))
+        return self._shown(values, grain, texture=texture)
 
-    def redraw(self, coefficients: Array, rng: np.random.Generator, *, texture: float) -> Array:
+    def redraw(self, coefficients: Array, grain: Array, *, texture: float) -> Array:
         """Return each image as the mixture could have drawn it: its place along the directions, and grain.
 
-        Shapes: (N, D) -> (N, D). Every image is changed by itself.
+        Shapes: (N, D), standard normal (N, D) -> (N, D).
         """
         values = (coefficients - self.reference) @ self.rulers.T
-        return self._shown(values, rng, texture=texture)
+        return self._shown(values, grain, texture=texture)
 
-    def _shown(self, values: Array, rng: np.random.Generator, *, texture: float) -> Array:
-        rest = rng.standard_normal((len(values), len(self.reference)))
-        rest *= texture * np.sqrt(self.residual_variance)
+    def _shown(self, values: Array, grain: Array, *, texture: float) -> Array:
+        rest = grain * (texture * np.sqrt(self.residual_variance))
         return np.asarray(self.reference + values @ self.directions + rest)
 
     def log_density(self, coefficients: Array, labels: NDArray[np.integer]) -> Array:

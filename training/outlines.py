@@ -62,14 +62,14 @@ def sunk_coefficients(images: NDArray[np.integer], schema: DatasetSchema, slope:
     return to_coefficients(sunk(encode(images, schema), slope))
 
 
-def varied_detail(values: Array, deviation: float, rng: np.random.Generator) -> Array:
+def varied_detail(values: Array, deviation: float, normal: Array) -> Array:
     """Multiply each image's fine detail by a factor of its own: some are plain, some patterned.
 
-    The factor is lognormal, 1 in the middle; `deviation` is of its logarithm, 0 changes nothing.
-    Shapes: (N, H, W) -> the same.
+    The factor is lognormal, 1 in the middle; `deviation` is of its logarithm, 0 changes nothing, and
+    `normal` (N,) is each image's own standard normal number. Shapes: (N, H, W) -> the same.
     """
     if deviation == 0:
         return values
     coarse = gaussian_filter(values, (0.0, _BLUR, _BLUR))
-    factor = np.exp(deviation * rng.standard_normal((len(values), 1, 1)))
+    factor = np.exp(deviation * normal)[:, None, None]
     return np.asarray(coarse + factor * (values - coarse))

@@ -13,6 +13,7 @@ the last bits of later float32 arithmetic are outside what is claimed here.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import sys
@@ -153,6 +154,19 @@ def noised_sum(
 def reproducible(seed: int) -> np.random.Generator:
     """Return the seeded NumPy stream for things that carry no privacy."""
     return np.random.default_rng(seed)
+
+
+def normals_of(images: NDArray[np.integer], count: int) -> NDArray[np.float64]:
+    """Return `count` standard normal numbers for each image that follow from its pixels alone.
+
+    Whatever is done to private records one by one must not depend on which others there are: numbers of
+    one stream, dealt out in order, would. Shapes: (N, H, W) -> (N, count).
+    """
+    result = np.empty((len(images), count))
+    for own, image in zip(result, images, strict=True):
+        digest = hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
+        np.random.default_rng(int.from_bytes(digest, "little")).standard_normal(out=own)
+    return result
 
 
 def reproducible_torch(seed: int) -> torch.Generator:

@@ -36,7 +36,8 @@ from training.records import TrainingRecords
 from training.run import Run
 
 Use = Literal["off", "relabel", "filter"]
-# Images as a generator would draw them, each made from itself and released values alone: (N, H, W) -> the same.
+# Images as a generator would draw them: (N, H, W) -> the same. Each is made from its own pixels and released
+# values alone, its random grain too, or one record would change what another one adds.
 Redraw = Callable[[NDArray[np.integer]], NDArray[np.integer]]
 
 _STAGE = "teacher"

@@ -2,15 +2,18 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import distance_transform_edt
 
 from privacy.manifests import DatasetSchema
-from privacy.mechanisms import GaussianMechanism
+from privacy.mechanisms import GaussianMechanism, PoissonSubsampledGaussianMechanism
+from training import dp_sgd, teacher
 from training.cells import CellSettings, fit_cells
 from training.checkpoints import Progress
 from training.generators import mixture
 from training.outlines import REACH, lowest, sunk, sunk_coefficients, varied_detail
 from training.randomness import reproducible
+from training.ranks import Ranks
 from training.records import TrainingRecords, decode, encode
 from training.run import LocalRun
 from training.spectrum import to_images
@@ -88,13 +91,13 @@ def test_backgrounds_are_drawn_black_where_black_was_lowered():
 def test_detail_varies_between_images_and_leaves_what_is_coarse():
     rng = np.random.default_rng(4)
     values = 0.1 * rng.standard_normal((400, 16, 16))
-    varied = varied_detail(values, 0.6, reproducible(1))
+    varied = varied_detail(values, 0.6, reproducible(1).standard_normal(400))
     strength = np.log(varied.std(axis=(1, 2)) / values.std(axis=(1, 2)))
     assert 0.4 < strength.std() < 0.8
     np.testing.assert_allclose(
         varied[:, ::4, ::4].mean(), values[:, ::4, ::4].mean(), atol=3 * 0.1 / np.sqrt(6400)
     )
-    np.testing.assert_array_equal(varied_detail(values, 0.0, reproducible(1)), values)
+    np.testing.assert_array_equal(varied_detail(values, 0.0, np.ones(400)), values)
 
 
 def test_the_balanced_mixture_keeps_outlines_and_leaves_detail_to_the_owner():
@@ -121,16 +124,67 @@ def test_a_fitted_mixture_scores_images_as_it_measured_them():
     )
 
 
-def test_an_image_is_redrawn_from_itself_alone_with_the_grain_of_drawn_ones():
+@pytest.fixture(scope="module", params=[0.0, 0.6])
+def redrawing(request):
     records = _discs()
     run = LocalRun([GaussianMechanism(stage=s, noise_multiplier=0.1) for s in STAGES])
-    config = mixture.Config(cells_per_label=2, directions=12, background_slope=SLOPE, texture=0.5)
-    fitted = mixture.fit(records, config, schema=SCHEMA, run=run, seed=0)
-    images = records.images[:40]
-    again = fitted.redrawn(images, reproducible(3))
-    others = np.concatenate([images[:20], 255 - images[20:]])
-    np.testing.assert_array_equal(fitted.redrawn(others, reproducible(3))[:20], again[:20])
+    config = mixture.Config(
+        cells_per_label=2, directions=12, background_slope=SLOPE, detail_spread=request.param
+    )
+    return mixture.fit(records, config, schema=SCHEMA, run=run, seed=0)
+
+
+def test_an_image_is_redrawn_as_it_was_with_the_grain_of_drawn_ones(redrawing):
+    images = _discs().images[:40]
+    again = redrawing.redrawn(images)
     away = np.abs(again.astype(float) - images).mean(axis=(1, 2))
     strangers = np.abs(again.astype(float) - np.roll(images, 1, axis=0)).mean(axis=(1, 2))
     assert 0 < away.mean() < 0.5 * strangers.mean()
     assert (again[:, 0, 0] == 0).mean() > 0.8  # corners are black in records
+    assert redrawing.redrawn(images[:0]).shape == (0, 16, 16)
+
+
+@pytest.mark.parametrize("left_out", [0, 17, 39])
+def test_an_image_is_redrawn_the_same_whichever_others_there_are(redrawing, left_out):
+    images = _discs().images[:40]
+    others = np.delete(np.arange(40), left_out)
+    np.testing.assert_array_equal(
+        redrawing.redrawn(images[others]), redrawing.redrawn(images)[others]
+    )
+    np.testing.assert_array_equal(redrawing.redrawn(images[::-1])[::-1], redrawing.redrawn(images))
+
+
+@pytest.mark.parametrize("left_out", [0, 300, 599])
+def test_a_person_moves_the_sum_of_a_teacher_that_sees_redrawn_records_by_at_most_the_clip(
+    redrawing, left_out
+):
+    records = _discs()
+    fewer = np.delete(np.arange(600), left_out)
+    parts = (
+        records,
+        TrainingRecords(*(a[fewer] for a in (records.images, records.labels, records.persons))),
+    )
+    sums = [_teachers_sum(part, redrawing) for part in parts]
+    assert 0.3 < float((sums[0] - sums[1]).norm()) <= 1 + 1e-6
+
+
+def _teachers_sum(records, redrawing):
+    """Return what a step of the teacher sums over all persons, before the noise."""
+    options = mixture.Config(teacher="relabel")
+    blank = teacher.Teacher.blank(options, SCHEMA)
+    with torch.no_grad():
+        for parameter in blank.network.parameters():
+            parameter.normal_(generator=torch.Generator().manual_seed(0))
+    mechanism = PoissonSubsampledGaussianMechanism(
+        stage="teacher", noise_multiplier=1.0, sampling_rate=1.0, steps=1
+    )
+    trainer = dp_sgd.Trainer(
+        blank.network,
+        teacher._Lessons(records, blank, LocalRun([mechanism]), redrawing.redrawn),
+        people=records.by_person(),
+        mechanism=mechanism,
+        settings=teacher._settings(options, SCHEMA),
+        ranks=Ranks(),
+    )
+    trainer.accumulate(np.arange(len(records)))
+    return trainer.optimizer.clipped_sum.clone()

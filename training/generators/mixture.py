@@ -17,7 +17,6 @@ as by Blum et al. 2005, SuLQ; Ledoit and Wolf 2004 (covariances that lean on a s
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Self
 
 import numpy as np
@@ -33,7 +32,7 @@ from training.dealing import DealtSamples
 from training.generators import SampleProgress
 from training.mixture import Mixture
 from training.outlines import sunk_coefficients, varied_detail
-from training.randomness import reproducible
+from training.randomness import normals_of, reproducible
 from training.records import TrainingRecords, decode
 from training.run import Run
 from training.spectrum import Array, to_images
@@ -170,28 +169,33 @@ class Fitted(DealtSamples):
     ) -> NDArray[np.integer]:
         """Draw from the mixture alone."""
         rng = reproducible(seed)
-        parts = [np.zeros((0, self.schema.height, self.schema.width))]
+        parts = [decode(np.zeros((0, self.schema.height, self.schema.width)), self.schema)]
         for start in range(0, len(labels), _IMAGES_AT_ONCE):
             block = np.asarray(labels[start : start + _IMAGES_AT_ONCE], dtype=np.int64)
             drawn = self.model.draw(block, rng, texture=self.config.texture)
-            parts.append(self._pictures(drawn, rng))
+            parts.append(self._pictures(drawn, rng.standard_normal(len(block))))
             if progress is not None:
                 progress(start + len(block), len(labels))
-        return decode(np.concatenate(parts), self.schema)
+        return np.concatenate(parts)
 
-    def redrawn(self, images: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.integer]:
-        """Return each image as it would look had it been drawn. Shapes: (N, H, W) -> the same."""
-        parts = [np.zeros((0, self.schema.height, self.schema.width))]
+    def redrawn(self, images: NDArray[np.integer]) -> NDArray[np.integer]:
+        """Return each image as it would look had it been drawn. Shapes: (N, H, W) -> the same.
+
+        An image's grain follows from its own pixels. Were it drawn from one stream, a record that is
+        left out would change the grain of all that follow, and a sum over persons by more than the clip.
+        """
+        parts = [images[:0]]
         for start in range(0, len(images), _IMAGES_AT_ONCE):
             block = images[start : start + _IMAGES_AT_ONCE]
+            own = normals_of(block, self.schema.height * self.schema.width + 1)
             coefficients = sunk_coefficients(block, self.schema, self.config.background_slope)
-            again = self.model.redraw(coefficients, rng, texture=self.config.texture)
-            parts.append(self._pictures(again, rng))
-        return decode(np.concatenate(parts), self.schema)
+            again = self.model.redraw(coefficients, own[:, 1:], texture=self.config.texture)
+            parts.append(self._pictures(again, own[:, 0]))
+        return np.concatenate(parts)
 
-    def _pictures(self, coefficients: Array, rng: np.random.Generator) -> Array:
+    def _pictures(self, coefficients: Array, normal: Array) -> NDArray[np.integer]:
         values = to_images(coefficients, self.schema.height, self.schema.width)
-        return varied_detail(values, self.config.detail_spread, rng)
+        return decode(varied_detail(values, self.config.detail_spread, normal), self.schema)
 
     def score(
         self, images: NDArray[np.integer], labels: NDArray[np.integer], *, seed: int
@@ -247,8 +251,7 @@ def fit(
     records = records.checked(schema)
     model = fit_cells(records, settings, schema=schema, run=run, kept=kept)
     fitted = Fitted(config=config, schema=schema, model=model, mechanisms=run.mechanisms)
-    # The grain hides nothing, so that its seed is nobody's secret.
-    redraw = partial(fitted.redrawn, rng=reproducible(0)) if config.teacher_sees_redrawn else None
+    redraw = fitted.redrawn if config.teacher_sees_redrawn else None
     teacher = fit_teacher(records, config, schema=schema, run=run, kept=kept, redraw=redraw)
     fitted = replace(fitted, teacher=teacher)
     shown = np.repeat(np.arange(len(schema.labels)), 8)[:64]
