@@ -21,6 +21,7 @@ from benchmarks.refusals import Refused, check_device, check_writable, refusing
 from benchmarks.utility_files import Output
 from benchmarks.utility_measuring import Measuring, Parts
 from benchmarks.utility_seed import NO_PRESET, Request, configuration_digest, plan
+from privacy.manifests import DatasetSchema
 from privacy.mechanisms import PrivacyTarget, UnitOfPrivacy
 from privacy.presets import PRESET_NAMES
 from training import generators
@@ -65,8 +66,8 @@ _SMALL = 20_000  # units; augmentation curves are a question of small sets
 @click.option(
     "--samples",
     type=click.IntRange(100),
-    help="Synthetic images per seed; by default 60,000, for the light protocol as many as there are "
-    "real ones between 20,000 and 60,000.",
+    help="Synthetic images per seed; by default 60,000, for the light protocol the declared number "
+    "of real ones, at least 20,000.",
 )
 @click.option("--protocol", type=click.Choice(list(PROTOCOLS)), default="light", show_default=True)
 @click.option("--binary-rule", help='Two-way rule of the labels, such as "KL>=2".')
@@ -125,7 +126,7 @@ def main(**options: Any) -> None:
             is_ordinal=task.is_ordinal,
             target=PrivacyTarget(epsilon=options["epsilon"], delta=options["delta"]),
             unit=unit,
-            samples=options["samples"] or _samples(len(real.train), options["protocol"]),
+            samples=options["samples"] or _samples(real.schema, options["protocol"]),
             minutes=options["minutes"],
             teacher_only=options["teacher_only"],
         )
@@ -220,11 +221,11 @@ def _classifiers(asked: str | None, protocol: Protocol) -> tuple[str, ...] | Non
     return tuple(name for name in known if name in named)
 
 
-def _samples(real: int, protocol: Protocol) -> int:
-    """Return how many images are drawn by default."""
+def _samples(schema: DatasetSchema, protocol: Protocol) -> int:
+    """Return how many images are drawn by default; what is declared is public, the true count is not."""
     if protocol == "dpimagebench":
         return _PUBLISHED_SAMPLES
-    return min(max(real, _FEWEST_SAMPLES), _PUBLISHED_SAMPLES)
+    return min(max(schema.declared_count, _FEWEST_SAMPLES), _PUBLISHED_SAMPLES)
 
 
 def _default_unit(data: str) -> str:

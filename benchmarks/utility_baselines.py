@@ -112,7 +112,7 @@ def dp_classifier(
 
     It answers what could be learnt at this epsilon by somebody who needs no images; relabelled
     synthetic images can hardly teach more. Its settings are those that the generator's teacher
-    has, preset included, with nothing left for the generator.
+    has, preset included, with nothing left for the generator; it sees records alone, never redrawn.
     """
     schema = real.schema.model_copy(update={"unit": request.unit})
     config, _ = plan(request, schema)

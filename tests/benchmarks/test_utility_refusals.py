@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.utility import main
+from benchmarks.utility import _samples, main
 from benchmarks.utility_measuring import Measuring
 from benchmarks.utility_seed import Request, configuration_digest, plan
 from privacy.manifests import DatasetSchema
@@ -188,3 +188,17 @@ def test_one_configuration_counts_once_whatever_its_epsilon():
     assert digest == configuration_digest(request(epsilon=10), large)
     assert digest == configuration_digest(request(teacher_steps=120), large)  # as the preset says
     assert digest != configuration_digest(request(teacher_steps=7), large)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "declared", "drawn"),
+    [
+        ("light", 4_700, 20_000), ("light", 45_000, 45_000), ("light", 600_000, 60_000),
+        ("dpimagebench", 4_700, 60_000),
+    ],
+)  # fmt: skip
+def test_as_many_images_are_drawn_as_the_protocol_says_and_the_declared_count_allows(
+    protocol, declared, drawn
+):
+    schema = DatasetSchema(declared_count=declared, height=8, width=8, label="l", labels=("a", "b"))
+    assert _samples(schema, protocol) == drawn

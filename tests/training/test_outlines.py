@@ -188,3 +188,18 @@ def _teachers_sum(records, redrawing):
     )
     trainer.accumulate(np.arange(len(records)))
     return trainer.optimizer.clipped_sum.clone()
+
+
+def test_membership_is_asked_of_a_teacher_in_each_view_that_it_saw():
+    records = _discs(60)
+    mechanisms = [GaussianMechanism(stage=s, noise_multiplier=0.1) for s in STAGES]
+    mechanisms.append(
+        PoissonSubsampledGaussianMechanism(
+            stage="teacher", noise_multiplier=1.0, sampling_rate=0.5, steps=2
+        )
+    )
+    config = mixture.Config(teacher="relabel", teacher_steps=2, teacher_sees_redrawn=True)
+    fitted = mixture.fit(records, config, schema=SCHEMA, run=LocalRun(mechanisms), seed=0)
+    scores = fitted.score(records.images, records.labels, seed=0)
+    assert set(scores) == {"log_density", "teacher_confidence", "teacher_confidence_redrawn"}
+    assert (scores["teacher_confidence"] != scores["teacher_confidence_redrawn"]).any()

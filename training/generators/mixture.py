@@ -200,11 +200,18 @@ class Fitted(DealtSamples):
     def score(
         self, images: NDArray[np.integer], labels: NDArray[np.integer], *, seed: int
     ) -> dict[str, NDArray[np.float64]]:
-        """Return log-densities and the teacher's confidence; higher = more likely a member (N,)."""
+        """Return log-densities and the teacher's confidence; higher = more likely a member (N,).
+
+        A teacher that has seen redrawn records is asked about these too.
+        """
         del seed  # the density is exact, nothing is drawn
         coefficients = sunk_coefficients(images, self.schema, self.config.background_slope)
         density = self.model.log_density(coefficients, np.asarray(labels, dtype=np.int64))
-        return {"log_density": density} | confidence(self.teacher, images, labels)
+        asked = confidence(self.teacher, images, labels)
+        if self.config.teacher_sees_redrawn:
+            again = confidence(self.teacher, self.redrawn(images), labels)
+            asked |= {f"{name}_redrawn": values for name, values in again.items()}
+        return {"log_density": density} | asked
 
     def state(self) -> Arrays:
         """Return the arrays of the mixture and the teacher."""
