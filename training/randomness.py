@@ -165,7 +165,7 @@ def normals_of(images: NDArray[np.integer], count: int) -> NDArray[np.float64]:
     result = np.empty((len(images), count))
     for own, image in zip(result, images, strict=True):
         digest = hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
-        np.random.default_rng(int.from_bytes(digest, "little")).standard_normal(out=own)
+        reproducible(int.from_bytes(digest, "little")).standard_normal(out=own)
     return result
 
 

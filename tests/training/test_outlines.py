@@ -2,18 +2,16 @@
 
 import numpy as np
 import pytest
-import torch
 from scipy.ndimage import distance_transform_edt
 
 from privacy.manifests import DatasetSchema
 from privacy.mechanisms import GaussianMechanism, PoissonSubsampledGaussianMechanism
-from training import dp_sgd, teacher
+from tests.training.test_teacher import clipped_sum
 from training.cells import CellSettings, fit_cells
 from training.checkpoints import Progress
 from training.generators import mixture
 from training.outlines import REACH, lowest, sunk, sunk_coefficients, varied_detail
 from training.randomness import reproducible
-from training.ranks import Ranks
 from training.records import TrainingRecords, decode, encode
 from training.run import LocalRun
 from training.spectrum import to_images
@@ -21,6 +19,7 @@ from training.spectrum import to_images
 SCHEMA = DatasetSchema(declared_count=600, height=16, width=16, label="kind", labels=("a", "b"))
 SLOPE = 0.12
 STAGES = ("reference", "basis", "centres_1", "centres_2", "centres_3", "cells")
+RELEASES = [GaussianMechanism(stage=s, noise_multiplier=0.1) for s in STAGES]
 
 
 def _discs(count=600):
@@ -78,7 +77,7 @@ def test_backgrounds_are_drawn_black_where_black_was_lowered():
     records = _discs()
 
     def black_share(slope):
-        run = LocalRun([GaussianMechanism(stage=s, noise_multiplier=0.1) for s in STAGES])
+        run = LocalRun(RELEASES)
         settings = CellSettings(2, basis_coefficients=80, directions=16, background_slope=slope)
         model = fit_cells(records, settings, schema=SCHEMA, run=run, kept=Progress(run))
         drawn = model.draw(records.labels, reproducible(0), texture=0.5)
@@ -110,7 +109,7 @@ def test_the_balanced_mixture_keeps_outlines_and_leaves_detail_to_the_owner():
 def test_a_fitted_mixture_scores_images_as_it_measured_them():
     records = _discs(200)
     config = mixture.Config(background_slope=SLOPE, detail_spread=0.5, basis_coefficients=80)
-    run = LocalRun([GaussianMechanism(stage=s, noise_multiplier=0.1) for s in STAGES])
+    run = LocalRun(RELEASES)
     fitted = mixture.fit(records, config, schema=SCHEMA, run=run, seed=0)
     empty = np.zeros_like(records.images)
     own, other = (
@@ -127,7 +126,7 @@ def test_a_fitted_mixture_scores_images_as_it_measured_them():
 @pytest.fixture(scope="module", params=[0.0, 0.6])
 def redrawing(request):
     records = _discs()
-    run = LocalRun([GaussianMechanism(stage=s, noise_multiplier=0.1) for s in STAGES])
+    run = LocalRun(RELEASES)
     config = mixture.Config(
         cells_per_label=2, directions=12, background_slope=SLOPE, detail_spread=request.param
     )
@@ -164,42 +163,20 @@ def test_a_person_moves_the_sum_of_a_teacher_that_sees_redrawn_records_by_at_mos
         records,
         TrainingRecords(*(a[fewer] for a in (records.images, records.labels, records.persons))),
     )
-    sums = [_teachers_sum(part, redrawing) for part in parts]
+    sums = [
+        clipped_sum(part, np.arange(len(part)), schema=SCHEMA, redraw=redrawing.redrawn)
+        for part in parts
+    ]
     assert 0.3 < float((sums[0] - sums[1]).norm()) <= 1 + 1e-6
-
-
-def _teachers_sum(records, redrawing):
-    """Return what a step of the teacher sums over all persons, before the noise."""
-    options = mixture.Config(teacher="relabel")
-    blank = teacher.Teacher.blank(options, SCHEMA)
-    with torch.no_grad():
-        for parameter in blank.network.parameters():
-            parameter.normal_(generator=torch.Generator().manual_seed(0))
-    mechanism = PoissonSubsampledGaussianMechanism(
-        stage="teacher", noise_multiplier=1.0, sampling_rate=1.0, steps=1
-    )
-    trainer = dp_sgd.Trainer(
-        blank.network,
-        teacher._Lessons(records, blank, LocalRun([mechanism]), redrawing.redrawn),
-        people=records.by_person(),
-        mechanism=mechanism,
-        settings=teacher._settings(options, SCHEMA),
-        ranks=Ranks(),
-    )
-    trainer.accumulate(np.arange(len(records)))
-    return trainer.optimizer.clipped_sum.clone()
 
 
 def test_membership_is_asked_of_a_teacher_in_each_view_that_it_saw():
     records = _discs(60)
-    mechanisms = [GaussianMechanism(stage=s, noise_multiplier=0.1) for s in STAGES]
-    mechanisms.append(
-        PoissonSubsampledGaussianMechanism(
-            stage="teacher", noise_multiplier=1.0, sampling_rate=0.5, steps=2
-        )
+    lessons = PoissonSubsampledGaussianMechanism(
+        stage="teacher", noise_multiplier=1.0, sampling_rate=0.5, steps=2
     )
     config = mixture.Config(teacher="relabel", teacher_steps=2, teacher_sees_redrawn=True)
-    fitted = mixture.fit(records, config, schema=SCHEMA, run=LocalRun(mechanisms), seed=0)
+    fitted = mixture.fit(records, config, schema=SCHEMA, run=LocalRun([*RELEASES, lessons]), seed=0)
     scores = fitted.score(records.images, records.labels, seed=0)
     assert set(scores) == {"log_density", "teacher_confidence", "teacher_confidence_redrawn"}
     assert (scores["teacher_confidence"] != scores["teacher_confidence_redrawn"]).any()

@@ -68,10 +68,11 @@ def _turned_negative(images):
     return 255 - images.transpose(0, 2, 1)
 
 
-def _clipped_sum(records, batch, *, redraw=None, **options):
+def clipped_sum(records, batch, *, schema=None, redraw=None, **options):
     """Return what one step sums over a batch of persons, before the noise."""
     settings = teacher.TeacherOptions(**({"teacher": "relabel"} | options))
-    blank = teacher.Teacher.blank(settings, _schema())
+    schema = schema or _schema()
+    blank = teacher.Teacher.blank(settings, schema)
     with torch.no_grad():
         generator = torch.Generator().manual_seed(0)
         for parameter in blank.network.parameters():
@@ -83,7 +84,7 @@ def _clipped_sum(records, batch, *, redraw=None, **options):
         teacher._Lessons(records, blank, run, redraw),
         people=records.by_person(),
         mechanism=run.mechanisms[0],
-        settings=teacher._settings(settings, _schema()),
+        settings=teacher._settings(settings, schema),
         ranks=Ranks(),
     )
     trainer.accumulate(batch)
@@ -98,9 +99,9 @@ def test_a_person_changes_a_sum_by_at_most_the_clip_however_many_images_and_labe
 ):
     persons, labels = _people_of_1_2_and_50_images()
     more = np.append(persons, np.full(count, 9)), np.append(labels, np.arange(count) % 3)
-    before = _clipped_sum(_records(persons, labels), np.arange(4), redraw=redraw, **options)
-    after = _clipped_sum(_records(*more), np.arange(5), redraw=redraw, **options)
-    assert 0.3 < float((after - before).norm()) <= 1 + 1e-6
+    before = clipped_sum(_records(persons, labels), np.arange(4), redraw=redraw, **options)
+    after = clipped_sum(_records(*more), np.arange(5), redraw=redraw, **options)
+    assert 0.5 < float((after - before).norm()) <= 1 + 1e-6
 
 
 @pytest.mark.parametrize("options", [{}, ORDINAL], ids=["nominal", "ordinal"])
@@ -111,7 +112,7 @@ def test_a_person_counts_by_the_average_of_their_images_not_by_their_number(opti
         labels=np.repeat(once.labels, [1, 10, 10]),
         persons=np.repeat(once.persons, [1, 10, 10]),
     )
-    few, many = (_clipped_sum(records, np.arange(2), **options) for records in (once, copies))
+    few, many = (clipped_sum(records, np.arange(2), **options) for records in (once, copies))
     torch.testing.assert_close(few, many, rtol=1e-3, atol=1e-4)
 
 
@@ -119,7 +120,7 @@ def test_a_person_counts_by_the_average_of_their_images_not_by_their_number(opti
 def test_two_views_that_are_alike_count_as_one(options):
     records = _records([0, 1, 1], [0, 1, 2])
     one, two = (
-        _clipped_sum(records, np.arange(2), redraw=redraw, **options)
+        clipped_sum(records, np.arange(2), redraw=redraw, **options)
         for redraw in (None, lambda images: images)
     )
     torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)

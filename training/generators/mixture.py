@@ -208,7 +208,7 @@ class Fitted(DealtSamples):
         coefficients = sunk_coefficients(images, self.schema, self.config.background_slope)
         density = self.model.log_density(coefficients, np.asarray(labels, dtype=np.int64))
         asked = confidence(self.teacher, images, labels)
-        if self.config.teacher_sees_redrawn:
+        if asked and self.config.teacher_sees_redrawn:
             again = confidence(self.teacher, self.redrawn(images), labels)
             asked |= {f"{name}_redrawn": values for name, values in again.items()}
         return {"log_density": density} | asked
